@@ -1,0 +1,5 @@
+//! The container's cgroups.
+
+/// Limits and place, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {}

@@ -1,0 +1,125 @@
+//! One error type: a sentence for people, a kind for programs, and what went wrong while cleaning up.
+
+use std::fmt;
+
+/// What sort of failure it was. Mapped once to exit codes (in the CLI) and once to ttrpc codes (in the shim).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The bundle or an argument is wrong.
+    Invalid,
+    /// Known to the spec and not supported here (by this version, the kernel, or the host's set-up).
+    Unsupported,
+    /// No such container, file or process.
+    NotFound,
+    /// The id is taken.
+    AlreadyExists,
+    /// The container is in the wrong state for this (not running, already started).
+    WrongState,
+    /// Another command works on the container.
+    Busy,
+    /// The host refused it to us.
+    Permission,
+    /// The container's program does not exist (exit code 127).
+    ProgramNotFound,
+    /// The container's program may not be executed (exit code 126).
+    ProgramNotExecutable,
+    /// A system call failed otherwise.
+    System,
+}
+
+/// An error of the runtime.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    cleanup: Vec<String>,
+}
+
+/// The runtime's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind` whose whole sentence is `message`.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), cleanup: Vec::new() }
+    }
+
+    /// A bundle or an argument is wrong.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// Known and not supported.
+    #[must_use]
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, message)
+    }
+
+    /// A system call on `object` failed; the kind follows from `errno`.
+    #[must_use]
+    pub fn os(doing: impl fmt::Display, errno: impl Into<std::io::Error>) -> Self {
+        let error: std::io::Error = errno.into();
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => Kind::NotFound,
+            std::io::ErrorKind::PermissionDenied => Kind::Permission,
+            _ => Kind::System,
+        };
+        Self::new(kind, format!("{doing}: {}", describe_os_error(&error)))
+    }
+
+    /// What sort of failure it was.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The same error, with its sentence behind `doing: `.
+    #[must_use]
+    pub fn context(mut self, doing: impl fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    /// Attaches a failure of the clean-up that followed; it never hides the first error.
+    #[must_use]
+    pub fn with_cleanup(mut self, failure: Result<()>) -> Self {
+        if let Err(error) = failure {
+            self.cleanup.push(error.to_string());
+        }
+        self
+    }
+}
+
+/// The operating system's words in the form runc's callers know: `no such file or directory`.
+fn describe_os_error(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => errno_text(errno),
+        None => error.to_string(),
+    }
+}
+
+/// strerror(3) in lower case, as Go prints it and runc's callers match it.
+#[must_use]
+pub fn errno_text(errno: i32) -> String {
+    let text = nix::errno::Errno::from_raw(errno).desc();
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => format!("errno {errno}"),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for failure in &self.cleanup {
+            write!(f, "; while cleaning up: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,6 @@
+//! The runtime library.
+#![forbid(unsafe_code)]
+pub mod cgroup;
+pub mod error;
+pub mod plan;
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,187 @@
+//! The compiled form of a bundle: both lanes, and the tables that init's lane refers to.
+//!
+//! ```text
+//!  host lane                              init lane (flint_init::plan::Step)
+//!  ClaimId, MakeCgroup, Bind(slot)...
+//!  Clone ------------------------------>  CloseFds, NotDumpable
+//!  Await(Born) <------------------------  Barrier(Born)
+//!  IdMaps, OomScore, JoinCgroup, SaveState
+//!  Release(Born) ---------------------->  namespaces, root, mounts, devices
+//!  Await(Mounted) <---------------------  Barrier(Mounted)          (only with host hooks)
+//!  Hooks(Prestart), Hooks(CreateRuntime)
+//!  Release(Mounted) ------------------->  createContainer hooks, masks, pivot_root, limits
+//!  AwaitReady <-------------------------  AwaitStart
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use flint_init::plan::{Attributes, Barrier, FsOption, PlanRef, Slot, Step, Text};
+
+use crate::cgroup;
+
+/// A bundle, compiled. A pure template: nothing in it belongs to one container but what config.json itself
+/// fixes, so it may be executed any number of times.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the runtime does around init, in order.
+    pub host: Vec<HostStep>,
+    /// What init does, in order.
+    pub init: Vec<Step>,
+    /// Namespaces that clone3 makes (`CLONE_NEW*`). The cgroup namespace is a step of init instead.
+    pub clone_flags: u64,
+    /// Namespaces that a throw-away process joins before it clones init: pid and user (traps 7).
+    pub join_before_clone: Vec<Slot>,
+    /// What each slot must be bound to before the clone.
+    pub slots: Vec<SlotSource>,
+    /// `linux.uidMappings`, as (inside, outside, count).
+    pub uid_map: Vec<(u32, u32, u32)>,
+    /// `linux.gidMappings`, likewise.
+    pub gid_map: Vec<(u32, u32, u32)>,
+    /// `process.oomScoreAdj`.
+    pub oom_score_adj: Option<i32>,
+    /// Hooks that the host runs, by stage.
+    pub hooks: HostHooks,
+    /// The container's cgroup and its limits.
+    pub cgroup: cgroup::Plan,
+    /// Whether the program gets a terminal.
+    pub terminal: bool,
+    /// `annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// The root filesystem, absolute.
+    pub rootfs: PathBuf,
+    /// Things the spec says to warn about, each a sentence.
+    pub warnings: Vec<String>,
+    pub(crate) text: Vec<u8>,
+    pub(crate) strings: Vec<Text>,
+    pub(crate) options: Vec<FsOption>,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) filter: Vec<libc::sock_filter>,
+}
+
+/// One step of the host lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostStep {
+    /// Makes the container's folder in the state root; taken ids fail here.
+    ClaimId,
+    /// Makes the cgroups and writes their limits.
+    MakeCgroup,
+    /// Opens what a slot needs.
+    Bind(Slot),
+    /// Clones init.
+    Clone,
+    /// Waits until init is at the barrier.
+    Await(Barrier),
+    /// Writes init's uid_map and gid_map.
+    IdMaps,
+    /// Writes init's oom_score_adj.
+    OomScore,
+    /// Moves init into its cgroups (cgroup v1, and the unified tree of a hybrid).
+    JoinCgroup,
+    /// Records the pid and the start time: from here on every command can see and clean the container.
+    SaveState,
+    /// Runs the hooks of a stage in the runtime's namespaces.
+    Hooks(HostHookStage),
+    /// Lets init go on from the barrier.
+    Release(Barrier),
+    /// Waits until init has done all that `create` promises.
+    AwaitReady,
+}
+
+/// Stages whose hooks run in the runtime's namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostHookStage {
+    /// Deprecated since 1.0.2 of the spec, still used.
+    Prestart,
+    /// After the namespaces and mounts, before pivot_root.
+    CreateRuntime,
+    /// After the program was started.
+    Poststart,
+    /// After the container was deleted.
+    Poststop,
+}
+
+/// A hook in the runtime's namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostHook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// argv, with argv\[0\]; empty for the path alone.
+    pub arguments: Vec<String>,
+    /// The whole environment.
+    pub environment: Vec<String>,
+    /// Seconds until it is killed and has failed.
+    pub timeout: Option<u32>,
+}
+
+/// The host's hooks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostHooks {
+    /// `hooks.prestart`
+    pub prestart: Vec<HostHook>,
+    /// `hooks.createRuntime`
+    pub create_runtime: Vec<HostHook>,
+    /// `hooks.poststart`
+    pub poststart: Vec<HostHook>,
+    /// `hooks.poststop`
+    pub poststop: Vec<HostHook>,
+}
+
+/// What the host binds to a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotSource {
+    /// The host's procfs, verified to be one and to be its root.
+    Proc,
+    /// A namespace by its path; its type is verified (`NS_GET_NSTYPE`).
+    Namespace {
+        /// `CLONE_NEW*`
+        kind: u32,
+        /// From config.json.
+        path: PathBuf,
+    },
+    /// A pidfd of the container's init, for setns with several flags at once (exec).
+    ContainerInit,
+    /// A socket connected to `--console-socket`.
+    ConsoleSocket,
+    /// The listening socket on which `start` reaches init.
+    Listener,
+    /// A memfd that will hold the state's JSON for init's hooks.
+    HookState,
+    /// A detached bind mount of the container's own folder in one cgroup v1 hierarchy.
+    CgroupMount {
+        /// Controllers of the hierarchy as in its mount options: `cpu,cpuacct`, `name=systemd`.
+        hierarchy: String,
+    },
+    /// A detached bind mount, opened with the runtime's rights (user namespaces: trap 5).
+    BindMount {
+        /// Absolute path on the host.
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+        /// For the mount itself.
+        attributes: Attributes,
+        /// For all below it too.
+        recursive_attributes: Attributes,
+    },
+}
+
+impl Plan {
+    /// Init's view of the plan.
+    #[must_use]
+    pub fn as_ref(&self) -> PlanRef<'_> {
+        PlanRef {
+            steps: &self.init,
+            text: &self.text,
+            strings: &self.strings,
+            options: &self.options,
+            ids: &self.ids,
+            filter: &self.filter,
+        }
+    }
+
+    /// A string of the plan, for messages.
+    #[must_use]
+    pub fn string(&self, text: Text) -> String {
+        self.as_ref().text(text).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}

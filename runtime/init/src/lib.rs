@@ -1,0 +1,4 @@
+//! Everything that runs between clone and exec.
+#![no_std]
+#![forbid(unsafe_code)]
+pub mod plan;

@@ -1,0 +1,431 @@
+//! The Plan: what init does, in order, with every string, flag, id and program ready.
+//!
+//! A plan is flat and immutable. It holds no pointers and no file descriptors: strings are [`Text`]s in
+//! one buffer, lists are [`Range`]s in shared tables, and what belongs to one container (open fds, pointer
+//! arrays) is bound to it by [`Slot`] numbers when it is executed. So one plan serves any number of
+//! containers, can be printed, and is the same for the host that writes the error messages and for the
+//! init that reports only an index.
+
+/// A string in the plan's text buffer, NUL-terminated there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Text {
+    /// Where it starts in the text buffer, in bytes.
+    pub offset: u32,
+    /// Its length in bytes without the NUL.
+    pub length: u32,
+}
+
+impl Text {
+    /// Stands for "no string": the end of a pointer array, or an absent value.
+    pub const NONE: Self = Self { offset: u32::MAX, length: 0 };
+
+    /// Whether this is [`Text::NONE`].
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.offset == u32::MAX
+    }
+}
+
+/// A run of entries in one of the plan's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Range {
+    /// Index of the first entry.
+    pub start: u32,
+    /// Number of entries.
+    pub length: u32,
+}
+
+impl Range {
+    /// The range's entries of `table`; empty when the range does not fit (a plan from the compiler always fits).
+    #[must_use]
+    pub fn of<T>(self, table: &[T]) -> &[T] {
+        let start = self.start as usize;
+        table.get(start..start.saturating_add(self.length as usize)).unwrap_or(&[])
+    }
+}
+
+/// The number of a file descriptor that the host opens for one container before it clones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(pub u16);
+
+/// One option for `fsconfig`: a key, and a value unless it is a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsOption {
+    /// The parameter's name, as the file system knows it.
+    pub key: Text,
+    /// Its value; [`Text::NONE`] makes it a flag (`FSCONFIG_SET_FLAG`).
+    pub value: Text,
+}
+
+/// Mount attributes to set and to clear (`MOUNT_ATTR_*` of mount_setattr(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear; must hold `MOUNT_ATTR__ATIME` whenever an atime mode is set.
+    pub clear: u64,
+}
+
+impl Attributes {
+    /// Whether nothing is to be changed.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
+
+/// Where a mount comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// A new instance of a file system (fsopen, fsconfig, fsmount).
+    New {
+        /// File system type, such as `tmpfs`.
+        fstype: Text,
+        /// The `source` parameter, shown in mountinfo; may be [`Text::NONE`].
+        source: Text,
+        /// Its other parameters, in [`PlanRef::options`].
+        options: Range,
+    },
+    /// A clone of an existing tree (open_tree), found by its path in the runtime's mount namespace.
+    Bind {
+        /// Absolute path on the host.
+        path: Text,
+        /// Take the mounts below it too (`rbind`).
+        recursive: bool,
+    },
+    /// A detached mount that the host lane opened and gave all its attributes.
+    Prepared {
+        /// Holds the detached mount.
+        slot: Slot,
+    },
+}
+
+/// One mount of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Position in config.json's `mounts`, for messages; [`Mount::OWN`] for a mount that flint adds.
+    pub index: u16,
+    /// Where it comes from.
+    pub source: MountSource,
+    /// Absolute, lexically clean path inside the root; created when missing (a folder, or an empty file
+    /// when the source is no folder).
+    pub target: Text,
+    /// Refuse a symlink anywhere in the target (proc and sysfs: CVE-2019-19921, CVE-2023-27561).
+    pub no_symlinks: bool,
+    /// For the mount itself.
+    pub attributes: Attributes,
+    /// For the mount and all below it (`rro` and friends).
+    pub recursive_attributes: Attributes,
+    /// Propagation to set on the mount (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`), 0 for none.
+    pub propagation: u64,
+    /// Set the propagation on the mounts below it too.
+    pub propagation_recursive: bool,
+    /// Copy what the target held into the new mount first (tmpfs only).
+    pub copy_up: bool,
+}
+
+impl Mount {
+    /// The `index` of a mount that is not in config.json.
+    pub const OWN: u16 = u16::MAX;
+}
+
+/// A program run beside init: createContainer and startContainer hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `createContainer` or `startContainer`, and its position there, for messages.
+    pub stage: HookStage,
+    /// Position in its stage's list.
+    pub index: u16,
+    /// Absolute path of the program.
+    pub path: Text,
+    /// Its argv, in [`PlanRef::strings`], ended by [`Text::NONE`] (counted in the length).
+    pub arguments: Range,
+    /// Its environment, likewise.
+    pub environment: Range,
+    /// Seconds after which it is killed and has failed; 0 for no limit.
+    pub timeout: u32,
+    /// Holds the state's JSON, which the hook reads on its standard input.
+    pub state: Slot,
+}
+
+/// Which of init's hook lists a hook is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookStage {
+    /// Before pivot_root, in the container's namespaces.
+    CreateContainer,
+    /// After `start`, before the program.
+    StartContainer,
+}
+
+/// A point where init waits until the host has done its part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Barrier {
+    /// init exists; the host writes the state and the id maps, moves init into its cgroups, moves devices.
+    Born = 1,
+    /// The mounts are made; the host runs the prestart and createRuntime hooks.
+    Mounted = 2,
+}
+
+/// One step of init's lane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Closes every inherited fd but the slots, the channel, stdio and the preserved ones (trap 1).
+    CloseFds,
+    /// `PR_SET_DUMPABLE` 0: nobody may trace or open what the maker's memory holds (trap 4, CVE-2016-9962).
+    NotDumpable,
+    /// Tells the host and waits for it.
+    Barrier(Barrier),
+    /// setns(2) to a namespace that the host opened. `kind` is its `CLONE_NEW*` flag.
+    JoinNamespace {
+        /// Holds the namespace, or a pidfd when `kind` has several flags.
+        slot: Slot,
+        /// `CLONE_NEW*`.
+        kind: u32,
+    },
+    /// unshare(2); the cgroup namespace, once init is in its cgroups (trap 6).
+    Unshare {
+        /// `CLONE_NEW*`.
+        kind: u32,
+    },
+    /// Becomes uid 0 and gid 0 of its new user namespace.
+    BecomeRoot,
+    /// A new session (setsid).
+    Session,
+    /// A new session keyring with this name, so that the maker's keys are out of reach.
+    Keyring {
+        /// The keyring's description.
+        name: Text,
+    },
+    /// Brings the loopback device of a new network namespace up.
+    Loopback,
+    /// sethostname(2).
+    Hostname {
+        /// The name.
+        name: Text,
+    },
+    /// setdomainname(2).
+    Domainname {
+        /// The name.
+        name: Text,
+    },
+    /// Sets the propagation of every mount inherited from the host.
+    InheritedPropagation {
+        /// `MS_SLAVE`, `MS_PRIVATE`, `MS_SHARED` or `MS_UNBINDABLE`.
+        flag: u64,
+    },
+    /// Opens the root filesystem and, in a new mount namespace, mounts it on itself.
+    Root {
+        /// Absolute path on the host.
+        path: Text,
+        /// Mount it on itself (open_tree, move_mount), so that it can be pivoted to.
+        bind: bool,
+    },
+    /// Makes one mount.
+    Mount(Mount),
+    /// Makes a device node below the root (mknodat).
+    Device {
+        /// Path inside the root.
+        path: Text,
+        /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`, with the permission bits.
+        mode: u32,
+        /// Device major number.
+        major: u32,
+        /// Device minor number.
+        minor: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Binds a device of the host below the root (user namespaces forbid mknod: trap 5).
+    DeviceBind {
+        /// Path on the host.
+        source: Text,
+        /// Path inside the root.
+        path: Text,
+    },
+    /// Makes a symbolic link below the root; one that is there already and points to the same is kept.
+    Symlink {
+        /// What it points to.
+        target: Text,
+        /// Path inside the root.
+        path: Text,
+    },
+    /// Opens a pty of the container's devpts, mounts it on /dev/console and sends its master to the console
+    /// socket (CVE-2025-52565: by TIOCGPTPEER, never by the path of the other end).
+    Console {
+        /// The connected console socket.
+        socket: Slot,
+        /// Columns and rows, 0 to leave them.
+        width: u16,
+        /// Rows.
+        height: u16,
+        /// The container's user, who owns the terminal.
+        uid: u32,
+        /// Mount it on /dev/console (not for exec).
+        mount: bool,
+    },
+    /// Gives stdin, stdout and stderr to the container's user, so that it can reopen them by /proc/self/fd.
+    OwnStdio {
+        /// The container's user.
+        uid: u32,
+    },
+    /// Runs a hook in the container's namespaces and waits for it.
+    RunHook(Hook),
+    /// Hides a path: /dev/null over a file, an empty read-only tmpfs over a folder; a missing one is skipped
+    /// (CVE-2025-31133: the null device is the host's, opened and verified).
+    Mask {
+        /// Path inside the root.
+        path: Text,
+    },
+    /// Makes a path read-only by a mount of its own; a missing one is skipped.
+    Readonly {
+        /// Path inside the root.
+        path: Text,
+    },
+    /// Writes a kernel parameter through the verified procfs of slot [`Step::Sysctl::proc`] (CVE-2025-52881).
+    Sysctl {
+        /// The host's procfs, verified.
+        proc: Slot,
+        /// Path below it, such as `sys/net/ipv4/ip_forward`.
+        path: Text,
+        /// What to write.
+        value: Text,
+    },
+    /// Makes the mount at the root read-only.
+    RootReadonly,
+    /// Makes a mount below the root read-only again that had to be writable while its nodes were made
+    /// (`/dev` with `ro`).
+    RemountReadonly {
+        /// Path inside the root.
+        path: Text,
+    },
+    /// pivot_root(2) to the root and detaches the old one.
+    PivotRoot,
+    /// Moves the root over `/` and changes root to it (--no-pivot, for a root on an initramfs).
+    MoveRoot,
+    /// chroot(2) alone, without a mount namespace.
+    ChangeRoot,
+    /// Sets the propagation of the container's root mount (`linux.rootfsPropagation`).
+    RootPropagation {
+        /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`.
+        flag: u64,
+    },
+    /// setrlimit(2); raising a hard limit without CAP_SYS_RESOURCE is warned about and left.
+    ResourceLimit {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// umask(2).
+    Umask {
+        /// The mask.
+        mask: u32,
+    },
+    /// Makes HOME known when the environment lacks it: from the root's /etc/passwd by uid, else `/`.
+    Home {
+        /// The container's user.
+        uid: u32,
+        /// Index in [`PlanRef::strings`] of the environment's free entry.
+        entry: u32,
+    },
+    /// Finds the program as execvpe(3) would and checks that it may be executed; fails early, in `create`.
+    FindProgram {
+        /// argv\[0\].
+        name: Text,
+        /// The value of PATH; [`Text::NONE`] when the environment lacks it.
+        path: Text,
+    },
+    /// Tells the host that `create` is done and waits for `start`, on the channel or on the listening socket.
+    AwaitStart {
+        /// The listening socket of `create`; `None` for `run`, which starts over the channel.
+        listener: Option<Slot>,
+    },
+    /// Drops from the bounding set all that is not in the mask.
+    BoundingSet {
+        /// Bit n is capability n.
+        keep: u64,
+        /// Bits the running kernel and the maker have; only these need a system call.
+        present: u64,
+    },
+    /// setgroups, setresgid, setresuid, keeping the permitted capabilities until [`Step::Capabilities`].
+    User {
+        /// uid inside the container.
+        uid: u32,
+        /// gid inside the container.
+        gid: u32,
+        /// Supplementary gids, in [`PlanRef::ids`].
+        groups: Range,
+        /// Whether setgroups(2) may be called (denied in a user namespace with one mapped id).
+        set_groups: bool,
+    },
+    /// capset(2) of three sets at once.
+    Capabilities {
+        /// Effective set.
+        effective: u64,
+        /// Permitted set.
+        permitted: u64,
+        /// Inheritable set (CVE-2022-29162: only what the spec says).
+        inheritable: u64,
+    },
+    /// Raises ambient capabilities; one that cannot be raised is warned about.
+    Ambient {
+        /// The set.
+        set: u64,
+    },
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// seccomp(2) with a filter.
+    Seccomp {
+        /// The program, in [`PlanRef::filter`].
+        program: Range,
+        /// `SECCOMP_FILTER_FLAG_*`.
+        flags: u32,
+    },
+    /// Changes to the working directory and verifies that it is inside the root (CVE-2024-21626). Missing
+    /// folders are an error, as in runc.
+    WorkingDirectory {
+        /// Absolute path inside the root.
+        path: Text,
+        /// Do not fail on EACCES: it is tried again as the container's user.
+        early: bool,
+    },
+    /// Tells the host, then executes the program that [`Step::FindProgram`] found.
+    Execute {
+        /// argv, in [`PlanRef::strings`], ended by [`Text::NONE`].
+        arguments: Range,
+        /// Environment, likewise; its last entry before the end is free for HOME when [`Step::Home`] is planned.
+        environment: Range,
+    },
+}
+
+/// A plan as init sees it: borrowed tables, no owner, no allocator.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanRef<'a> {
+    /// Init's lane, in order.
+    pub steps: &'a [Step],
+    /// All strings, each with its NUL.
+    pub text: &'a [u8],
+    /// Argument and environment lists.
+    pub strings: &'a [Text],
+    /// Options of file systems.
+    pub options: &'a [FsOption],
+    /// Supplementary groups.
+    pub ids: &'a [u32],
+    /// Seccomp programs.
+    pub filter: &'a [libc::sock_filter],
+}
+
+impl<'a> PlanRef<'a> {
+    /// The string at `text`, or `None` when it is [`Text::NONE`] or lies outside the buffer.
+    #[must_use]
+    pub fn text(&self, text: Text) -> Option<&'a core::ffi::CStr> {
+        let start = text.offset as usize;
+        let end = start.checked_add(text.length as usize)?.checked_add(1)?;
+        core::ffi::CStr::from_bytes_with_nul(self.text.get(start..end)?).ok()
+    }
+}
