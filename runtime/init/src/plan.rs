@@ -245,12 +245,14 @@ pub enum Step {
         /// Path inside the root.
         path: Text,
     },
-    /// Makes a symbolic link below the root; one that is there already and points to the same is kept.
+    /// Makes a symbolic link below the root; what is there already is kept unless `replace` says so.
     Symlink {
         /// What it points to.
         target: Text,
         /// Path inside the root.
         path: Text,
+        /// Take the place of another file there (`/dev/ptmx`, which must be of the container's own devpts).
+        replace: bool,
     },
     /// Opens a pty of the container's devpts, mounts it on /dev/console and sends its master to the console
     /// socket (CVE-2025-52565: by TIOCGPTPEER, never by the path of the other end).
@@ -266,7 +268,8 @@ pub enum Step {
         /// Mount it on /dev/console (not for exec).
         mount: bool,
     },
-    /// Gives stdin, stdout and stderr to the container's user, so that it can reopen them by /proc/self/fd.
+    /// Gives stdin, stdout and stderr to the container's user, so that it can reopen them by /proc/self/fd; those
+    /// that are the host's null device become the container's.
     OwnStdio {
         /// The container's user.
         uid: u32,

@@ -1,0 +1,236 @@
+//! Cloning init, and init's loop over the steps of its plan.
+
+use core::ffi::c_char;
+
+use flint_sys::process::{Child, Clone};
+use flint_sys::{Fd, file, identity, process};
+
+use crate::failure::{At, Failure, Operation, Outcome};
+use crate::path::PathBuffer;
+use crate::plan::{PlanRef, Range, Slot, Step, Text};
+use crate::protocol::{self, BEFORE_STEPS, Kind, Message};
+
+/// What binds a plan to one container.
+pub struct Bindings<'a> {
+    /// The descriptor of each slot, by number.
+    pub fds: &'a [Fd],
+    /// Every descriptor that outlives the first step, ascending: stdio, preserved ones, the slots, the channel.
+    pub keep: &'a [Fd],
+    /// init's end of the channel to the host (`SOCK_SEQPACKET`, CLOEXEC).
+    pub channel: Fd,
+    /// Parallel to the plan's strings: a pointer into its text for each, null for [`Text::NONE`].
+    pub pointers: &'a mut [*const c_char],
+    /// Namespaces to join before the clone of init, in order: slot and `CLONE_NEW*` flags.
+    pub join: &'a [(Slot, u32)],
+    /// `CLONE_NEW*` flags of init.
+    pub flags: u64,
+    /// A cgroup v2 folder to be born in.
+    pub cgroup: Option<Fd>,
+    /// Which system call of init fails.
+    #[cfg(feature = "faults")]
+    pub fault: Option<flint_sys::Fault>,
+}
+
+/// Clones init, which executes `plan`; the caller goes on at once and talks to it over the channel.
+///
+/// With namespaces to join first, the child is a throw-away process that joins them, clones init as the caller's
+/// own child (`CLONE_PARENT`) and ends; init's pid comes as [`Kind::Cloned`] on the channel and the caller must
+/// reap the child returned here.
+///
+/// # Errors
+///
+/// What clone3(2) says.
+pub fn spawn(plan: PlanRef<'_>, bindings: Bindings<'_>) -> flint_sys::Result<Child> {
+    let direct = bindings.join.is_empty();
+    let options = Clone {
+        flags: if direct { bindings.flags } else { 0 },
+        cgroup: if direct { bindings.cgroup } else { None },
+        pidfd: true,
+        block_signals: true,
+    };
+    process::spawn(options, (plan, bindings), if direct { run } else { join })
+}
+
+/// The throw-away process: setns(2) for the pid namespace acts on children only, and for the user namespace
+/// wants a process with one thread (trap 7).
+fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> ! {
+    let channel = bindings.channel;
+    let code = match join_and_clone(plan, bindings) {
+        Ok(()) => 0,
+        Err(failure) => {
+            let _ = protocol::send(channel, Message::failure(Kind::Failed, BEFORE_STEPS, failure));
+            1
+        }
+    };
+    process::exit(code)
+}
+
+fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
+    identity::set_dumpable(false).at(Operation::Prctl)?;
+    for &(slot, kind) in bindings.join {
+        let fd = bindings.fds.get(usize::from(slot.0)).copied().ok_or(Failure::new(Operation::Plan, libc::EBADF))?;
+        flint_sys::namespace::setns(fd, kind).at(Operation::Setns)?;
+    }
+    let options = Clone {
+        flags: bindings.flags | libc::CLONE_PARENT as u64,
+        cgroup: bindings.cgroup,
+        pidfd: false,
+        block_signals: false,
+    };
+    let channel = bindings.channel;
+    let child = process::spawn(options, (plan, bindings), run).at(Operation::Clone)?;
+    let message = Message { number: child.pid, ..Message::of(Kind::Cloned) };
+    protocol::send(channel, message).at(Operation::Channel)
+}
+
+/// init: executes the steps; never returns.
+fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> ! {
+    #[cfg(feature = "faults")]
+    if let Some(fault) = bindings.fault {
+        flint_sys::arm(fault);
+    }
+    let mut init = Init {
+        plan,
+        fds: bindings.fds,
+        keep: bindings.keep,
+        channel: bindings.channel,
+        pointers: bindings.pointers,
+        root: None,
+        null: None,
+        empty: None,
+        inherited_shared: false,
+        announced: false,
+        program: PathBuffer::new(),
+        home: PathBuffer::new(),
+        step: 0,
+    };
+    for step in plan.steps {
+        if let Err(failure) = init.perform(step) {
+            let _ = protocol::send(init.channel, Message::failure(Kind::Failed, init.step, failure));
+            process::exit(1);
+        }
+        init.step = init.step.wrapping_add(1);
+    }
+    // A plan that ends without Execute.
+    process::exit(1)
+}
+
+/// init's state: what earlier steps leave for later ones.
+pub(crate) struct Init<'a> {
+    pub(crate) plan: PlanRef<'a>,
+    fds: &'a [Fd],
+    keep: &'a [Fd],
+    pub(crate) channel: Fd,
+    pub(crate) pointers: &'a mut [*const c_char],
+    /// The container's root, once opened.
+    pub(crate) root: Option<Fd>,
+    /// The host's null device, verified, for masks and hooks.
+    pub(crate) null: Option<Fd>,
+    /// An attached empty read-only tmpfs: further masked folders clone it.
+    pub(crate) empty: Option<Fd>,
+    /// The inherited mounts stayed shared: pivot_root and the unmount need care.
+    pub(crate) inherited_shared: bool,
+    /// `Executing` was sent.
+    pub(crate) announced: bool,
+    /// What FindProgram found.
+    pub(crate) program: PathBuffer,
+    /// `HOME=...`
+    pub(crate) home: PathBuffer,
+    step: u32,
+}
+
+impl<'a> Init<'a> {
+    fn perform(&mut self, step: &Step) -> Outcome {
+        match *step {
+            Step::CloseFds => self.close_fds(),
+            Step::NotDumpable => identity::set_dumpable(false).at(Operation::Prctl),
+            Step::Barrier(barrier) => self.barrier(barrier),
+            Step::JoinNamespace { slot, kind } => self.join_namespace(slot, kind),
+            Step::Unshare { kind } => flint_sys::namespace::unshare(kind).at(Operation::Unshare),
+            Step::BecomeRoot => Self::become_root(),
+            Step::Session => process::setsid().at(Operation::Setsid),
+            Step::Keyring { name } => self.keyring(name),
+            Step::Loopback => flint_sys::namespace::loopback_up().at(Operation::Loopback),
+            Step::Hostname { name } => flint_sys::namespace::sethostname(self.text(name)?).at(Operation::Hostname),
+            Step::Domainname { name } => {
+                flint_sys::namespace::setdomainname(self.text(name)?).at(Operation::Domainname)
+            }
+            Step::InheritedPropagation { flag } => self.inherited_propagation(flag),
+            Step::Root { path, bind } => self.open_root(path, bind),
+            Step::Mount(ref mount) => self.mount(mount),
+            Step::Device { path, mode, major, minor, uid, gid } => self.device(path, mode, (major, minor), (uid, gid)),
+            Step::DeviceBind { source, path } => self.device_bind(source, path),
+            Step::Symlink { target, path, replace } => self.symlink(target, path, replace),
+            Step::Console { socket, width, height, uid, mount } => self.console(socket, (width, height), uid, mount),
+            Step::OwnStdio { uid } => self.own_stdio(uid),
+            Step::RunHook(ref hook) => self.run_hook(hook),
+            Step::Mask { path } => self.mask(path),
+            Step::Readonly { path } => self.readonly(path),
+            Step::Sysctl { proc, path, value } => self.sysctl(proc, path, value),
+            Step::RootReadonly => self.root_readonly(),
+            Step::RemountReadonly { path } => self.remount_readonly(path),
+            Step::PivotRoot => self.pivot_root(),
+            Step::MoveRoot => self.move_root(),
+            Step::ChangeRoot => self.change_root(),
+            Step::RootPropagation { flag } => Self::root_propagation(flag),
+            Step::ResourceLimit { resource, soft, hard } => self.resource_limit(resource, soft, hard),
+            Step::Umask { mask } => {
+                process::umask(mask);
+                Ok(())
+            }
+            Step::Home { uid, entry } => self.find_home(uid, entry),
+            Step::FindProgram { name, path } => self.find_program(name, path),
+            Step::AwaitStart { listener } => self.await_start(listener),
+            Step::BoundingSet { keep, present } => Self::bounding_set(keep, present),
+            Step::User { uid, gid, groups, set_groups } => self.become_user(uid, gid, groups, set_groups),
+            Step::Capabilities { effective, permitted, inheritable } => {
+                identity::set_capabilities(effective, permitted, inheritable).at(Operation::Capset)
+            }
+            Step::Ambient { set } => self.ambient(set),
+            Step::NoNewPrivileges => identity::set_no_new_privileges().at(Operation::Prctl),
+            Step::Seccomp { program, flags } => self.seccomp(program, flags),
+            Step::WorkingDirectory { path, early } => self.working_directory(path, early),
+            Step::Execute { arguments, environment } => self.execute(arguments, environment),
+        }
+    }
+
+    /// A string of the plan.
+    pub(crate) fn text(&self, text: Text) -> Outcome<&'a core::ffi::CStr> {
+        self.plan.text(text).ok_or(Failure::new(Operation::Plan, libc::EFAULT))
+    }
+
+    /// A string that may be absent.
+    pub(crate) fn optional_text(&self, text: Text) -> Outcome<Option<&'a core::ffi::CStr>> {
+        if text.is_none() { Ok(None) } else { self.text(text).map(Some) }
+    }
+
+    /// The descriptor bound to a slot.
+    pub(crate) fn slot(&self, slot: Slot) -> Outcome<Fd> {
+        self.fds.get(usize::from(slot.0)).copied().ok_or(Failure::new(Operation::Plan, libc::EBADF))
+    }
+
+    /// A null-terminated pointer array for execve.
+    pub(crate) fn pointers(&self, range: Range) -> &[*const c_char] {
+        range.of(self.pointers)
+    }
+
+    /// Tells the host of something that could not be done and is not needed for safety.
+    pub(crate) fn warn(&self, failure: Failure) -> Outcome {
+        protocol::send(self.channel, Message::failure(Kind::Warned, self.step, failure)).at(Operation::Channel)
+    }
+
+    /// Trap 1: between the descriptors to keep, every gap is closed.
+    fn close_fds(&self) -> Outcome {
+        // What init makes gets exactly the modes that it asks for.
+        process::umask(0);
+        let mut next = 0u32;
+        for &Fd(fd) in self.keep {
+            let fd = fd as u32;
+            if fd > next {
+                file::close_range(next, fd.wrapping_sub(1)).at(Operation::CloseRange)?;
+            }
+            next = fd.wrapping_add(1);
+        }
+        file::close_range(next, u32::MAX).at(Operation::CloseRange)
+    }
+}

@@ -1,0 +1,68 @@
+//! Hooks in the container's namespaces: createContainer before the root is changed, startContainer after.
+
+use core::ffi::c_char;
+
+use flint_sys::process::{self, Clone, Ended};
+use flint_sys::{Errno, Fd, file, signal, socket};
+
+use crate::executor::Init;
+use crate::failure::{At, Failure, Operation, Outcome};
+use crate::plan::Hook;
+
+/// What a hook's process needs.
+struct HookProcess<'a> {
+    path: &'a core::ffi::CStr,
+    arguments: &'a [*const c_char],
+    environment: &'a [*const c_char],
+    state: Fd,
+    output: Fd,
+}
+
+impl Init<'_> {
+    /// Runs a hook and waits for it. Its output goes to the null device: init's own is the container's.
+    pub(crate) fn run_hook(&mut self, hook: &Hook) -> Outcome {
+        let state = self.slot(hook.state)?;
+        file::rewind(state).at(Operation::Open)?;
+        let output = file::openat(Fd::CWD, c"/dev/null", libc::O_WRONLY | libc::O_NOCTTY, 0).unwrap_or(Fd(1));
+        let process = HookProcess {
+            path: self.text(hook.path)?,
+            arguments: self.pointers(hook.arguments),
+            environment: self.pointers(hook.environment),
+            state,
+            output,
+        };
+        let options = Clone { pidfd: true, ..Clone::default() };
+        let child = process::spawn(options, process, execute).at(Operation::Clone)?;
+        let ended =
+            child.pidfd.map_or(Err(Failure::new(Operation::Clone, libc::EBADF)), |pidfd| wait(pidfd, hook.timeout));
+        if output != Fd(1) {
+            let _ = file::close(output);
+        }
+        match ended? {
+            Ended::Exited(0) => Ok(()),
+            Ended::Exited(code) => Err(Failure::new(Operation::HookExited, code)),
+            Ended::Signaled(signal) => Err(Failure::new(Operation::HookSignaled, signal)),
+        }
+    }
+}
+
+fn wait(pidfd: Fd, timeout: u32) -> Outcome<Ended> {
+    let limit = if timeout == 0 { None } else { Some(timeout) };
+    let in_time = socket::wait_readable(pidfd, limit).at(Operation::HookTimedOut)?;
+    if !in_time {
+        let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+    }
+    let ended = process::wait(pidfd).at(Operation::HookExited);
+    let _ = file::close(pidfd);
+    if in_time { ended } else { Err(Failure::new(Operation::HookTimedOut, timeout as i32)) }
+}
+
+/// The hook's process, from the clone to its program. 127 and 126 are the shell's codes for a program that is
+/// missing or cannot be executed.
+fn execute(hook: HookProcess<'_>) -> ! {
+    Init::stdio_from(hook.state, hook.output);
+    let _ = signal::set_default(libc::SIGPIPE);
+    let _ = signal::set_mask(0);
+    let Errno(number) = process::execve(hook.path, hook.arguments, hook.environment);
+    process::exit(if number == libc::ENOENT { 127 } else { 126 })
+}

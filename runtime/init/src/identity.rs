@@ -1,0 +1,74 @@
+//! Who the program will be: user, groups, capabilities, limits, the seccomp filter.
+
+use flint_sys::{identity, process};
+
+use crate::executor::Init;
+use crate::failure::{At, Failure, Operation, Outcome};
+use crate::plan::Range;
+use crate::protocol::{self, Kind, Message};
+
+impl Init<'_> {
+    /// uid 0 and gid 0 of a new user namespace, once its maps are written. Supplementary groups of the maker
+    /// stay until [`Self::become_user`], which is the only one that knows whether setgroups is allowed.
+    pub(crate) fn become_root() -> Outcome {
+        identity::setgid(0).at(Operation::Setgid)?;
+        identity::setuid(0).at(Operation::Setuid)
+    }
+
+    pub(crate) fn resource_limit(&mut self, resource: u32, soft: u64, hard: u64) -> Outcome {
+        match process::setrlimit(resource, soft, hard) {
+            // Without CAP_SYS_RESOURCE (nested use) a hard limit cannot be raised.
+            Err(errno) if errno.0 == libc::EPERM => self.warn(Failure::new(Operation::Setrlimit, errno.0)),
+            result => result.at(Operation::Setrlimit),
+        }
+    }
+
+    /// One system call for each capability that is there and must go.
+    pub(crate) fn bounding_set(keep: u64, present: u64) -> Outcome {
+        let mut drop = present & !keep;
+        while drop != 0 {
+            identity::drop_bounding(drop.trailing_zeros()).at(Operation::BoundingDrop)?;
+            drop &= drop.wrapping_sub(1);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn become_user(&mut self, uid: u32, gid: u32, groups: Range, set_groups: bool) -> Outcome {
+        if uid != 0 {
+            // Until capset says which stay.
+            identity::keep_capabilities(true).at(Operation::Prctl)?;
+        }
+        if set_groups {
+            identity::setgroups(groups.of(self.plan.ids)).at(Operation::Setgroups)?;
+        }
+        identity::setgid(gid).at(Operation::Setgid)?;
+        identity::setuid(uid).at(Operation::Setuid)
+    }
+
+    /// The maker's ambient set goes first; what cannot be raised is warned about, as runc does.
+    pub(crate) fn ambient(&mut self, set: u64) -> Outcome {
+        identity::clear_ambient().at(Operation::Ambient)?;
+        let mut raise = set;
+        while raise != 0 {
+            if let Err(errno) = identity::raise_ambient(raise.trailing_zeros()) {
+                self.warn(Failure::new(Operation::Ambient, errno.0))?;
+            }
+            raise &= raise.wrapping_sub(1);
+        }
+        Ok(())
+    }
+
+    /// EXECUTING is said before the filter is in force: it may forbid saying it (trap 10).
+    pub(crate) fn seccomp(&mut self, program: Range, flags: u32) -> Outcome {
+        self.announce()?;
+        identity::set_filter(program.of(self.plan.filter), flags).at(Operation::Seccomp)
+    }
+
+    pub(crate) fn announce(&mut self) -> Outcome {
+        if self.announced {
+            return Ok(());
+        }
+        self.announced = true;
+        protocol::send(self.channel, Message::of(Kind::Executing)).at(Operation::Channel)
+    }
+}

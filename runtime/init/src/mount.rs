@@ -1,0 +1,105 @@
+//! Mounts: made or cloned detached, given their attributes, then attached by descriptor.
+
+use flint_sys::mount::{self, Change};
+use flint_sys::{Errno, Fd, file};
+
+use crate::copy_up;
+use crate::executor::Init;
+use crate::failure::{At, Failure, Operation, Outcome};
+use crate::plan::{Mount, MountSource, Range, Text};
+
+/// `PROC_SUPER_MAGIC`
+const PROC_MAGIC: u64 = 0x9fa0;
+
+impl Init<'_> {
+    pub(crate) fn mount(&mut self, plan: &Mount) -> Outcome {
+        let mount = self.detached(plan)?;
+        let folder = match plan.source {
+            MountSource::New { .. } => true,
+            _ => file::stat(mount, c"").at(Operation::Stat)?.is_folder(),
+        };
+        let path = self.text(plan.target)?;
+        let target = self.target(path, folder, plan.no_symlinks)?;
+        if !below_proc(path.to_bytes()) {
+            refuse_proc(target)?;
+        }
+        if plan.copy_up {
+            copy_up::copy_folder(target, mount)?;
+        }
+        mount::move_mount(mount, target).at(Operation::MoveMount)?;
+        if plan.propagation != 0 {
+            let change =
+                Change { propagation: plan.propagation, recursive: plan.propagation_recursive, ..Change::default() };
+            mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
+        }
+        let _ = file::close(target);
+        let _ = file::close(mount);
+        Ok(())
+    }
+
+    /// The mount, not yet attached, with its attributes.
+    fn detached(&mut self, plan: &Mount) -> Outcome<Fd> {
+        let mount = match plan.source {
+            MountSource::New { fstype, source, options } => {
+                return self.new_filesystem(fstype, source, options, plan.attributes.set);
+            }
+            MountSource::Prepared { slot } => return self.slot(slot),
+            MountSource::Bind { path, recursive } => {
+                let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
+                mount::open_tree(Fd::CWD, self.text(path)?, flags).at(Operation::OpenSource)?
+            }
+        };
+        for (attributes, recursive) in [(plan.attributes, false), (plan.recursive_attributes, true)] {
+            if !attributes.is_empty() {
+                let change = Change { set: attributes.set, clear: attributes.clear, propagation: 0, recursive };
+                mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
+            }
+        }
+        Ok(mount)
+    }
+
+    /// By init and not by the host: proc, sysfs and mqueue show the namespaces of the caller of fsopen (trap 5).
+    fn new_filesystem(&mut self, fstype: Text, source: Text, options: Range, attributes: u64) -> Outcome<Fd> {
+        let context = mount::fsopen(self.text(fstype)?).at(Operation::Fsopen)?;
+        if let Some(source) = self.optional_text(source)? {
+            mount::fsconfig_set(context, c"source", Some(source)).at(Operation::Fsconfig)?;
+        }
+        for option in options.of(self.plan.options) {
+            let value = self.optional_text(option.value)?;
+            mount::fsconfig_set(context, self.text(option.key)?, value).at(Operation::Fsconfig)?;
+        }
+        mount::fsconfig_create(context).at(Operation::FsconfigCreate)?;
+        let mount = mount::fsmount(context, attributes).at(Operation::Fsmount)?;
+        let _ = file::close(context);
+        Ok(mount)
+    }
+}
+
+/// Whether the target is meant to be below /proc; those were checked by the compiler.
+fn below_proc(path: &[u8]) -> bool {
+    path.strip_prefix(b"/proc").is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
+}
+
+/// A link of the image may lead a target into procfs, where a mount could fake what init itself reads and
+/// writes (CVE-2019-16884, CVE-2025-52881).
+fn refuse_proc(target: Fd) -> Outcome {
+    match file::filesystem_magic(target) {
+        Ok(PROC_MAGIC) => Err(Failure::new(Operation::TargetInProc, libc::EPERM)),
+        // Old kernels answer EBADF for O_PATH; none that has mount_setattr.
+        Ok(_) => Ok(()),
+        Err(Errno(number)) => Err(Failure::new(Operation::Stat, number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below_proc;
+
+    #[test]
+    fn knows_what_is_below_proc() {
+        assert!(below_proc(b"/proc"));
+        assert!(below_proc(b"/proc/cpuinfo"));
+        assert!(!below_proc(b"/process"));
+        assert!(!below_proc(b"/a/proc"));
+    }
+}

@@ -1,0 +1,226 @@
+//! The container's root: opening it, finding and making paths inside it, and moving to it.
+//!
+//! The image's author may own every byte below the root, and may change it while this runs (a volume shared
+//! with another container). So nothing here uses a path twice: a path is resolved once inside the root
+//! (`RESOLVE_IN_ROOT`: CVE-2019-18837) to a descriptor, and that descriptor is worked on (CVE-2021-30465).
+
+use flint_sys::mount::{self, Change};
+use flint_sys::{Errno, Fd, file};
+
+use crate::executor::Init;
+use crate::failure::{At, Failure, Operation, Outcome};
+use crate::path::{PathBuffer, split};
+use crate::plan::Text;
+
+const FOLDER_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY;
+/// New folders on the way to a target.
+const FOLDER_MODE: u32 = 0o755;
+const FILE_MODE: u32 = 0o644;
+
+impl Init<'_> {
+    /// The propagation of all mounts that the new namespace inherited. Not shared by default: nothing that is
+    /// mounted here may reach the host.
+    pub(crate) fn inherited_propagation(&mut self, flag: u64) -> Outcome {
+        self.inherited_shared = flag == libc::MS_SHARED;
+        let root = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
+        let change = Change { propagation: flag, recursive: true, ..Change::default() };
+        let result = mount::mount_setattr(root, change).at(Operation::MountSetattr);
+        let _ = file::close(root);
+        result
+    }
+
+    pub(crate) fn open_root(&mut self, path: Text, bind: bool) -> Outcome {
+        let path = self.text(path)?;
+        if !bind {
+            self.root = Some(file::openat(Fd::CWD, path, FOLDER_PATH, 0).at(Operation::Open)?);
+            return Ok(());
+        }
+        let target = file::openat(Fd::CWD, path, FOLDER_PATH, 0).at(Operation::Open)?;
+        if self.inherited_shared {
+            make_mount_of_private(target)?;
+        }
+        let tree = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
+        let root = mount::open_tree(target, c"", tree).at(Operation::OpenSource)?;
+        mount::move_mount(root, target).at(Operation::MoveMount)?;
+        let _ = file::close(target);
+        self.root = Some(root);
+        Ok(())
+    }
+
+    /// The container's root; for exec, whose process is in it already, `/`.
+    pub(crate) fn root(&mut self) -> Outcome<Fd> {
+        if let Some(root) = self.root {
+            return Ok(root);
+        }
+        let root = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
+        self.root = Some(root);
+        Ok(root)
+    }
+
+    /// Opens a path inside the root; absolute paths and links start at the root.
+    pub(crate) fn open_inside(&mut self, path: &core::ffi::CStr, flags: i32, resolve: u64) -> flint_sys::Result<Fd> {
+        let root = self.root().map_err(|failure| Errno(failure.number))?;
+        file::openat2(root, path, flags, 0, resolve | file::RESOLVE_IN_ROOT | file::RESOLVE_NO_MAGICLINKS)
+    }
+
+    /// Opens the target of a mount, making it and the folders on the way when they are missing.
+    pub(crate) fn target(&mut self, path: &core::ffi::CStr, folder: bool, no_symlinks: bool) -> Outcome<Fd> {
+        let resolve = if no_symlinks { file::RESOLVE_NO_SYMLINKS } else { 0 };
+        match self.open_inside(path, libc::O_PATH, resolve) {
+            Err(Errno(libc::ENOENT)) => {}
+            result => return result.at(Operation::OpenTarget),
+        }
+        let mut name = PathBuffer::new();
+        let parent = self.parent(path, no_symlinks, &mut name)?;
+        let made = if folder {
+            file::mkdirat(parent, name.as_c_str(), FOLDER_MODE).at(Operation::MakeFolder)
+        } else {
+            make_file(parent, name.as_c_str())
+        };
+        let opened = allow_existing(made).and_then(|()| {
+            let flags = libc::O_PATH | libc::O_NOFOLLOW;
+            file::openat2(parent, name.as_c_str(), flags, 0, file::RESOLVE_BENEATH | file::RESOLVE_NO_SYMLINKS)
+                .at(Operation::OpenTarget)
+        });
+        let _ = file::close(parent);
+        opened
+    }
+
+    /// Opens the folder of a path inside the root, making what is missing of it; `name` becomes the last part.
+    pub(crate) fn parent(&mut self, path: &core::ffi::CStr, no_symlinks: bool, name: &mut PathBuffer) -> Outcome<Fd> {
+        let (folder, last) = split(path.to_bytes());
+        name.clear();
+        name.push(last)?;
+        if name.is_empty() {
+            return Err(Failure::new(Operation::OpenTarget, libc::EEXIST));
+        }
+        self.folder(folder, no_symlinks)
+    }
+
+    /// Opens a folder inside the root, making what is missing. The longest part that exists is resolved by the
+    /// kernel, links and all; below it every folder is made and opened by one name without following a link,
+    /// so nothing can lead out of the root between the two (CVE-2024-45310).
+    fn folder(&mut self, path: &[u8], no_symlinks: bool) -> Outcome<Fd> {
+        let resolve = if no_symlinks { file::RESOLVE_NO_SYMLINKS } else { 0 };
+        let mut buffer = PathBuffer::new();
+        let mut existing = path;
+        let mut folder = loop {
+            buffer.clear();
+            buffer.push(b"/")?;
+            buffer.push(existing)?;
+            match self.open_inside(buffer.as_c_str(), FOLDER_PATH, resolve) {
+                Err(Errno(libc::ENOENT)) if !existing.is_empty() => existing = split(existing).0,
+                result => break result.at(Operation::OpenTarget)?,
+            }
+        };
+        for name in path.get(existing.len()..).unwrap_or(&[]).split(|&byte| byte == b'/') {
+            if name.is_empty() {
+                continue;
+            }
+            buffer.clear();
+            buffer.push(name)?;
+            let next = enter(folder, buffer.as_c_str());
+            let _ = file::close(folder);
+            folder = next?;
+        }
+        Ok(folder)
+    }
+
+    pub(crate) fn root_readonly(&mut self) -> Outcome {
+        let root = self.root()?;
+        mount::mount_setattr(root, Change { set: mount::ATTR_RDONLY, ..Change::default() }).at(Operation::MountSetattr)
+    }
+
+    pub(crate) fn remount_readonly(&mut self, path: Text) -> Outcome {
+        let fd = self.open_inside(self.text(path)?, libc::O_PATH, 0).at(Operation::OpenTarget)?;
+        let change = Change { set: mount::ATTR_RDONLY, ..Change::default() };
+        let result = mount::mount_setattr(fd, change).at(Operation::MountSetattr);
+        let _ = file::close(fd);
+        result
+    }
+
+    /// The root becomes `/`, and the old one is detached. Both are stacked at `/` for a moment
+    /// (pivot_root(2), "pivot_root(".", ".")"), so no folder for the old one is needed.
+    pub(crate) fn pivot_root(&mut self) -> Outcome {
+        let root = self.root()?;
+        let old = if self.inherited_shared {
+            Some(file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?)
+        } else {
+            None
+        };
+        file::fchdir(root).at(Operation::Chdir)?;
+        mount::pivot_root_here().at(Operation::PivotRoot)?;
+        if let Some(old) = old {
+            // The unmount below must not propagate to the host.
+            let change = Change { propagation: libc::MS_SLAVE, recursive: true, ..Change::default() };
+            mount::mount_setattr(old, change).at(Operation::MountSetattr)?;
+            let _ = file::close(old);
+        }
+        mount::detach_here().at(Operation::Unmount)?;
+        file::chdir(c"/").at(Operation::Chdir)
+    }
+
+    /// --no-pivot: the root is moved over `/`. What lay below `/` stays hidden underneath, not gone; that is
+    /// why it is for roots on an initial ramfs alone.
+    pub(crate) fn move_root(&mut self) -> Outcome {
+        let root = self.root()?;
+        let top = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
+        mount::move_mount(root, top).at(Operation::MoveMount)?;
+        let _ = file::close(top);
+        self.change_root()
+    }
+
+    pub(crate) fn change_root(&mut self) -> Outcome {
+        let root = self.root()?;
+        file::fchdir(root).at(Operation::Chdir)?;
+        mount::chroot_here().at(Operation::Chroot)?;
+        file::chdir(c"/").at(Operation::Chdir)
+    }
+
+    pub(crate) fn root_propagation(flag: u64) -> Outcome {
+        let root = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
+        let change = Change { propagation: flag, recursive: true, ..Change::default() };
+        let result = mount::mount_setattr(root, change).at(Operation::MountSetattr);
+        let _ = file::close(root);
+        result
+    }
+}
+
+/// Makes one folder, unless it is there, and opens it; a link in its place is refused.
+fn enter(parent: Fd, name: &core::ffi::CStr) -> Outcome<Fd> {
+    allow_existing(file::mkdirat(parent, name, FOLDER_MODE).at(Operation::MakeFolder))?;
+    let resolve = file::RESOLVE_BENEATH | file::RESOLVE_NO_SYMLINKS;
+    file::openat2(parent, name, FOLDER_PATH | libc::O_NOFOLLOW, 0, resolve).at(Operation::OpenTarget)
+}
+
+/// Makes an empty file for a mount to cover; never through a link.
+fn make_file(parent: Fd, name: &core::ffi::CStr) -> Outcome {
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+    let fd = file::openat(parent, name, flags, FILE_MODE).at(Operation::MakeFile)?;
+    file::close(fd).at(Operation::MakeFile)
+}
+
+/// Somebody else may have made it in the meantime; what it is shows when it is opened.
+fn allow_existing(result: Outcome) -> Outcome {
+    match result {
+        Err(failure) if failure.number == libc::EEXIST => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes the mount that holds `folder` private: pivot_root refuses a new root on a shared mount. Its root is
+/// found by walking up (`STATX_ATTR_MOUNT_ROOT`, Linux 5.8), not by parsing mountinfo.
+fn make_mount_of_private(folder: Fd) -> Outcome {
+    let mut at = folder;
+    loop {
+        if file::stat(at, c"").at(Operation::Stat)?.mount_root {
+            let change = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
+            return mount::mount_setattr(at, change).at(Operation::MountSetattr);
+        }
+        let above = file::openat(at, c"..", FOLDER_PATH, 0).at(Operation::Open)?;
+        if at != folder {
+            let _ = file::close(at);
+        }
+        at = above;
+    }
+}

@@ -1,0 +1,199 @@
+//! Making and ending processes.
+
+use core::ffi::{CStr, c_char};
+
+use crate::raw::call;
+use crate::{Errno, Fd, Result, signal};
+
+/// `struct clone_args` of clone3(2), version 2 (Linux 5.7, with `cgroup`).
+#[repr(C, align(8))]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// How [`spawn`] clones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clone {
+    /// `CLONE_NEW*`, and `CLONE_PARENT` where the caller's parent shall wait for the child.
+    pub flags: u64,
+    /// A cgroup v2 folder to be born in (`CLONE_INTO_CGROUP`, Linux 5.7).
+    pub cgroup: Option<Fd>,
+    /// Ask for a pidfd (`CLONE_PIDFD`).
+    pub pidfd: bool,
+    /// Block every signal across the clone: the child must not run a handler of its maker (trap 3). The child
+    /// starts with all signals blocked and all handlers reset (`CLONE_CLEAR_SIGHAND`, Linux 5.5).
+    pub block_signals: bool,
+}
+
+/// A process that [`spawn`] made.
+#[derive(Clone, Copy, Debug)]
+pub struct Child {
+    /// Its pid in the caller's pid namespace.
+    pub pid: i32,
+    /// Its pidfd, when asked for; CLOEXEC. The caller owns it.
+    pub pidfd: Option<Fd>,
+}
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Clones the process; the child runs `child(argument)`, which never returns, on a copy of this memory.
+///
+/// Memory is copied, never shared: flags that share memory, descriptors or threads are refused. The child has
+/// only the calling thread, so `child` must not allocate, lock, or use std or libc in any way that could.
+///
+/// # Errors
+///
+/// EINVAL for a sharing flag; else what clone3(2) says.
+pub fn spawn<A>(options: Clone, argument: A, child: fn(A) -> !) -> Result<Child> {
+    const SHARING: u64 = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_SETTLS) as u64;
+    if options.flags & SHARING != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    let mut pidfd: i32 = -1;
+    let mut arguments = CloneArguments {
+        flags: options.flags | CLONE_CLEAR_SIGHAND,
+        // With CLONE_PARENT the kernel takes the caller's own exit signal and wants none here.
+        exit_signal: if options.flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
+        ..CloneArguments::default()
+    };
+    if options.pidfd {
+        arguments.flags |= CLONE_PIDFD;
+        arguments.pidfd = (&raw mut pidfd) as u64;
+    }
+    if let Some(cgroup) = options.cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.0 as u64;
+    }
+    let before = if options.block_signals { Some(signal::block_all()?) } else { None };
+    // SAFETY: the structure is live and its size is given. No flag shares memory with the child, so it runs on
+    // a copy of this stack and of everything reachable; both sides return from the call with their own.
+    let result = unsafe { call!(SYS_clone3, (&raw const arguments) as usize, size_of::<CloneArguments>()) };
+    if result == Ok(0) {
+        child(argument);
+    }
+    if let Some(mask) = before {
+        signal::set_mask(mask)?;
+    }
+    let pid = result? as i32;
+    Ok(Child { pid, pidfd: options.pidfd.then_some(Fd(pidfd)) })
+}
+
+/// Ends the process at once (exit_group): no destructors, no buffers.
+pub fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: ends the process; no memory is passed.
+        let _ = unsafe { call!(SYS_exit_group, code as usize) };
+    }
+}
+
+/// execve(2). Returns only when it failed.
+///
+/// # Errors
+///
+/// EINVAL when a list is not ended by a null pointer; else what execve(2) says. A pointer that leads nowhere
+/// is EFAULT from the kernel, not undefined behaviour: only the kernel follows it.
+#[must_use]
+pub fn execve(path: &CStr, arguments: &[*const c_char], environment: &[*const c_char]) -> Errno {
+    let ended = |list: &[*const c_char]| list.last().is_some_and(|last| last.is_null());
+    if !ended(arguments) || !ended(environment) {
+        return Errno(libc::EINVAL);
+    }
+    // SAFETY: the path is NUL-terminated and both lists end with null, as was just checked.
+    let result = unsafe {
+        call!(SYS_execve, path.as_ptr() as usize, arguments.as_ptr() as usize, environment.as_ptr() as usize)
+    };
+    match result {
+        Err(errno) => errno,
+        Ok(_) => Errno(libc::EINVAL),
+    }
+}
+
+/// The pid in the caller's own pid namespace.
+#[must_use]
+pub fn getpid() -> i32 {
+    // SAFETY: takes no memory and cannot fail.
+    unsafe { call!(SYS_getpid) }.unwrap_or(0) as i32
+}
+
+/// setsid(2).
+///
+/// # Errors
+///
+/// EPERM for a process group leader.
+pub fn setsid() -> Result<()> {
+    // SAFETY: takes no memory.
+    unsafe { call!(SYS_setsid) }.map(drop)
+}
+
+/// Sends a signal through a pidfd (Linux 5.1).
+///
+/// # Errors
+///
+/// ESRCH when the process is gone, EPERM.
+pub fn pidfd_send_signal(pidfd: Fd, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo is allowed.
+    unsafe { call!(SYS_pidfd_send_signal, pidfd.argument(), signal as usize, 0, 0) }.map(drop)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By exit, with this code.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// Waits for a child by its pidfd and reaps it (waitid with `P_PIDFD`, Linux 5.4).
+///
+/// # Errors
+///
+/// ECHILD when it is no child of the caller, or somebody else reaped it.
+pub fn wait(pidfd: Fd) -> Result<Ended> {
+    const P_PIDFD: usize = 3;
+    // Layout of the SIGCHLD siginfo: si_code is the third word, si_status the seventh (64-bit kernels).
+    let mut info = [0i32; 32];
+    loop {
+        // SAFETY: the buffer has the 128 bytes of a siginfo; rusage is null.
+        let result = unsafe {
+            call!(SYS_waitid, P_PIDFD, pidfd.argument(), info.as_mut_ptr() as usize, libc::WEXITED as usize, 0)
+        };
+        match result {
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    let [_, _, code, _, _, _, status, ..] = info;
+    Ok(if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) })
+}
+
+/// umask(2).
+pub fn umask(mask: u32) {
+    // SAFETY: takes no memory and cannot fail.
+    let _ = unsafe { call!(SYS_umask, mask as usize) };
+}
+
+/// Sets a resource limit of the calling process (prlimit64).
+///
+/// # Errors
+///
+/// EPERM for a hard limit raised without CAP_SYS_RESOURCE; EINVAL for soft above hard.
+pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = [soft, hard];
+    // SAFETY: struct rlimit64 is two u64; the old limit is not asked for.
+    unsafe { call!(SYS_prlimit64, 0, resource as usize, limit.as_ptr() as usize, 0) }.map(drop)
+}

@@ -1,0 +1,109 @@
+//! Messages on connected sockets, and waiting.
+
+use crate::raw::call;
+use crate::{Errno, Fd, Result};
+
+/// Receives one message (recvfrom without flags). 0 is the end of the connection.
+///
+/// # Errors
+///
+/// What recv(2) says; EINTR is retried.
+pub fn receive(socket: Fd, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        // SAFETY: the buffer is live and its length given; no address is asked for.
+        let result =
+            unsafe { call!(SYS_recvfrom, socket.argument(), buffer.as_mut_ptr() as usize, buffer.len(), 0, 0) };
+        if result != Err(Errno(libc::EINTR)) {
+            return result;
+        }
+    }
+}
+
+/// Accepts a connection; CLOEXEC.
+///
+/// # Errors
+///
+/// What accept(2) says; EINTR is retried.
+pub fn accept(listener: Fd) -> Result<Fd> {
+    loop {
+        // SAFETY: no address is asked for.
+        let result = unsafe { call!(SYS_accept4, listener.argument(), 0, 0, libc::SOCK_CLOEXEC as usize) };
+        if result != Err(Errno(libc::EINTR)) {
+            return result.map(|fd| Fd(fd as i32));
+        }
+    }
+}
+
+/// Sends `data` and one descriptor in one message (`SCM_RIGHTS`, unix(7)).
+///
+/// # Errors
+///
+/// What sendmsg(2) says; EINTR is retried. EPIPE comes without SIGPIPE.
+pub fn send_with_fd(socket: Fd, data: &[u8], fd: Fd) -> Result<()> {
+    /// struct cmsghdr with room for one descriptor, padded as CMSG_SPACE does on 64-bit machines.
+    #[repr(C)]
+    struct Control {
+        length: usize,
+        level: i32,
+        kind: i32,
+        fd: i32,
+        padding: i32,
+    }
+    #[repr(C)]
+    struct Vector {
+        base: *const u8,
+        length: usize,
+    }
+    /// The kernel's struct user_msghdr.
+    #[repr(C)]
+    struct Header {
+        name: usize,
+        name_length: u32,
+        vectors: *const Vector,
+        vector_count: usize,
+        control: *const Control,
+        control_length: usize,
+        flags: u32,
+    }
+    const HEADER_AND_FD: usize = 16 + size_of::<i32>();
+    let control =
+        Control { length: HEADER_AND_FD, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd: fd.0, padding: 0 };
+    let vector = Vector { base: data.as_ptr(), length: data.len() };
+    let header = Header {
+        name: 0,
+        name_length: 0,
+        vectors: &raw const vector,
+        vector_count: 1,
+        control: &raw const control,
+        control_length: size_of::<Control>(),
+        flags: 0,
+    };
+    loop {
+        // SAFETY: the header points to one live vector and one live control message, with their sizes.
+        let result =
+            unsafe { call!(SYS_sendmsg, socket.argument(), (&raw const header) as usize, libc::MSG_NOSIGNAL as usize) };
+        if result != Err(Errno(libc::EINTR)) {
+            return result.map(drop);
+        }
+    }
+}
+
+/// Waits until `fd` can be read or has ended, at most `seconds` (`None`: for ever). False when the time is up.
+///
+/// # Errors
+///
+/// What ppoll(2) says; EINTR is retried with the time that is left (the kernel counts it down).
+pub fn wait_readable(fd: Fd, seconds: Option<u32>) -> Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.0, events: libc::POLLIN, revents: 0 };
+    let mut time = [i64::from(seconds.unwrap_or(0)), 0];
+    let time_pointer = if seconds.is_some() { time.as_mut_ptr() as usize } else { 0 };
+    loop {
+        // SAFETY: one live pollfd; the time is null or a live timespec; no signal mask.
+        let result = unsafe { call!(SYS_ppoll, (&raw mut poll) as usize, 1, time_pointer, 0, 0) };
+        match result {
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
+            Ok(count) => return Ok(count > 0),
+        }
+    }
+}
