@@ -31,7 +31,8 @@ pub struct Bindings<'a> {
     pub fault: Option<flint_sys::Fault>,
 }
 
-/// Clones init, which executes `plan`; the caller goes on at once and talks to it over the channel.
+/// Clones init, which executes `plan`; the caller goes on at once and talks to it over the channel. A pidfd is the
+/// caller's to open: until it reaps the child, the pid can be no other's.
 ///
 /// With namespaces to join first, the child is a throw-away process that joins them, clones init as the caller's
 /// own child (`CLONE_PARENT`) and ends; init's pid comes as [`Kind::Cloned`] on the channel and the caller must
@@ -45,7 +46,7 @@ pub fn spawn(plan: PlanRef<'_>, bindings: Bindings<'_>) -> flint_sys::Result<Chi
     let options = Clone {
         flags: if direct { bindings.flags } else { 0 },
         cgroup: if direct { bindings.cgroup } else { None },
-        pidfd: true,
+        pidfd: false,
         block_signals: true,
     };
     process::spawn(options, (plan, bindings), if direct { run } else { join })
@@ -167,6 +168,7 @@ impl<'a> Init<'a> {
             Step::Mask { path } => self.mask(path),
             Step::Readonly { path } => self.readonly(path),
             Step::Sysctl { proc, path, value } => self.sysctl(proc, path, value),
+            Step::MakeFolder { path } => self.make_folder(path),
             Step::RootReadonly => self.root_readonly(),
             Step::RemountReadonly { path } => self.remount_readonly(path),
             Step::PivotRoot => self.pivot_root(),

@@ -10,6 +10,7 @@ use crate::failure::{At, Failure, Operation, Outcome};
 use crate::plan::Hook;
 
 /// What a hook's process needs.
+#[derive(Clone, Copy)]
 struct HookProcess<'a> {
     path: &'a core::ffi::CStr,
     arguments: &'a [*const c_char],

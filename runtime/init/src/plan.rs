@@ -296,6 +296,12 @@ pub enum Step {
         /// What to write.
         value: Text,
     },
+    /// Makes a folder and those on the way to it, inside the root, where they are missing: the working directory,
+    /// as runc does, before the root becomes read-only.
+    MakeFolder {
+        /// Path inside the root.
+        path: Text,
+    },
     /// Makes the mount at the root read-only.
     RootReadonly,
     /// Makes a mount below the root read-only again that had to be writable while its nodes were made
@@ -389,8 +395,7 @@ pub enum Step {
         /// `SECCOMP_FILTER_FLAG_*`.
         flags: u32,
     },
-    /// Changes to the working directory and verifies that it is inside the root (CVE-2024-21626). Missing
-    /// folders are an error, as in runc.
+    /// Changes to the working directory and verifies that it is inside the root (CVE-2024-21626).
     WorkingDirectory {
         /// Absolute path inside the root.
         path: Text,

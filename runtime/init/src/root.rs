@@ -126,6 +126,12 @@ impl Init<'_> {
         Ok(folder)
     }
 
+    pub(crate) fn make_folder(&mut self, path: Text) -> Outcome {
+        let folder = self.folder(self.text(path)?.to_bytes(), false)?;
+        let _ = file::close(folder);
+        Ok(())
+    }
+
     pub(crate) fn root_readonly(&mut self) -> Outcome {
         let root = self.root()?;
         mount::mount_setattr(root, Change { set: mount::ATTR_RDONLY, ..Change::default() }).at(Operation::MountSetattr)

@@ -31,10 +31,9 @@ impl Init<'_> {
     /// A file of the host must not be left in the container: not even its null device, whose owner and mode a
     /// container could change through the descriptor.
     fn reopen_null(&mut self, fd: Fd) -> Outcome {
-        let null = match self.open_inside(c"/dev/null", libc::O_RDWR | libc::O_NOFOLLOW, 0) {
-            Ok(null) => null,
+        let Ok(null) = self.open_inside(c"/dev/null", libc::O_RDWR | libc::O_NOFOLLOW, 0) else {
             // A container without devices: the host's stays.
-            Err(_) => return Ok(()),
+            return Ok(());
         };
         let result = if is_null_device(null)? { file::duplicate_to(null, fd).at(Operation::Open) } else { Ok(()) };
         let _ = file::close(null);
