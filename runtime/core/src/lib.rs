@@ -3,4 +3,5 @@
 pub mod cgroup;
 pub mod error;
 pub mod plan;
+pub mod seccomp;
 pub use error::{Error, Kind, Result};

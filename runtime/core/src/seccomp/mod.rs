@@ -1,0 +1,106 @@
+//! Compiles the bundle's `linux.seccomp` into one classic-BPF program for seccomp(2).
+//!
+//! The result for every call is the one that runc gets from libseccomp and its own `ENOSYS` stub; the layout is ours.
+//!
+//! - **Architectures.** The native one is always part of the filter, listed or not. A call of an architecture that is
+//!   not part of it kills the thread (libseccomp's action for a bad architecture). x32 shares its audit number with
+//!   `x86_64` and is told apart by bit 30 of the call's number: with x32 not listed, numbers from 2^30 on kill
+//!   the thread too. The number -1 gets the default action there, for a tracer uses it to skip a call.
+//! - **Rules.** A rule whose action equals the default is dropped. A rule without arguments for a call decides it
+//!   alone, whatever rules with arguments stand before or behind it; of several such rules the first counts. Rules
+//!   with arguments are tried in libseccomp's order: the higher argument first (each rule counts by its lowest one),
+//!   then equalities before upper before lower bounds, then the tighter bound; of two with equal conditions the first
+//!   counts (runc refuses those). Conditions of one rule are `ANDed`; if it names an argument twice, each of its
+//!   conditions is a rule of its own, as in runc. 32-bit ABIs (x32 too) compare the low 32 bits of arguments and
+//!   values.
+//! - **Multiplexed calls.** On x86 and ppc64le, rules for socket and System V IPC calls cover `socketcall` and `ipc`
+//!   with the call's sub-number in argument 0 (a condition on argument 0 is lost on that path, as in libseccomp).
+//! - **Unknown names** are skipped: the name may belong to a newer kernel or another architecture.
+//! - **ENOSYS stub.** When the default action denies (ERRNO, TRAP, KILL), a number above the highest one that the
+//!   profile names (with whatever action) on that architecture returns `ENOSYS` in place of the default action, so
+//!   that a C library falls back from calls that are newer than the profile. With ALLOW, LOG and TRACE there is no
+//!   stub, nor on an architecture none of whose calls the profile names. ARM's private calls (from 0xf0000 on) do not
+//!   count as the highest number.
+//! - **Flags.** No `flags` at all means `SPEC_ALLOW`, as in runc. `TSYNC` is dropped: init has one thread.
+//!   `WAIT_KILLABLE_RECV` means something with a listener only, so it is dropped with a warning.
+//! - **Known differences from runc.** libseccomp (2.5) merges several rules with conditions on one call into a tree
+//!   and now and then loses or invents a match; here the rules mean what they say. With x32 not listed, numbers from
+//!   2^31 on without bit 30 are killed, where runc's stub gives `ENOSYS`. On x86, direct numbers of multiplexed calls
+//!   count as named for the stub; runc does not see them. Architectures without a table here (big-endian ones, and
+//!   mips) are left out with a warning, so their calls are killed.
+//!
+//! The way from rules to instructions: `profile` reads the bundle's rules, `abi` knows the numbers, `outcome`
+//! gives every range of numbers its node in the `graph` of decisions, `search` puts a tree over the ranges,
+//! and `layout` writes the instructions. The program uses only what the kernel's own emulation understands when it
+//! fills its cache of always allowed calls (Linux 5.11), so such calls never run it.
+
+mod abi;
+mod action;
+mod argument;
+mod facts;
+mod graph;
+mod layout;
+mod outcome;
+mod profile;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
+
+/// A compiled filter, ready for seccomp(2) with `SECCOMP_SET_MODE_FILTER`.
+pub struct Filter {
+    /// The program: at most `BPF_MAXINSNS` (4096) instructions.
+    pub program: Vec<libc::sock_filter>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+    /// What the profile asks for and does not get, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Compiles `spec` into one program.
+///
+/// Gives `None` when nothing is filtered: the default action is ALLOW and there are no rules.
+///
+/// # Errors
+/// `Kind::Invalid` for an error number above 4095, a trace message above 65535, an argument index above 5, an empty
+/// name, or a profile that needs more than 4096 instructions; `Kind::Unsupported` for `SCMP_ACT_NOTIFY`.
+pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
+    let mut warnings = Vec::new();
+    let profile = profile::Profile::read(spec, &mut warnings)?;
+    if profile.is_empty() && profile.default == libc::SECCOMP_RET_ALLOW {
+        return Ok(None);
+    }
+    let architectures = spec.architectures().as_deref().unwrap_or_default();
+    let families = abi::families(architectures, &mut warnings);
+    let mut graph = graph::Graph::default();
+    let entry = outcome::dispatch(&mut graph, &profile, &families, &mut warnings)?;
+    let program = layout::instructions(&graph, entry)?;
+    Ok(Some(Filter {
+        program,
+        flags: flags(spec, &mut warnings),
+        warnings,
+    }))
+}
+
+/// The flags for seccomp(2).
+fn flags(spec: &LinuxSeccomp, warnings: &mut Vec<String>) -> u32 {
+    let Some(listed) = spec.flags() else {
+        return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+    };
+    let mut flags = 0;
+    for flag in listed {
+        match flag {
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => flags |= libc::SECCOMP_FILTER_FLAG_LOG as u32,
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => {
+                flags |= libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+            }
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => {}
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => warnings.push(
+                "seccomp: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is ignored: it needs a rule with SCMP_ACT_NOTIFY"
+                    .to_owned(),
+            ),
+        }
+    }
+    flags
+}
