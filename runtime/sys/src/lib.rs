@@ -18,6 +18,7 @@
 //! What must not happen here: policy, retries (but for EINTR where a caller could not tell), strings for people.
 #![no_std]
 
+<<<<<<< HEAD
 mod fault;
 pub mod file;
 pub mod identity;
@@ -53,3 +54,6 @@ impl Fd {
         self.0 as isize as usize
     }
 }
+=======
+pub mod bpf;
+>>>>>>> cgroup

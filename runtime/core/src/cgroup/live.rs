@@ -1,0 +1,340 @@
+//! A container's cgroups in use: joining, listing, freezing, killing, removing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cgroups_rs::FreezerState;
+use cgroups_rs::fs::freezer::FreezerController;
+use cgroups_rs::fs::pid::PidController;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::branch::{Branch, is_gone, keyed, read_all, wait_for_event};
+use super::layout::Layout;
+use super::plan::Plan;
+use super::removal;
+use super::tree::Tree;
+use crate::{Error, Result};
+
+/// How long freezing may take. A process in an uninterruptible wait (NFS, FUSE) cannot be frozen.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often [`Cgroup::kill_all`] looks for processes that were forked in between, without `cgroup.kill`.
+const KILL_ROUNDS: u32 = 100;
+
+/// Where a container's cgroups are; kept in the container's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Absolute folders by the v1 hierarchy's name (`cpu,cpuacct`, `name=systemd`); empty on v2.
+    #[serde(default)]
+    pub v1: BTreeMap<String, PathBuf>,
+    /// The absolute folder in the v2 tree, alone or beside the v1 hierarchies.
+    #[serde(default)]
+    pub unified: Option<PathBuf>,
+}
+
+/// A container's cgroups.
+///
+/// Dropping it closes its descriptors and removes nothing: that is [`Cgroup::delete`].
+#[derive(Debug)]
+pub struct Cgroup {
+    v1: Vec<Branch>,
+    unified: Option<Branch>,
+    paths: Paths,
+}
+
+impl Cgroup {
+    /// Makes the folders in every hierarchy and writes the limits, before any process is in them. Folders that are there
+    /// already are taken when they are empty.
+    ///
+    /// # Errors
+    ///
+    /// A folder cannot be made or is in use ([`Kind::AlreadyExists`](crate::Kind::AlreadyExists)), a limit is refused by the
+    /// kernel, a file for it is missing ([`Kind::Unsupported`](crate::Kind::Unsupported)). Then exactly what was made is
+    /// removed again.
+    pub fn create(layout: &Layout, plan: &Plan) -> Result<Self> {
+        let tree = Tree::grow(layout, plan)?;
+        let paths = Paths {
+            v1: tree.v1.iter().map(|branch| (branch.name.clone(), branch.path.clone())).collect(),
+            unified: tree.unified.as_ref().map(|branch| branch.path.clone()),
+        };
+        Ok(Self { v1: tree.v1, unified: tree.unified, paths })
+    }
+
+    /// The cgroups of a container that another command made. Opens nothing yet.
+    #[must_use]
+    pub fn from_paths(paths: &Paths) -> Self {
+        Self {
+            v1: paths.v1.iter().map(|(name, path)| Branch::recorded(name, path)).collect(),
+            unified: paths.unified.as_ref().map(|path| Branch::recorded("", path)),
+            paths: paths.clone(),
+        }
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// On v2 the folder for `CLONE_INTO_CGROUP` (Linux 5.7): then [`Cgroup::add`] is not needed. `None` where v1
+    /// hierarchies have to be joined one by one anyway, and when the folder cannot be opened.
+    #[must_use]
+    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().filter(|_| self.v1.is_empty())?.directory().ok()
+    }
+
+    /// Moves a process, with all its threads, into every cgroup.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it in one of them; in a named hierarchy, which limits nothing, that is no error.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        let pid = pid.to_string();
+        for branch in self.v1.iter().chain(&self.unified) {
+            match branch.write("cgroup.procs", &pid) {
+                Ok(()) => {}
+                Err(_) if branch.name.starts_with("name=") => {}
+                Err(errno) => {
+                    let hint = match errno {
+                        Errno::EOPNOTSUPP => " (the cgroup is below one that is threaded or holds processes itself)",
+                        Errno::EBUSY => {
+                            " (the cgroup has controllers enabled for sub-cgroups and cannot hold processes)"
+                        }
+                        _ => "",
+                    };
+                    let error = Error::os(format!("cannot move process {pid} into {}", branch.path.display()), errno);
+                    return Err(Error::new(error.kind(), format!("{error}{hint}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All processes, those of sub-cgroups too. Empty when the cgroup is gone.
+    ///
+    /// # Errors
+    ///
+    /// A `cgroup.procs` cannot be read.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let Some(branch) = self.listing() else {
+            return Ok(Vec::new());
+        };
+        removal::processes_below(&branch.path)
+            .map_err(|error| Error::os(format!("cannot list the processes of {}", branch.path.display()), error))
+    }
+
+    /// The hierarchy whose processes are the container's: one that a container cannot well be moved out of.
+    fn listing(&self) -> Option<&Branch> {
+        ["devices", "freezer", "pids"]
+            .iter()
+            .find_map(|controller| self.with(controller))
+            .or(self.unified.as_ref())
+            .or(self.v1.first())
+    }
+
+    fn with(&self, controller: &str) -> Option<&Branch> {
+        self.v1.iter().find(|branch| branch.has(controller))
+    }
+
+    /// Sends SIGKILL to every process, also to those that are forked meanwhile, and thaws them so that they can die. Does not
+    /// wait for their end.
+    ///
+    /// # Errors
+    ///
+    /// Processes cannot be listed or killed, or new ones keep appearing.
+    pub fn kill_all(&self) -> Result<()> {
+        if let Some(unified) = &self.unified {
+            // Linux 5.14; in a hybrid it reaches all that were not moved out of the v2 tree alone.
+            let killed = unified.write("cgroup.kill", "1");
+            if self.v1.is_empty() && matches!(killed, Ok(()) | Err(Errno::ENODEV)) {
+                return Ok(());
+            }
+        }
+        self.kill_listed()
+    }
+
+    /// Kills what is listed until nothing new is. A process with SIGKILL pending cannot fork, so one list without a new entry is the
+    /// end. From the third round on the processes are frozen, so that a fork bomb cannot outrun the rounds.
+    fn kill_listed(&self) -> Result<()> {
+        let mut killed = BTreeSet::new();
+        for round in 0..KILL_ROUNDS {
+            let frozen = round > 1 && self.freeze().is_ok();
+            let processes = self.processes()?;
+            let new: Vec<i32> = processes.into_iter().filter(|&pid| killed.insert(pid)).collect();
+            for &pid in &new {
+                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => {
+                        self.thaw()?;
+                        return Err(Error::os(format!("cannot kill process {pid} of the container"), errno));
+                    }
+                }
+            }
+            // On v1 a frozen process does not even die; it may have been frozen before (pause).
+            if frozen || round == 0 {
+                self.thaw()?;
+            }
+            if new.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Error::new(crate::Kind::System, "new processes keep appearing in the container's cgroup: freeze it first"))
+    }
+
+    /// The freezer: of v1 where it is mounted, else of the v2 tree (Linux 5.2).
+    fn freezer(&self) -> Option<(&Branch, FreezerController)> {
+        let v1 = self.with("freezer");
+        let branch = v1.or(self.unified.as_ref())?;
+        let root = branch.path.parent().unwrap_or(Path::new("/")).to_owned();
+        Some((branch, FreezerController::new(branch.path.clone(), root, v1.is_none())))
+    }
+
+    /// Stops every process, and waits until all stand.
+    ///
+    /// # Errors
+    ///
+    /// There is no freezer ([`Kind::Unsupported`](crate::Kind::Unsupported)), or a process does not stop in time; then
+    /// all are thawed again.
+    pub fn freeze(&self) -> Result<()> {
+        let Some((branch, freezer)) = self.freezer() else {
+            return Err(Error::unsupported("the container has no freezer cgroup, so it cannot be paused"));
+        };
+        let frozen = if branch.name.is_empty() { freeze_v2(branch, &freezer) } else { freeze_v1(&freezer) };
+        frozen.map_err(|error| {
+            let error = Error::os(format!("cannot freeze {}", branch.path.display()), error);
+            error.with_cleanup(self.thaw())
+        })
+    }
+
+    /// Lets the processes go on. Without a freezer, or when the cgroup is gone, there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// The freezer's file cannot be written.
+    pub fn thaw(&self) -> Result<()> {
+        let Some((branch, freezer)) = self.freezer() else {
+            return Ok(());
+        };
+        match freezer.thaw().map_err(|error| system_error(&error)) {
+            // cgroups-rs opens with O_CREAT, which cgroupfs answers with EACCES or EPERM where there is no such file.
+            Err(error) if !is_gone(&error) && branch.path.exists() => {
+                Err(Error::os(format!("cannot thaw {}", branch.path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether [`Cgroup::freeze`] holds. A freeze of a parent cgroup does not count.
+    ///
+    /// # Errors
+    ///
+    /// The freezer's state cannot be read.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some((branch, freezer)) = self.freezer() else {
+            return Ok(false);
+        };
+        match freezer.state() {
+            Ok(FreezerState::Thawed) => Ok(false),
+            // On v1 the state is the parents' too; this file is the cgroup's own.
+            Ok(_) if !branch.name.is_empty() => {
+                Ok(branch.read("freezer.self_freezing").map_or(true, |own| own.trim() == "1"))
+            }
+            Ok(_) => Ok(true),
+            Err(error) => match system_error(&error) {
+                error if is_gone(&error) => Ok(false),
+                error => Err(Error::os(format!("cannot read the freezer of {}", branch.path.display()), error)),
+            },
+        }
+    }
+
+    /// How many processes the kernel killed for want of memory; 0 when it cannot be known. For error messages.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        let text = match (self.with("memory"), &self.unified) {
+            (Some(memory), _) => memory.read("memory.oom_control"),
+            (None, Some(unified)) => unified.read("memory.events"),
+            (None, None) => return 0,
+        };
+        text.ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0)
+    }
+
+    /// How many forks failed at `pids.max`; 0 when it cannot be known. For error messages.
+    #[must_use]
+    pub fn refused_forks(&self) -> u64 {
+        let v1 = self.with("pids");
+        let Some(branch) = v1.or(self.unified.as_ref()) else {
+            return 0;
+        };
+        let root = branch.path.parent().unwrap_or(Path::new("/")).to_owned();
+        PidController::new(branch.path.clone(), root, v1.is_none()).get_pid_events().unwrap_or(0)
+    }
+
+    /// Removes the sub-cgroups, deepest first, and the cgroups themselves, but none above. Waits for processes that were killed, at
+    /// most some seconds. Missing is fine.
+    ///
+    /// # Errors
+    ///
+    /// A cgroup still has processes, or cannot be removed; the others are removed all the same.
+    pub fn delete(&self) -> Result<()> {
+        // The v2 tree first: there the kernel tells when the last process has left.
+        let mut branches = self.unified.iter().chain(&self.v1);
+        let failures: Vec<Error> = branches.by_ref().filter_map(|branch| removal::remove(&branch.path).err()).collect();
+        match failures.into_iter().reduce(|first, next| first.with_cleanup(Err(next))) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// The hierarchies with the container's folder in them, for bind mounts into the container on v1. The v2 tree has the
+    /// empty name.
+    pub fn mount_sources(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.v1.iter().chain(&self.unified).map(|branch| (branch.name.as_str(), branch.path.as_path()))
+    }
+}
+
+/// Writing FROZEN again is what makes the kernel look again: new processes may have been forked meanwhile.
+fn freeze_v1(freezer: &FreezerController) -> io::Result<()> {
+    let deadline = Instant::now() + FREEZE_PATIENCE;
+    let mut pause = Duration::from_micros(20);
+    loop {
+        freezer.freeze().map_err(|error| system_error(&error))?;
+        if matches!(freezer.state().map_err(|error| system_error(&error))?, FreezerState::Frozen) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+fn freeze_v2(branch: &Branch, freezer: &FreezerController) -> io::Result<()> {
+    let events = branch.open("cgroup.events", OFlag::O_RDONLY)?;
+    freezer.freeze().map_err(|error| system_error(&error))?;
+    let deadline = Instant::now() + FREEZE_PATIENCE;
+    while keyed(&read_all(&events)?, "frozen") != Some(1) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        wait_for_event(&events, u16::try_from(left.as_millis()).unwrap_or(u16::MAX).max(1))?;
+    }
+    Ok(())
+}
+
+/// The system's error inside one of cgroups-rs.
+fn system_error(error: &cgroups_rs::fs::error::Error) -> io::Error {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.and_then(io::Error::raw_os_error) {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    }
+}

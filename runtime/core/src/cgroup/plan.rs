@@ -1,0 +1,110 @@
+//! The cgroup part of a Plan: where, and every write with its file and value.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::devices::DeviceRule;
+
+/// The container's cgroup, compiled from config.json. Holds nothing of the host but the names of hierarchies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The container's path below [`Plan::base`] in every hierarchy: relative, clean, without `..`.
+    pub path: String,
+    /// What the path is relative to.
+    pub base: Base,
+    /// The writes that set the limits, in order; on cgroup v1 those of the devices too.
+    pub writes: Vec<Write>,
+    /// The device rules in order, the last one that speaks of a device and an access decides.
+    pub devices: Vec<DeviceRule>,
+    /// Whether the rules are enforced by a BPF program on the v2 tree (else by writes to the v1 devices controller).
+    pub device_filter: bool,
+    /// Controllers to enable in the v2 tree on the way to the container, where they are there. Those that a write needs
+    /// must be.
+    pub enable: Vec<String>,
+}
+
+/// What a cgroup path is relative to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Base {
+    /// The root of each hierarchy as it is mounted (an absolute `linux.cgroupsPath`).
+    #[default]
+    Root,
+    /// flint's own cgroup in each hierarchy (a relative or absent `linux.cgroupsPath`); on v2 its parent, as flint's own
+    /// holds processes and so cannot have controllers for children (the rule of no internal processes).
+    Own,
+}
+
+/// A value for a file of the container's cgroup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The v1 hierarchy's name (`cpu,cpuacct`); empty for the v2 tree.
+    pub hierarchy: String,
+    /// The controller: `memory`.
+    pub controller: String,
+    /// The file: `memory.limit_in_bytes`.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// A file and value to take where the kernel does not have [`Write::file`].
+    pub instead: Option<(String, String)>,
+    /// Whether the files may be missing: the value asks for what is so without them.
+    pub optional: bool,
+}
+
+impl Write {
+    pub(super) fn new(controller: &str, file: impl Into<String>, value: impl fmt::Display) -> Self {
+        Self {
+            hierarchy: String::new(),
+            controller: controller.to_owned(),
+            file: file.into(),
+            value: value.to_string(),
+            instead: None,
+            optional: false,
+        }
+    }
+
+    pub(super) fn or(mut self, file: &str, value: impl fmt::Display) -> Self {
+        self.instead = Some((file.to_owned(), value.to_string()));
+        self
+    }
+
+    pub(super) fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hierarchy = if self.hierarchy.is_empty() { "v2" } else { &self.hierarchy };
+        write!(f, "{hierarchy}: {} = {}", self.file, self.value)?;
+        if let Some((file, value)) = &self.instead {
+            write!(f, " (without that file: {file} = {value})")?;
+        }
+        if self.optional {
+            f.write_str(" (if there)")?;
+        }
+        Ok(())
+    }
+}
+
+/// One line for the place, one for each write, and one for each device rule of the BPF program.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.base {
+            Base::Root => write!(f, "cgroup /{}", self.path)?,
+            Base::Own => write!(f, "cgroup {} below flint's own", self.path)?,
+        }
+        if !self.enable.is_empty() {
+            write!(f, "\n  v2: enable {}", self.enable.join(" "))?;
+        }
+        for write in &self.writes {
+            write!(f, "\n  {write}")?;
+        }
+        for rule in self.devices.iter().filter(|_| self.device_filter) {
+            write!(f, "\n  device filter: {} {rule}", if rule.allow { "allow" } else { "deny" })?;
+        }
+        Ok(())
+    }
+}
