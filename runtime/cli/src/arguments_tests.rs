@@ -1,0 +1,139 @@
+//! Command lines as docker, containerd, podman, cri-o and buildkit write them.
+
+use std::ffi::OsString;
+
+use super::{Arguments, parse, parse_id};
+use crate::GLOBAL_FLAGS;
+use crate::verbs;
+
+/// Parses a whole command line as main does: the global flags, the verb's name, its arguments.
+fn command(line: &str) -> Result<(Arguments, String, Arguments), String> {
+    let words = line.split(' ').map(OsString::from);
+    let globals = parse(GLOBAL_FLAGS, words, false).map_err(|error| error.to_string())?;
+    let name = globals.operand(0).map_err(|error| error.to_string())?.to_owned();
+    let verb = verbs::find(&name).ok_or("no such verb")?;
+    let rest = globals.operands.iter().skip(1).cloned();
+    let arguments = parse(verb.flags, rest, verb.interspersed).map_err(|error| error.to_string())?;
+    verb.check_operands(arguments.operands.len()).map_err(|error| error.to_string())?;
+    Ok((globals, name, arguments))
+}
+
+fn operands(arguments: &Arguments) -> Vec<&str> {
+    arguments.operands.iter().filter_map(|operand| operand.to_str()).collect()
+}
+
+#[test]
+fn containerd_creates() {
+    let (globals, name, arguments) = command(
+        "--root /run/containerd/runc/default --log /b/log.json --log-format json --systemd-cgroup create \
+         --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty.sock c1",
+    )
+    .expect("understood");
+    assert_eq!(name, "create");
+    assert_eq!(globals.text("root"), Ok(Some("/run/containerd/runc/default")));
+    assert_eq!(globals.text("log"), Ok(Some("/b/log.json")));
+    assert!(globals.is_set("systemd-cgroup"));
+    assert_eq!(arguments.text("bundle"), Ok(Some("/b")));
+    assert_eq!(arguments.text("console-socket"), Ok(Some("/tmp/pty.sock")));
+    assert_eq!(operands(&arguments), ["c1"]);
+}
+
+#[test]
+fn callers_command_lines_are_understood() {
+    for (line, verb, expected) in [
+        ("--root /r --log /l --log-format json start c1", "start", &["c1"][..]),
+        ("--root /r --log /l --log-format json kill --all c1 9", "kill", &["c1", "9"]),
+        ("--root /r --log /l --log-format json delete --force c1", "delete", &["c1"]),
+        ("--root /r exec --process /p.json --detach --pid-file /pid c1", "exec", &["c1"]),
+        ("--root /r ps --format json c1", "ps", &["c1"]),
+        ("--root /r ps c1 -o pid,args", "ps", &["c1", "-o", "pid,args"]),
+        ("features", "features", &[]),
+        ("--root=/run/cri run -d --bundle=/b c1", "run", &["c1"]),
+        ("--root /r restore --detach -no-subreaper --image-path /i --bundle /b c1", "restore", &["c1"]),
+        ("--cgroup-manager disabled create --bundle /b --no-new-keyring --preserve-fds 2 c1", "create", &["c1"]),
+        ("--log-format=json --log=/l state c1", "state", &["c1"]),
+        ("create c1 --bundle /b", "create", &["c1"]),
+        ("create c1 -b /b --no-pivot", "create", &["c1"]),
+        ("update --resources=- c1", "update", &["c1"]),
+        ("events --stats c1", "events", &["c1"]),
+        ("run --keep=true -b=/b c1", "run", &["c1"]),
+        ("exec -t -u 1:2 c1 ls -l --help", "exec", &["c1", "ls", "-l", "--help"]),
+        ("exec c1 -- sh", "exec", &["c1", "--", "sh"]),
+        ("exec -- c1 sh", "exec", &["c1", "sh"]),
+        ("kill c1 -9", "kill", &["c1", "-9"]),
+        ("delete -- -odd", "delete", &["-odd"]),
+    ] {
+        let (_, name, arguments) = command(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(name, verb, "{line}");
+        assert_eq!(operands(&arguments), expected, "{line}");
+    }
+}
+
+#[test]
+fn values_are_taken_whatever_they_look_like() {
+    let (_, _, arguments) = command("exec -e -x --env=A=b=c -e D= c1 env").expect("understood");
+    assert_eq!(arguments.texts("env"), Ok(vec!["-x".into(), "A=b=c".into(), "D=".into()]));
+    let (_, _, arguments) = command("exec -tu0 c1 id").expect("understood");
+    assert!(arguments.is_set("tty"));
+    assert_eq!(arguments.text("user"), Ok(Some("0")));
+}
+
+#[test]
+fn switches_can_be_told() {
+    for (line, expected) in [
+        ("run -detach c1", true),
+        ("run --detach=false c1", false),
+        ("run -d=true c1", true),
+        ("run --detach -detach=0 c1", false),
+    ] {
+        let (_, _, arguments) = command(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(arguments.is_set("detach"), expected, "{line}");
+    }
+}
+
+#[test]
+fn help_is_seen_before_operands_only_where_they_end_the_options() {
+    assert!(parse(verbs::find("checkpoint").expect("a verb").flags, ["--help".into()], true).expect("understood").help);
+    assert!(parse(verbs::find("run").expect("a verb").flags, ["c1".into(), "-h".into()], true).expect("ok").help);
+    let exec = verbs::find("exec").expect("a verb");
+    assert!(!parse(exec.flags, ["c1".into(), "ls".into(), "--help".into()], false).expect("ok").help);
+}
+
+#[test]
+fn mistakes_are_told_in_runcs_words() {
+    for (line, expected) in [
+        ("restore --lsm-mount-context", "flag needs an argument: -lsm-mount-context"),
+        ("run --bundle", "flag needs an argument: -bundle"),
+        ("run -b", "flag needs an argument: -bundle"),
+        ("run -bundle", "flag needs an argument: -bundle"),
+        ("list --bogus", "flag provided but not defined: -bogus"),
+        ("exec -itu0 c1 id", "flag provided but not defined: -i"),
+        ("list -x", "flag provided but not defined: -x"),
+        ("--bogus list", "flag provided but not defined: -bogus"),
+        ("state --log x", "flag provided but not defined: -log"),
+        ("run --keep=perhaps c1", "invalid boolean value \"perhaps\" for -keep: parse error"),
+        ("create", "flint: \"create\" requires exactly 1 argument(s)"),
+        ("create a b c", "flint: \"create\" requires exactly 1 argument(s)"),
+        ("kill", "flint: \"kill\" requires a minimum of 1 argument(s)"),
+        ("exec", "flint: \"exec\" requires a minimum of 1 argument(s)"),
+        ("plan a b", "flint: \"plan\" requires a maximum of 1 argument(s)"),
+        ("list x", "flint: \"list\" requires exactly 0 argument(s)"),
+    ] {
+        match command(line) {
+            Ok(_) => panic!("{line}: understood"),
+            Err(error) => assert_eq!(error, expected, "{line}"),
+        }
+    }
+}
+
+#[test]
+fn numbers_are_digits() {
+    for (text, number) in
+        [("0", Some(0)), ("4294967295", Some(u32::MAX)), ("4294967296", None), ("", None), ("+1", None), ("-1", None)]
+    {
+        assert_eq!(parse_id(text), number, "{text:?}");
+    }
+    let (_, _, arguments) = command("run --preserve-fds=x y").expect("understood");
+    let error = arguments.number("preserve-fds").expect_err("refused").to_string();
+    assert!(error.starts_with("invalid value \"x\" for flag -preserve-fds"), "{error}");
+}

@@ -1,0 +1,164 @@
+//! One file a verb; this one lists them.
+
+mod completion;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod kill;
+mod list;
+mod plan;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod unsupported;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use flint_runtime::{Bundle, CreateOptions};
+
+use crate::Session;
+use crate::arguments::{Arguments, Flag, UsageError, option, switch};
+
+/// A verb of the command line.
+#[derive(Debug)]
+pub(crate) struct Verb {
+    /// As typed.
+    pub(crate) name: &'static str,
+    /// What it does, in a line.
+    pub(crate) summary: &'static str,
+    /// Its operands, as shown in the help.
+    pub(crate) operands: &'static str,
+    /// The least and the greatest number of operands.
+    pub(crate) count: (usize, usize),
+    /// Whether options may follow operands.
+    pub(crate) interspersed: bool,
+    /// More help.
+    pub(crate) description: &'static str,
+    /// Its options.
+    pub(crate) flags: &'static [Flag],
+    /// What stands before the sentence of its failures.
+    pub(crate) failure: &'static str,
+    /// Its exit code when it fails.
+    pub(crate) failure_code: u8,
+    /// Does it, and tells the exit code.
+    pub(crate) run: fn(&Session, &Arguments) -> Result<u8>,
+}
+
+/// Any number of operands.
+const ANY: usize = usize::MAX;
+
+/// What most verbs have in common: one container, nothing else.
+const CONTAINER: Verb = Verb {
+    name: "",
+    summary: "",
+    operands: "<container-id>",
+    count: (1, 1),
+    interspersed: true,
+    description: "",
+    flags: &[],
+    failure: "",
+    failure_code: 1,
+    run: |_, _| Ok(0),
+};
+
+/// All verbs, in the order of the help.
+pub(crate) const VERBS: &[Verb] = &[
+    unsupported::CHECKPOINT,
+    completion::VERB,
+    create::VERB,
+    delete::VERB,
+    unsupported::EVENTS,
+    exec::VERB,
+    features::VERB,
+    kill::VERB,
+    list::VERB,
+    unsupported::PAUSE,
+    plan::VERB,
+    ps::VERB,
+    unsupported::RESTORE,
+    unsupported::RESUME,
+    run::VERB,
+    spec::VERB,
+    start::VERB,
+    state::VERB,
+    unsupported::UPDATE,
+];
+
+/// The verb of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+impl Verb {
+    /// Checks the number of operands, with runc's words.
+    ///
+    /// # Errors
+    /// Too many or too few.
+    pub(crate) fn check_operands(&self, given: usize) -> Result<(), UsageError> {
+        let (least, most) = self.count;
+        if (least..=most).contains(&given) {
+            return Ok(());
+        }
+        let expected = match (least, most) {
+            (least, most) if least == most => format!("exactly {least}"),
+            (least, _) if given < least => format!("a minimum of {least}"),
+            (_, most) => format!("a maximum of {most}"),
+        };
+        Err(UsageError(format!("flint: {:?} requires {expected} argument(s)", self.name)))
+    }
+}
+
+const BUNDLE: Flag = option("bundle", Some('b'), "FOLDER", "the bundle's folder (default: the current folder)");
+const CONSOLE_SOCKET: Flag = option(
+    "console-socket",
+    None,
+    "SOCKET",
+    "unix socket that is sent the terminal's master; needed for a terminal without a foreground",
+);
+const PIDFD_SOCKET: Flag = option("pidfd-socket", None, "SOCKET", "unix socket that is sent a pidfd of the process");
+const PID_FILE: Flag = option("pid-file", None, "FILE", "write the process id to this file");
+const NO_PIVOT: Flag = switch("no-pivot", None, "move the root instead of pivot_root, for a bundle on a ramdisk");
+const NO_NEW_KEYRING: Flag = switch("no-new-keyring", None, "leave the container the caller's session keyring");
+const PRESERVE_FDS: Flag =
+    option("preserve-fds", None, "N", "leave the process N more file descriptors, from 3 on (default: 0)");
+
+fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
+    Ok(CreateOptions {
+        console_socket: arguments.value("console-socket").map(PathBuf::from),
+        console: None,
+        pidfd_socket: arguments.value("pidfd-socket").map(PathBuf::from),
+        pid_file: pid_file(arguments)?,
+        no_pivot: arguments.is_set("no-pivot"),
+        no_new_keyring: arguments.is_set("no-new-keyring"),
+        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+    })
+}
+
+/// Absolute: whoever writes it may be in another folder by then.
+fn pid_file(arguments: &Arguments) -> Result<Option<PathBuf>> {
+    Ok(arguments.value("pid-file").map(std::path::absolute).transpose()?)
+}
+
+fn load_bundle(arguments: &Arguments) -> Result<Bundle> {
+    let folder = arguments.value("bundle").unwrap_or(".".as_ref());
+    Ok(Bundle::load(folder)?)
+}
+
+/// A terminal needs somebody at its other end, and a console socket needs a terminal.
+fn check_console(terminal: bool, detach: bool, socket: bool) -> Result<()> {
+    if terminal && detach && !socket {
+        bail!("cannot allocate tty if flint will detach without setting console socket");
+    }
+    if socket && !(terminal && detach) {
+        bail!("cannot use console socket if flint will not detach or allocate tty");
+    }
+    Ok(())
+}
+
+fn wants_terminal(bundle: &Bundle) -> bool {
+    bundle.spec().process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+}

@@ -1,0 +1,115 @@
+//! `flint run`
+
+use anyhow::{Context, Result};
+use flint_runtime::{Bundle, Container, CreateOptions, Kind, Runtime};
+
+use super::{BUNDLE, CONSOLE_SOCKET, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb};
+use crate::Session;
+use crate::arguments::{Arguments, switch};
+use crate::foreground::{self, Program};
+use crate::signals::Signals;
+use crate::terminal::{Console, RawMode, Relay};
+
+pub(super) const VERB: Verb = Verb {
+    name: "run",
+    summary: "make a container from a bundle and run it",
+    description: "Does what create, start and delete do, and stays with the program until it ends: signals are
+forwarded to it, and its exit code is flint's (128 and the signal's number when a signal
+ended it). With --detach, flint ends once the program runs.",
+    flags: &[
+        BUNDLE,
+        CONSOLE_SOCKET,
+        PIDFD_SOCKET,
+        PID_FILE,
+        switch("detach", Some('d'), "do not stay with the program"),
+        switch("keep", None, "do not delete the container after its end"),
+        switch("no-subreaper", None, "do not become the parent of processes that the container leaves behind"),
+        NO_PIVOT,
+        NO_NEW_KEYRING,
+        PRESERVE_FDS,
+    ],
+    failure: "flint run failed: ",
+    run,
+    ..CONTAINER
+};
+
+fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
+    let options = super::create_options(arguments)?;
+    let bundle = super::load_bundle(arguments)?;
+    let detach = arguments.is_set("detach");
+    let terminal = super::wants_terminal(&bundle);
+    super::check_console(terminal, detach, options.console_socket.is_some())?;
+    let id = arguments.operand(0)?;
+    let runtime = session.runtime()?;
+    if detach {
+        let container = runtime.run(id, &bundle, &options)?;
+        session.warn(container.warnings());
+        return Ok(0);
+    }
+    let orphans = !arguments.is_set("no-subreaper");
+    if orphans {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("becoming a subreaper")?;
+    }
+    let signals = Signals::block()?;
+    let (container, relay) = if terminal {
+        let (container, relay) = start_with_terminal(&runtime, id, &bundle, options)?;
+        (container, Some(relay))
+    } else {
+        (runtime.run(id, &bundle, &options)?, None)
+    };
+    session.warn(container.warnings());
+    session.log.debug(|| format!("container {id} runs, its init has pid {}", container.pid()));
+    let program = Program { pid: container.pid(), pidfd: container.pidfd(), orphans };
+    let status = stay(program, &signals, relay, &mut |signal| {
+        if let Err(error) = runtime.kill(id, signal, false) {
+            session.log.debug(|| format!("forwarding signal {signal}: {error}"));
+        }
+    })
+    .and_then(|()| Ok(container.wait()?));
+    if !arguments.is_set("keep") {
+        match runtime.delete(id, true) {
+            Err(error) if error.kind() != Kind::NotFound => {
+                session.log.warning(&format!("deleting container {id} after its end: {error}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(status?.code() as u8)
+}
+
+/// Creates, and starts only once the terminal has its size: a program that asks at once gets the right answer.
+fn start_with_terminal(
+    runtime: &Runtime,
+    id: &str,
+    bundle: &Bundle,
+    mut options: CreateOptions,
+) -> Result<(Container, Relay<'static>)> {
+    let (console, theirs) = Console::pair()?;
+    options.console = Some(theirs);
+    let container = runtime.create(id, bundle, &options)?;
+    let started = console.receive().and_then(|master| {
+        let relay = Relay::new(master, rustix::stdio::stdin(), rustix::stdio::stdout())?;
+        relay.resize();
+        runtime.start(id)?;
+        Ok(relay)
+    });
+    match started {
+        Ok(relay) => Ok((container, relay)),
+        Err(error) => Err(match runtime.delete(id, true) {
+            Err(failure) if failure.kind() != Kind::NotFound => {
+                anyhow::anyhow!("{error:#}; while cleaning up: {failure}")
+            }
+            _ => error,
+        }),
+    }
+}
+
+fn stay(
+    program: Program<'_>,
+    signals: &Signals,
+    mut relay: Option<Relay<'_>>,
+    unnamed: &mut dyn FnMut(i32),
+) -> Result<()> {
+    let _raw = if relay.is_some() { RawMode::enter()? } else { None };
+    foreground::attend(program, signals, relay.as_mut(), unnamed)
+}
