@@ -1,0 +1,216 @@
+//! `cargo xtask dist`: the programs as they are shipped, in target/dist/.
+//!
+//! ```text
+//!  cargo build --profile dist ──> target/dist/debug/NAME (symbols) ──> objcopy --strip-all ──> target/dist/NAME
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+
+use crate::elf;
+use crate::workspace::{self, Metadata};
+
+const HELP: &str = "\
+usage: cargo xtask dist
+
+Builds all programs of the workspace for release into target/dist/, and the same programs with their
+symbols into target/dist/debug/. The runtime and the shim are static, on musl: this adds the target to
+rustup where it is missing. Programs of parts that are not written yet are not built and not listed.";
+
+/// A shipped program.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    /// Static, on musl. The others are for the host's own target.
+    linked_static: bool,
+}
+
+const PROGRAMS: &[Program] = &[
+    Program { package: "flint", name: "flint", linked_static: true },
+    Program { package: "containerd-shim-flint-v1", name: "containerd-shim-flint-v1", linked_static: true },
+    Program { package: "flintd", name: "flintd", linked_static: false },
+    Program { package: "flintd", name: "flintctl", linked_static: false },
+    Program { package: "flint-bundle", name: "flint-bundle", linked_static: false },
+    // What containers run and are measured against; static, so that they bring no start-up cost of their own.
+    Program { package: "benches", name: "flint-floor", linked_static: true },
+    Program { package: "payload", name: "payload", linked_static: true },
+];
+
+/// Runs the command.
+pub(crate) fn command(parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
+    if !crate::only_help(parser, HELP)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let built = build()?;
+    println!("\n{:<32} {:>10} {:>14}", "target/dist/", "bytes", "with symbols");
+    for program in built {
+        let kind = if program.linked_static { "static" } else { "dynamic" };
+        println!("{:<32} {:>10} {:>14}  {kind}", program.name, program.size, program.size_with_symbols);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was built.
+pub(crate) struct Built {
+    pub(crate) name: &'static str,
+    pub(crate) linked_static: bool,
+    pub(crate) size: u64,
+    pub(crate) size_with_symbols: u64,
+}
+
+/// Builds every program that the workspace has, and says which.
+pub(crate) fn build() -> anyhow::Result<Vec<Built>> {
+    let metadata = Metadata::load()?;
+    let there: Vec<&Program> = PROGRAMS.iter().filter(|program| has(&metadata, program)).collect();
+    let dist = workspace::dist_folder();
+    fs::create_dir_all(dist.join("debug")).with_context(|| format!("making {}", dist.display()))?;
+    let musl = workspace::musl_target();
+    for (linked_static, target) in [(true, Some(musl.as_str())), (false, None)] {
+        let programs: Vec<&Program> =
+            there.iter().copied().filter(|program| program.linked_static == linked_static).collect();
+        if programs.is_empty() {
+            continue;
+        }
+        if let Some(target) = target {
+            ensure_target(target)?;
+        }
+        let names: Vec<&str> = programs.iter().map(|program| program.name).collect();
+        println!("building {} for {}", names.join(", "), target.unwrap_or("this machine"));
+        compile(&programs, target)?;
+    }
+    there.into_iter().map(|program| install(program, &musl)).collect()
+}
+
+fn has(metadata: &Metadata, program: &Program) -> bool {
+    let package = metadata.members().find(|package| package.name == program.package);
+    let mut targets = package.map(|package| package.targets.as_slice()).unwrap_or_default().iter();
+    targets.any(|target| target.name == program.name && target.kind.iter().any(|kind| kind == "bin"))
+}
+
+/// One cargo for all programs of a target, so that they share their dependencies' builds.
+fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--quiet", "--locked", "--profile", "dist"]);
+    for program in programs {
+        cargo.args(["--package", program.package, "--bin", program.name]);
+    }
+    if let Some(target) = target {
+        cargo.args(["--target", target]);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags()?);
+    if let Some(commit) = workspace::commit() {
+        cargo.env("FLINT_COMMIT", commit);
+    }
+    let status = cargo.status().context("starting cargo build")?;
+    if !status.success() {
+        bail!("cargo build failed ({status}); its messages stand above");
+    }
+    Ok(())
+}
+
+/// The caller's flags, and what keeps this machine's paths out of the programs: two checkouts of a commit give the same
+/// bytes.
+fn rust_flags() -> anyhow::Result<String> {
+    const SEPARATOR: &str = "\x1f";
+    let mut flags: Vec<String> = match (std::env::var("CARGO_ENCODED_RUSTFLAGS"), std::env::var("RUSTFLAGS")) {
+        (Ok(encoded), _) if !encoded.is_empty() => encoded.split(SEPARATOR).map(str::to_owned).collect(),
+        (_, Ok(plain)) => plain.split_whitespace().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let utf8 = |path: PathBuf| match path.into_os_string().into_string() {
+        Ok(path) => Ok(path),
+        Err(path) => Err(anyhow::anyhow!("the path {} is not UTF-8; move the checkout", path.display())),
+    };
+    flags.push(format!("--remap-path-prefix={}=flint", utf8(workspace::root())?));
+    if let Some(home) = cargo_home() {
+        flags.push(format!("--remap-path-prefix={}=cargo", utf8(home)?));
+    }
+    Ok(flags.join(SEPARATOR))
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => Some(home.into()),
+        None => Some(std::env::home_dir()?.join(".cargo")),
+    }
+}
+
+/// Adds a target to the toolchain where it is missing.
+///
+/// # Errors
+///
+/// When the target is missing and rustup is, too, or rustup fails.
+pub(crate) fn ensure_target(target: &str) -> anyhow::Result<()> {
+    let folder = sysroot()?.join("lib/rustlib").join(target).join("lib");
+    if folder.is_dir() {
+        return Ok(());
+    }
+    println!("rustup target add {target}");
+    let status = Command::new("rustup").args(["target", "add", target]).current_dir(workspace::root()).status();
+    let status = status.with_context(|| {
+        format!("the Rust target {target} is missing and rustup is not there to add it; install it by hand")
+    })?;
+    if !status.success() {
+        bail!("rustup target add {target} failed ({status}); its messages stand above");
+    }
+    Ok(())
+}
+
+fn sysroot() -> anyhow::Result<PathBuf> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).args(["--print", "sysroot"]).current_dir(workspace::root()).output();
+    let output = output.context("starting rustc --print sysroot")?;
+    if !output.status.success() {
+        bail!("rustc --print sysroot: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+fn install(program: &Program, musl: &str) -> anyhow::Result<Built> {
+    let mut from = workspace::target_folder();
+    if program.linked_static {
+        from.push(musl);
+    }
+    let from = from.join("dist").join(program.name);
+    if program.linked_static {
+        let content = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+        elf::ensure_static(&content).with_context(|| format!("{} must be static", program.name))?;
+    }
+    let dist = workspace::dist_folder();
+    let with_symbols = dist.join("debug").join(program.name);
+    let stripped = dist.join(program.name);
+    // The host's own programs are built where they are shipped to (target/dist/NAME is cargo's name, too).
+    replace(&with_symbols, |new| fs::copy(&from, new).map(drop).context("copying"))?;
+    replace(&stripped, |new| strip(&with_symbols, new))?;
+    let size = |path: &Path| Ok::<_, std::io::Error>(fs::metadata(path)?.len());
+    Ok(Built {
+        name: program.name,
+        linked_static: program.linked_static,
+        size: size(&stripped)?,
+        size_with_symbols: size(&with_symbols)?,
+    })
+}
+
+/// Makes a file beside its place and renames it, since the program may be running.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    make(&new).with_context(|| format!("making {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("renaming {} to {}", new.display(), path.display()))
+}
+
+fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
+    // The toolchain's own tool first: the same version gives the same bytes everywhere.
+    let host =
+        format!("{}-unknown-linux-{}", std::env::consts::ARCH, if cfg!(target_env = "musl") { "musl" } else { "gnu" });
+    let own = sysroot()?.join("lib/rustlib").join(host).join("bin/rust-objcopy");
+    let tool = if own.is_file() { own } else { "objcopy".into() };
+    let status = Command::new(&tool).arg("--strip-all").args([from, to]).status();
+    let status = status.with_context(|| format!("starting {} (install binutils)", tool.display()))?;
+    if !status.success() {
+        bail!("{} --strip-all failed ({status})", tool.display());
+    }
+    Ok(())
+}
