@@ -25,7 +25,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use flint_runtime::{CgroupManager, Options, Rootless, Runtime};
+use flint_runtime::{CgroupManager, Options, Runtime};
 
 use crate::arguments::{Arguments, Flag, UsageError, option, switch};
 use crate::log::{Format, Level, Log};
@@ -57,7 +57,6 @@ pub(crate) struct Session {
     pub(crate) log: Log,
     root: Option<PathBuf>,
     cgroup_manager: CgroupManager,
-    rootless: Rootless,
 }
 
 impl Session {
@@ -80,7 +79,7 @@ impl Session {
             bail!("/ cannot be the root folder of the state: choose a folder of its own with --root");
         }
         self.log.debug(|| format!("flint {} with its state in {}", env!("CARGO_PKG_VERSION"), root.display()));
-        let options = Options { root, cgroup_manager: self.cgroup_manager, rootless: self.rootless };
+        let options = Options { root, cgroup_manager: self.cgroup_manager };
         Ok(Runtime::open(options)?)
     }
 
@@ -152,6 +151,10 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
         return told(print(&help::verb(verb)));
     }
     verb.check_operands(arguments.operands.len()).map_err(|error| usage(&error, verb.name))?;
+    if verb.clones {
+        // Before anything else is opened or made: the process starts over, from a copy that nobody can write to.
+        flint_runtime::seal::ensure().map_err(|error| failed(verb, &error.into()))?;
+    }
     (verb.run)(&session, &arguments).map_err(|error| failed(verb, &error))
 }
 
@@ -196,14 +199,19 @@ fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
             return Err(arguments::invalid(other, "cgroup-manager", "it must be cgroupfs, systemd or disabled"));
         }
     };
-    let rootless = match globals.text("rootless")? {
-        None | Some("auto") => Rootless::Auto,
-        Some("true") => Rootless::True,
-        Some("false") => Rootless::False,
+    match globals.text("rootless")? {
+        None | Some("auto" | "false") => {}
+        Some("true") => {
+            return Err(arguments::invalid(
+                "true",
+                "rootless",
+                "rootless containers are not supported by this version",
+            ));
+        }
         Some(other) => return Err(arguments::invalid(other, "rootless", "it must be true, false or auto")),
-    };
+    }
     let log = Log { path: log.path.clone(), format: log.format, level: log.level };
-    Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager, rootless })
+    Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager })
 }
 
 /// The highest version of the runtime-spec whose content is known.

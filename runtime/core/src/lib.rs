@@ -1,12 +1,33 @@
-//! The runtime library.
+//! flint's runtime as a library: compile an OCI bundle to a [`plan::Plan`], and run it.
+//!
+//! ```text
+//!  Bundle::load ─▶ compile ─▶ Plan ─▶ container::create ─clone3─▶ flint_init executes its lane
+//!                  (pure)             (the host's lane)
+//!  Runtime: create, run, start, exec, kill, delete, state, list: each synchronous, from any thread
+//! ```
+//!
+//! A program may call this from any of its threads while others allocate and lock: what runs between clone and
+//! exec is flint-init's, which does neither. Such a program must leave the exits of the processes made here to
+//! [`Process::wait`]; a `waitpid(-1)` elsewhere is tolerated and costs the exit status.
+//!
+//! What must not happen here: async runtimes, argument parsing, printing, unsafe code.
 #![forbid(unsafe_code)]
-pub mod api;
+
+pub mod bundle;
 pub mod cgroup;
+pub mod compile;
+mod container;
+pub mod describe;
 pub mod error;
+mod fault;
 pub mod plan;
-<<<<<<< HEAD
+mod runtime;
+pub mod seal;
 pub mod seccomp;
-=======
-pub use api::*;
->>>>>>> cli
+mod state;
+
+pub use bundle::Bundle;
+pub use container::{Container, CreateOptions, ExecOptions, ExitStatus, Process};
 pub use error::{Error, Kind, Result};
+pub use runtime::{CgroupManager, Options, Runtime};
+pub use state::{State, Status};

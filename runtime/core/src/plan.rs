@@ -30,8 +30,8 @@ pub struct Plan {
     pub init: Vec<Step>,
     /// Namespaces that clone3 makes (`CLONE_NEW*`). The cgroup namespace is a step of init instead.
     pub clone_flags: u64,
-    /// Namespaces that a throw-away process joins before it clones init: pid and user (traps 7).
-    pub join_before_clone: Vec<Slot>,
+    /// Namespaces that a throw-away process joins before it clones init (trap 7): a slot and its `CLONE_NEW*` flags.
+    pub join_before_clone: Vec<(Slot, u32)>,
     /// What each slot must be bound to before the clone.
     pub slots: Vec<SlotSource>,
     /// `linux.uidMappings`, as (inside, outside, count).
@@ -151,6 +151,8 @@ pub enum SlotSource {
     CgroupMount {
         /// Controllers of the hierarchy as in its mount options: `cpu,cpuacct`, `name=systemd`.
         hierarchy: String,
+        /// For the mount.
+        attributes: Attributes,
     },
     /// A detached bind mount, opened with the runtime's rights (user namespaces: trap 5).
     BindMount {
@@ -183,5 +185,19 @@ impl Plan {
     #[must_use]
     pub fn string(&self, text: Text) -> String {
         self.as_ref().text(text).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// What the throw-away process joins: slots with their `CLONE_NEW*` flags.
+    pub(crate) fn joins(&self) -> Vec<(Slot, u32)> {
+        self.join_before_clone.clone()
+    }
+
+    /// Parallel to the strings: a pointer to each, null at the ends of lists.
+    pub(crate) fn pointers(&self) -> Vec<*const std::ffi::c_char> {
+        let base = self.text.as_ptr();
+        let pointer = |text: &Text| {
+            if text.is_none() { std::ptr::null() } else { base.wrapping_add(text.offset as usize).cast() }
+        };
+        self.strings.iter().map(pointer).collect()
     }
 }

@@ -37,3 +37,31 @@ pub use executor::{Bindings, spawn};
 #[cfg(feature = "faults")]
 pub use flint_sys::Fault;
 pub use flint_sys::{Errno, Fd};
+
+/// Sends a signal through a pidfd; the host needs it too, with signals that its libraries do not name.
+///
+/// # Errors
+///
+/// ESRCH when the process has ended, EINVAL for no signal, EPERM.
+pub fn signal_process(pidfd: Fd, signal: i32) -> flint_sys::Result<()> {
+    flint_sys::process::pidfd_send_signal(pidfd, signal)
+}
+
+/// Changes the attributes of a mount that the host prepares (mount_setattr(2)).
+///
+/// # Errors
+///
+/// EINVAL when `mount` is not at a mount's root, EPERM.
+pub fn set_mount_attributes(mount: Fd, attributes: plan::Attributes, recursive: bool) -> flint_sys::Result<()> {
+    let change = flint_sys::mount::Change { set: attributes.set, clear: attributes.clear, propagation: 0, recursive };
+    flint_sys::mount::mount_setattr(mount, change)
+}
+
+/// The kind of a namespace, as its `CLONE_NEW*` flag (`NS_GET_NSTYPE`, ioctl_ns(2), Linux 4.11).
+///
+/// # Errors
+///
+/// ENOTTY for anything else.
+pub fn namespace_kind(namespace: Fd) -> flint_sys::Result<u32> {
+    flint_sys::namespace::kind(namespace)
+}

@@ -18,7 +18,7 @@
 //! What must not happen here: policy, retries (but for EINTR where a caller could not tell), strings for people.
 #![no_std]
 
-<<<<<<< HEAD
+pub mod bpf;
 mod fault;
 pub mod file;
 pub mod identity;
@@ -54,6 +54,3 @@ impl Fd {
         self.0 as isize as usize
     }
 }
-=======
-pub mod bpf;
->>>>>>> cgroup

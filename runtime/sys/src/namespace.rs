@@ -72,3 +72,14 @@ pub fn loopback_up() -> Result<()> {
     let _ = file::close(socket);
     result.map(drop)
 }
+
+/// The kind of a namespace, as its `CLONE_NEW*` flag (`NS_GET_NSTYPE`, ioctl_ns(2), Linux 4.11).
+///
+/// # Errors
+///
+/// ENOTTY for anything else.
+pub fn kind(namespace: Fd) -> Result<u32> {
+    const NS_GET_NSTYPE: usize = 0xb703;
+    // SAFETY: takes no argument.
+    unsafe { call!(SYS_ioctl, namespace.argument(), NS_GET_NSTYPE, 0) }.map(|kind| kind as u32)
+}

@@ -14,6 +14,7 @@ then starts that. The id must be unique among the containers below --root; it ma
 letters, digits and the characters _ + - and the dot.",
     flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
     failure: "flint create failed: ",
+    clones: true,
     run,
     ..CONTAINER
 };
@@ -23,7 +24,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let bundle = super::load_bundle(arguments)?;
     super::check_console(super::wants_terminal(&bundle), true, options.console_socket.is_some())?;
     let id = arguments.operand(0)?;
-    let container = session.runtime()?.create(id, &bundle, &options)?;
+    let container = session.runtime()?.create(id, &bundle, options)?;
     session.warn(container.warnings());
     session.log.debug(|| format!("created container {id}, its init has pid {}", container.pid()));
     Ok(0)

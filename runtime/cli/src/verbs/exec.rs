@@ -43,6 +43,7 @@ code is flint's; flint's own failures are 255.",
         switch("ignore-paused", None, "also in a paused container, where it waits"),
     ],
     failure: "exec failed: ",
+    clones: true,
     failure_code: 255,
     run,
 };
@@ -54,9 +55,10 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         pidfd_socket: arguments.value("pidfd-socket").map(PathBuf::from),
         pid_file: super::pid_file(arguments)?,
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
-        cgroup: arguments.texts("cgroup")?,
-        ignore_paused: arguments.is_set("ignore-paused"),
     };
+    if !arguments.texts("cgroup")?.is_empty() {
+        bail!("--cgroup is not supported by this version");
+    }
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;
     let (mut process, warnings) = match arguments.value("process") {
@@ -67,7 +69,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let terminal = process.terminal().unwrap_or(false);
     super::check_console(terminal, detach, options.console_socket.is_some())?;
     if detach {
-        let running = runtime.exec(id, &process, &options)?;
+        let running = runtime.exec(id, &process, options)?;
         session.warn(&warnings);
         session.warn(running.warnings());
         return Ok(0);
@@ -85,7 +87,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     } else {
         None
     };
-    let running = runtime.exec(id, &process, &options)?;
+    let running = runtime.exec(id, &process, options)?;
     session.warn(&warnings);
     session.warn(running.warnings());
     let status = stay(session, &running, &signals, console)?;
@@ -147,8 +149,8 @@ fn capability(name: &str) -> Option<Capability> {
 
 /// The container's own process, with the options of the command line.
 fn own_process(runtime: &Runtime, id: &str, arguments: &Arguments) -> Result<(Process, Vec<String>)> {
-    let spec = runtime.container_spec(id)?;
-    let mut process = spec.process().clone().context("the container's config.json has no process")?;
+    let bundle = runtime.container_bundle(id)?;
+    let mut process = bundle.spec().process().clone().context("the container's config.json has no process")?;
     let warnings = adapt(&mut process, arguments)?;
     Ok((process, warnings))
 }

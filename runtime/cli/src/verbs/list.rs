@@ -26,7 +26,13 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     if !["table", "json"].contains(&format) {
         bail!("invalid format option {format:?}: it must be table or json");
     }
-    let states = session.runtime()?.list()?;
+    let mut states = Vec::new();
+    for (id, state) in session.runtime()?.list()? {
+        match state {
+            Ok(state) => states.push(state),
+            Err(error) => session.log.warning(&format!("container {id} is not listed: {error}")),
+        }
+    }
     print(&if arguments.is_set("quiet") {
         states.iter().fold(String::new(), |text, state| text + &state.id + "\n")
     } else if format == "table" {
@@ -60,7 +66,6 @@ fn status(status: Status) -> &'static str {
         Status::Creating => "creating",
         Status::Created => "created",
         Status::Running => "running",
-        Status::Paused => "paused",
         Status::Stopped => "stopped",
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Verb {
     pub(crate) flags: &'static [Flag],
     /// What stands before the sentence of its failures.
     pub(crate) failure: &'static str,
+    /// Whether it clones a process into a container: then flint must run from a sealed program.
+    pub(crate) clones: bool,
     /// Its exit code when it fails.
     pub(crate) failure_code: u8,
     /// Does it, and tells the exit code.
@@ -61,6 +63,7 @@ const CONTAINER: Verb = Verb {
     description: "",
     flags: &[],
     failure: "",
+    clones: false,
     failure_code: 1,
     run: |_, _| Ok(0),
 };

@@ -23,10 +23,10 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let id = if arguments.operands.is_empty() { "plan" } else { arguments.operand(0)? };
     let plan = session.runtime()?.plan(id, &bundle, &super::create_options(arguments)?)?;
     if arguments.is_set("json") {
-        print(&(serde_json::to_string_pretty(&flint_runtime::plan_json(&plan))? + "\n"))?;
+        print(&(serde_json::to_string_pretty(&flint_runtime::describe::plan_json(&plan))? + "\n"))?;
     } else {
         session.warn(&plan.warnings);
-        print(&(flint_runtime::describe_plan(&plan).join("\n") + "\n"))?;
+        print(&(flint_runtime::describe::describe_plan(&plan).join("\n") + "\n"))?;
     }
     Ok(0)
 }

@@ -29,6 +29,7 @@ ended it). With --detach, flint ends once the program runs.",
         PRESERVE_FDS,
     ],
     failure: "flint run failed: ",
+    clones: true,
     run,
     ..CONTAINER
 };
@@ -42,7 +43,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;
     if detach {
-        let container = runtime.run(id, &bundle, &options)?;
+        let container = runtime.run(id, &bundle, options)?;
         session.warn(container.warnings());
         return Ok(0);
     }
@@ -52,10 +53,10 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     }
     let signals = Signals::block()?;
     let (container, relay) = if terminal {
-        let (container, relay) = start_with_terminal(&runtime, id, &bundle, options)?;
+        let (container, relay) = start_with_terminal(session, &runtime, id, &bundle, options)?;
         (container, Some(relay))
     } else {
-        (runtime.run(id, &bundle, &options)?, None)
+        (runtime.run(id, &bundle, options)?, None)
     };
     session.warn(container.warnings());
     session.log.debug(|| format!("container {id} runs, its init has pid {}", container.pid()));
@@ -79,6 +80,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
 
 /// Creates, and starts only once the terminal has its size: a program that asks at once gets the right answer.
 fn start_with_terminal(
+    session: &Session,
     runtime: &Runtime,
     id: &str,
     bundle: &Bundle,
@@ -86,11 +88,11 @@ fn start_with_terminal(
 ) -> Result<(Container, Relay<'static>)> {
     let (console, theirs) = Console::pair()?;
     options.console = Some(theirs);
-    let container = runtime.create(id, bundle, &options)?;
+    let container = runtime.create(id, bundle, options)?;
     let started = console.receive().and_then(|master| {
         let relay = Relay::new(master, rustix::stdio::stdin(), rustix::stdio::stdout())?;
         relay.resize();
-        runtime.start(id)?;
+        session.warn(&runtime.start(id)?);
         Ok(relay)
     });
     match started {

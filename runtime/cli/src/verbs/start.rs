@@ -15,6 +15,6 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
-    session.runtime()?.start(arguments.operand(0)?)?;
+    session.warn(&session.runtime()?.start(arguments.operand(0)?)?);
     Ok(0)
 }

@@ -67,6 +67,13 @@ impl Cgroup {
         Ok(Self { v1: tree.v1, unified: tree.unified, paths })
     }
 
+    /// Where [`Cgroup::create`] will make them: recorded before, so that a maker that is killed half-way leaves
+    /// nothing that nobody knows of.
+    #[must_use]
+    pub fn places(layout: &Layout, plan: &Plan) -> Paths {
+        Tree::places(layout, plan)
+    }
+
     /// The cgroups of a container that another command made. Opens nothing yet.
     #[must_use]
     pub fn from_paths(paths: &Paths) -> Self {

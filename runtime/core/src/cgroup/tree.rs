@@ -10,7 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::branch::{Branch, open_beneath, open_mountpoint, read_at, write_once};
-use super::layout::Layout;
+use super::layout::{Layout, Unified};
+use super::live::Paths;
 use super::plan::{Base, Plan, Write};
 use super::{device_filter, devices, removal};
 use crate::{Error, Kind, Result};
@@ -38,6 +39,19 @@ impl Tree {
         }
     }
 
+    /// Where the folders will be.
+    pub(super) fn places(layout: &Layout, plan: &Plan) -> Paths {
+        let joined_hierarchies = || layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined());
+        let v1 = joined_hierarchies().map(|hierarchy| {
+            (hierarchy.name.clone(), hierarchy.mountpoint.join(joined(plan, &hierarchy.own).trim_start_matches('/')))
+        });
+        let unified = layout.unified_tree().map(|unified| {
+            let path = joined(plan, unified_base(unified, joined_hierarchies().next().is_none()));
+            unified.mountpoint.join(path.trim_start_matches('/'))
+        });
+        Paths { v1: v1.collect(), unified }
+    }
+
     fn build(&mut self, layout: &Layout, plan: &Plan) -> Result<()> {
         for hierarchy in layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined()) {
             let place = Place {
@@ -54,9 +68,7 @@ impl Tree {
             }
         }
         if let Some(unified) = layout.unified_tree() {
-            // On v2 flint's own cgroup holds flint: see Base::Own.
-            let own = unified.own.rsplit_once('/').map_or("", |(parent, _)| parent);
-            let path = joined(plan, if self.v1.is_empty() { own } else { &unified.own });
+            let path = joined(plan, unified_base(unified, self.v1.is_empty()));
             let place = Place { name: "", mountpoint: &unified.mountpoint, path, is_cpuset: false };
             let needed = self.v1.is_empty() || plan.device_filter || !plan.enable.is_empty();
             match place.make(&mut self.made) {
@@ -135,6 +147,11 @@ impl Tree {
             Error::os(what, Errno::from_raw(failure.errno))
         })
     }
+}
+
+/// Where relative paths start in the v2 tree. On v2 alone flint's own cgroup holds flint: see Base::Own.
+fn unified_base(unified: &Unified, alone: bool) -> &str {
+    if alone { unified.own.rsplit_once('/').map_or("", |(parent, _)| parent) } else { &unified.own }
 }
 
 /// The container's path below a mountpoint.

@@ -47,10 +47,7 @@ macro_rules! calls {
             use syscalls::$module::Sysno;
             // Not Sysno::iter(): that leaves the last call out (syscalls 0.8.1).
             let numbers = 0..=Sysno::last().id() as usize;
-            numbers
-                .filter_map(Sysno::new)
-                .map(|call| (call.id() as u32, call.name()))
-                .collect()
+            numbers.filter_map(Sysno::new).map(|call| (call.id() as u32, call.name())).collect()
         }
     };
 }
@@ -63,13 +60,7 @@ static ABIS: [Abi; 8] = [
         multiplexers: None,
         calls: calls!(x86_64),
     },
-    Abi {
-        architecture: Arch::ScmpArchX32,
-        audit: X86_64_AUDIT,
-        wide: false,
-        multiplexers: None,
-        calls: x32_calls,
-    },
+    Abi { architecture: Arch::ScmpArchX32, audit: X86_64_AUDIT, wide: false, multiplexers: None, calls: x32_calls },
     Abi {
         architecture: Arch::ScmpArchX86,
         audit: 0x4000_0003,
@@ -84,13 +75,7 @@ static ABIS: [Abi; 8] = [
         multiplexers: None,
         calls: || corrected(calls!(aarch64)),
     },
-    Abi {
-        architecture: Arch::ScmpArchArm,
-        audit: 0x4000_0028,
-        wide: false,
-        multiplexers: None,
-        calls: arm_calls,
-    },
+    Abi { architecture: Arch::ScmpArchArm, audit: 0x4000_0028, wide: false, multiplexers: None, calls: arm_calls },
     Abi {
         architecture: Arch::ScmpArchRiscv64,
         audit: 0xc000_00f3,
@@ -138,19 +123,11 @@ pub(super) fn families(listed: &[Arch], warnings: &mut Vec<String>) -> Vec<Vec<&
             continue;
         }
         let Some(abi) = ABIS.iter().find(|abi| abi.architecture == architecture) else {
-            warnings.push(format!(
-                "seccomp: {architecture} is not supported here: the filter kills its calls"
-            ));
+            warnings.push(format!("seccomp: {architecture} is not supported here: the filter kills its calls"));
             continue;
         };
-        match families
-            .iter_mut()
-            .find(|family| family[0].audit == abi.audit)
-        {
-            Some(family)
-                if family
-                    .iter()
-                    .any(|known| known.architecture == architecture) => {}
+        match families.iter_mut().find(|family| family[0].audit == abi.audit) {
+            Some(family) if family.iter().any(|known| known.architecture == architecture) => {}
             Some(family) => family.push(abi),
             None => families.push(vec![abi]),
         }
@@ -200,9 +177,7 @@ pub(super) fn multiplexed(name: &str) -> Option<(bool, u64)> {
     if let Some(at) = SOCKET.iter().position(|known| *known == name) {
         return Some((true, at as u64 + 1));
     }
-    IPC.iter()
-        .find(|known| known.0 == name)
-        .map(|known| (false, known.1))
+    IPC.iter().find(|known| known.0 == name).map(|known| (false, known.1))
 }
 
 /// x32's numbers for the calls whose arguments differ from `x86_64`'s: 512 onwards, from the kernel's
@@ -281,23 +256,13 @@ fn corrected(table: fn() -> Vec<(u32, &'static str)>) -> Vec<(u32, &'static str)
     table()
         .into_iter()
         .filter(|(number, _)| !(403..=423).contains(number))
-        .map(|(number, name)| {
-            (
-                number,
-                if name == "fstatat" {
-                    "newfstatat"
-                } else {
-                    name
-                },
-            )
-        })
+        .map(|(number, name)| (number, if name == "fstatat" { "newfstatat" } else { name }))
         .collect()
 }
 
 fn arm_calls() -> Vec<(u32, &'static str)> {
     let table: fn() -> Vec<(u32, &'static str)> = calls!(arm);
     // From the kernel's asm/unistd.h (__ARM_NR_*), with libseccomp's names.
-    let private =
-        (ARM_PRIVATE + 1..).zip(["breakpoint", "cacheflush", "usr26", "usr32", "set_tls"]);
+    let private = (ARM_PRIVATE + 1..).zip(["breakpoint", "cacheflush", "usr26", "usr32", "set_tls"]);
     table().into_iter().chain(private).collect()
 }

@@ -28,9 +28,7 @@ pub(super) fn return_value(
         LinuxSeccompAction::ScmpActTrace => libc::SECCOMP_RET_DATA,
         _ => {
             if number.is_some() {
-                warnings.push(format!(
-                    "seccomp: {place}: the error number has no meaning for {action} and is ignored"
-                ));
+                warnings.push(format!("seccomp: {place}: the error number has no meaning for {action} and is ignored"));
             }
             0
         }
@@ -38,14 +36,10 @@ pub(super) fn return_value(
     // EPERM for both: what runc takes for an absent errnoRet.
     let number = number.unwrap_or(libc::EPERM as u32);
     if limit > 0 && number > limit {
-        return Err(Error::invalid(format!(
-            "seccomp: {place}: {number} is too high for {action}: at most {limit}"
-        )));
+        return Err(Error::invalid(format!("seccomp: {place}: {number} is too high for {action}: at most {limit}")));
     }
     Ok(match action {
-        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
-            libc::SECCOMP_RET_KILL_THREAD
-        }
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => libc::SECCOMP_RET_KILL_THREAD,
         LinuxSeccompAction::ScmpActKillProcess => libc::SECCOMP_RET_KILL_PROCESS,
         LinuxSeccompAction::ScmpActTrap => libc::SECCOMP_RET_TRAP,
         LinuxSeccompAction::ScmpActErrno => libc::SECCOMP_RET_ERRNO | number,

@@ -27,44 +27,27 @@ impl Condition {
     pub(super) fn new(argument: LinuxSeccompArg, place: &str) -> Result<Self> {
         let index = argument.index();
         let Some(index) = u8::try_from(index).ok().filter(|index| *index <= 5) else {
-            return Err(Error::invalid(format!(
-                "seccomp: {place}: argument {index}: a syscall has arguments 0 to 5"
-            )));
+            return Err(Error::invalid(format!("seccomp: {place}: argument {index}: a syscall has arguments 0 to 5")));
         };
         // For a masked comparison the bundle's first value is the mask.
         let (value, mask) = match argument.op() {
-            LinuxSeccompOperator::ScmpCmpMaskedEq => (
-                argument.value_two().unwrap_or_default() & argument.value(),
-                argument.value(),
-            ),
+            LinuxSeccompOperator::ScmpCmpMaskedEq => {
+                (argument.value_two().unwrap_or_default() & argument.value(), argument.value())
+            }
             _ => (argument.value(), u64::MAX),
         };
-        Ok(Self {
-            index,
-            operator: argument.op(),
-            value,
-            mask,
-        })
+        Ok(Self { index, operator: argument.op(), value, mask })
     }
 
     /// "Argument `index` is `value`".
     pub(super) fn equal(index: u8, value: u64) -> Self {
-        Self {
-            index,
-            operator: LinuxSeccompOperator::ScmpCmpEq,
-            value,
-            mask: u64::MAX,
-        }
+        Self { index, operator: LinuxSeccompOperator::ScmpCmpEq, value, mask: u64::MAX }
     }
 
     /// The same condition as a 32-bit ABI sees it.
     pub(super) fn narrowed(self) -> Self {
         let low = u64::from(u32::MAX);
-        Self {
-            value: self.value & low,
-            mask: self.mask & low,
-            ..self
-        }
+        Self { value: self.value & low, mask: self.mask & low, ..self }
     }
 
     /// Whether every argument fulfils it (libseccomp leaves such conditions out, which can make a rule
@@ -96,14 +79,8 @@ impl Condition {
             LinuxSeccompOperator::ScmpCmpGt => SeccompCmpOp::Gt,
             LinuxSeccompOperator::ScmpCmpMaskedEq => SeccompCmpOp::MaskedEq(self.mask),
         };
-        let length = if wide {
-            SeccompCmpArgLen::Qword
-        } else {
-            SeccompCmpArgLen::Dword
-        };
-        Ok(SeccompCondition::new(
-            self.index, length, operator, self.value,
-        )?)
+        let length = if wide { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
+        Ok(SeccompCondition::new(self.index, length, operator, self.value)?)
     }
 }
 
@@ -124,13 +101,7 @@ pub(super) fn order(a: &Rule, b: &Rule) -> Ordering {
 ///
 /// # Errors
 /// `Kind::System` if seccompiler's instructions are not the ones we know how to place.
-pub(super) fn check(
-    graph: &mut Graph,
-    rule: &Rule,
-    wide: bool,
-    matched: NodeId,
-    otherwise: NodeId,
-) -> Result<NodeId> {
+pub(super) fn check(graph: &mut Graph, rule: &Rule, wide: bool, matched: NodeId, otherwise: NodeId) -> Result<NodeId> {
     let refused = |error| Error::invalid(format!("seccomp: a rule's conditions: {error}"));
     let conditions = rule
         .conditions
@@ -140,13 +111,9 @@ pub(super) fn check(
         .map(|condition| condition.for_seccompiler(wide))
         .collect::<seccompiler::Result<Vec<_>>>()
         .map_err(refused)?;
-    let program =
-        BpfProgram::from(SeccompRule::new(conditions).map_err(|error| refused(error.into()))?);
+    let program = BpfProgram::from(SeccompRule::new(conditions).map_err(|error| refused(error.into()))?);
     // The program expects the action's instruction behind itself and jumps over it when a condition fails.
     graph.import(&program, matched, otherwise).ok_or_else(|| {
-        Error::new(
-            crate::Kind::System,
-            "seccomp: seccompiler made an instruction that cannot be placed; report this",
-        )
+        Error::new(crate::Kind::System, "seccomp: seccompiler made an instruction that cannot be placed; report this")
     })
 }

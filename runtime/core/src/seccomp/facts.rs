@@ -20,12 +20,7 @@ pub(super) fn settle(graph: &mut Graph, entry: NodeId) -> NodeId {
     // The walk copies a node for each set of facts it is reached with. Real chains need about one copy; the budget
     // stops profiles made to explode.
     let budget = graph.len() * 4 + 256;
-    let mut walk = Walk {
-        graph,
-        done: HashMap::new(),
-        budget,
-        depth: 0,
-    };
+    let mut walk = Walk { graph, done: HashMap::new(), budget, depth: 0 };
     let settled = walk.visit(entry, None, &[]);
     if walk.budget == 0 { entry } else { settled }
 }
@@ -82,13 +77,7 @@ impl Walk<'_> {
         }
     }
 
-    fn visit_load(
-        &mut self,
-        word: Word,
-        next: NodeId,
-        loaded: Option<Word>,
-        facts: &[Fact],
-    ) -> NodeId {
+    fn visit_load(&mut self, word: Word, next: NodeId, loaded: Option<Word>, facts: &[Fact]) -> NodeId {
         let (low, high) = range(facts, word);
         let mut next = next;
         while let Node::Branch(comparison, value, yes, no) = self.graph.node(next) {
@@ -102,27 +91,16 @@ impl Walk<'_> {
             return self.visit(next, loaded, facts);
         }
         let next = self.visit(next, Some(word), facts);
-        if loaded == Some(word) {
-            next
-        } else {
-            self.graph.load(word, next)
-        }
+        if loaded == Some(word) { next } else { self.graph.load(word, next) }
     }
 }
 
 fn range(facts: &[Fact], word: Word) -> (u32, u32) {
-    facts
-        .iter()
-        .find(|fact| fact.0 == word)
-        .map_or((0, word.mask), |fact| (fact.1, fact.2))
+    facts.iter().find(|fact| fact.0 == word).map_or((0, word.mask), |fact| (fact.1, fact.2))
 }
 
 fn with(facts: &[Fact], fact: Fact) -> Vec<Fact> {
-    let mut facts: Vec<Fact> = facts
-        .iter()
-        .copied()
-        .filter(|known| known.0 != fact.0)
-        .collect();
+    let mut facts: Vec<Fact> = facts.iter().copied().filter(|known| known.0 != fact.0).collect();
     facts.push(fact);
     // One order, so that equal states are found again.
     facts.sort_unstable_by_key(|known| (known.0.offset, known.0.mask));

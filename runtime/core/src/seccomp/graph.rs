@@ -48,9 +48,7 @@ impl Comparison {
     }
 
     fn from_opcode(code: u16) -> Option<Self> {
-        [Self::Equal, Self::Greater, Self::AtLeast]
-            .into_iter()
-            .find(|comparison| comparison.opcode() == code)
+        [Self::Equal, Self::Greater, Self::AtLeast].into_iter().find(|comparison| comparison.opcode() == code)
     }
 }
 
@@ -131,28 +129,13 @@ impl Graph {
     }
 
     /// A branch; only `yes` when both ways are the same.
-    pub(super) fn branch(
-        &mut self,
-        comparison: Comparison,
-        value: u32,
-        yes: NodeId,
-        no: NodeId,
-    ) -> NodeId {
-        if yes == no {
-            yes
-        } else {
-            self.add(Node::Branch(comparison, value, yes, no))
-        }
+    pub(super) fn branch(&mut self, comparison: Comparison, value: u32, yes: NodeId, no: NodeId) -> NodeId {
+        if yes == no { yes } else { self.add(Node::Branch(comparison, value, yes, no)) }
     }
 
     /// Adds a straight program that ends in one of two ways: by running off its end (`matched`), or by jumping one
     /// instruction further (`otherwise`). `None` when it is not of this kind.
-    pub(super) fn import(
-        &mut self,
-        program: &[sock_filter],
-        matched: NodeId,
-        otherwise: NodeId,
-    ) -> Option<NodeId> {
+    pub(super) fn import(&mut self, program: &[sock_filter], matched: NodeId, otherwise: NodeId) -> Option<NodeId> {
         let length = program.len();
         // entries[i] is the node that does what the program does from instruction i on, where that is defined:
         // seccompiler's second instruction is never reached and jumps beyond the two ways out.
@@ -165,28 +148,15 @@ impl Graph {
                     let masked = program.get(at + 1).filter(|next| next.code == opcode::AND);
                     let mask = masked.map_or(u32::MAX, |next| next.k);
                     let next = target(u32::from(masked.is_some()));
-                    next.map(|next| {
-                        self.load(
-                            Word {
-                                offset: instruction.k,
-                                mask,
-                            },
-                            next,
-                        )
-                    })
+                    next.map(|next| self.load(Word { offset: instruction.k, mask }, next))
                 }
                 // Belongs to the load before it, which has taken it up.
                 opcode::AND => None,
                 opcode::JUMP => target(instruction.k),
                 code => {
-                    let (yes, no) = (
-                        target(u32::from(instruction.jt)),
-                        target(u32::from(instruction.jf)),
-                    );
+                    let (yes, no) = (target(u32::from(instruction.jt)), target(u32::from(instruction.jf)));
                     let ways = Comparison::from_opcode(code).zip(yes.zip(no));
-                    ways.map(|(comparison, (yes, no))| {
-                        self.branch(comparison, instruction.k, yes, no)
-                    })
+                    ways.map(|(comparison, (yes, no))| self.branch(comparison, instruction.k, yes, no))
                 }
             };
         }

@@ -19,11 +19,7 @@ const REACH: usize = 255;
 /// `Kind::Invalid` when it has more than 4096 instructions.
 pub(super) fn instructions(graph: &Graph, entry: NodeId) -> Result<Vec<sock_filter>> {
     let sizes = sizes(graph, entry)?;
-    let mut layout = Layout {
-        graph,
-        code: Vec::new(),
-        places: vec![None; entry.index() + 1],
-    };
+    let mut layout = Layout { graph, code: Vec::new(), places: vec![None; entry.index() + 1] };
     // Successors first; of two, the larger first, so that the smaller one is the one that has to be jumped over.
     let mut open = vec![(entry, false)];
     while let Some((id, ready)) = open.pop() {
@@ -39,11 +35,7 @@ pub(super) fn instructions(graph: &Graph, entry: NodeId) -> Result<Vec<sock_filt
             Node::Return(_) => {}
             Node::Load(_, next) => open.push((next, false)),
             Node::Branch(_, _, yes, no) => {
-                let (small, large) = if sizes[yes.index()] < sizes[no.index()] {
-                    (yes, no)
-                } else {
-                    (no, yes)
-                };
+                let (small, large) = if sizes[yes.index()] < sizes[no.index()] { (yes, no) } else { (no, yes) };
                 open.push((small, false));
                 open.push((large, false));
             }
@@ -89,9 +81,7 @@ fn sizes(graph: &Graph, entry: NodeId) -> Result<Vec<u32>> {
             sizes[at] = match graph.at(at) {
                 Node::Return(_) => 1,
                 Node::Load(_, next) => sizes[next.index()].saturating_add(1),
-                Node::Branch(_, _, yes, no) => sizes[yes.index()]
-                    .saturating_add(sizes[no.index()])
-                    .saturating_add(1),
+                Node::Branch(_, _, yes, no) => sizes[yes.index()].saturating_add(sizes[no.index()]).saturating_add(1),
             };
         }
     }

@@ -76,11 +76,7 @@ pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
     let mut graph = graph::Graph::default();
     let entry = outcome::dispatch(&mut graph, &profile, &families, &mut warnings)?;
     let program = layout::instructions(&graph, entry)?;
-    Ok(Some(Filter {
-        program,
-        flags: flags(spec, &mut warnings),
-        warnings,
-    }))
+    Ok(Some(Filter { program, flags: flags(spec, &mut warnings), warnings }))
 }
 
 /// The flags for seccomp(2).

@@ -28,13 +28,7 @@ pub(super) fn dispatch(
         let numbers = numbers(graph, profile, family, warnings)?;
         entry = graph.branch(Comparison::Equal, family[0].audit, numbers, entry);
     }
-    Ok(graph.load(
-        Word {
-            offset: ARCHITECTURE,
-            mask: u32::MAX,
-        },
-        entry,
-    ))
+    Ok(graph.load(Word { offset: ARCHITECTURE, mask: u32::MAX }, entry))
 }
 
 /// All numbers of one audit architecture.
@@ -57,17 +51,10 @@ fn numbers(
         // Not the number -1: seccomp looks at a call again after a tracer has set that to skip it.
         line.paint(abi::X32_BIT, u32::MAX - 1, bad);
     }
-    let resolved: Vec<_> = family
-        .iter()
-        .map(|abi| (*abi, resolve(profile, abi)))
-        .collect();
+    let resolved: Vec<_> = family.iter().map(|abi| (*abi, resolve(profile, abi))).collect();
     for (abi, calls) in &resolved {
         if let Some(highest) = calls.highest.filter(|_| action::has_stub(profile.default)) {
-            let end = if shared && !abi.is_x32() {
-                abi::X32_BIT - 1
-            } else {
-                u32::MAX
-            };
+            let end = if shared && !abi.is_x32() { abi::X32_BIT - 1 } else { u32::MAX };
             line.paint(highest + 1, end, stub);
         }
     }
@@ -78,13 +65,7 @@ fn numbers(
         }
     }
     let tree = search::tree(graph, &line.ranges());
-    Ok(graph.load(
-        Word {
-            offset: NUMBER,
-            mask: u32::MAX,
-        },
-        tree,
-    ))
+    Ok(graph.load(Word { offset: NUMBER, mask: u32::MAX }, tree))
 }
 
 /// That a rule concerns a number. In this order: by number, then as the profile has it.
@@ -107,19 +88,12 @@ struct Resolved {
 
 impl Resolved {
     fn add(&mut self, number: u32, rules: &[usize], sub_number: Option<u64>) {
-        self.rules.extend(rules.iter().map(|rule| Use {
-            number,
-            rule: *rule,
-            sub_number,
-        }));
+        self.rules.extend(rules.iter().map(|rule| Use { number, rule: *rule, sub_number }));
     }
 }
 
 fn resolve(profile: &Profile<'_>, abi: &Abi) -> Resolved {
-    let mut resolved = Resolved {
-        rules: Vec::with_capacity(512),
-        highest: None,
-    };
+    let mut resolved = Resolved { rules: Vec::with_capacity(512), highest: None };
     for (number, name) in (abi.calls)() {
         if let Some(places) = profile.names.get(name) {
             resolved.add(number, places, None);
@@ -131,11 +105,7 @@ fn resolve(profile: &Profile<'_>, abi: &Abi) -> Resolved {
     if let Some((socketcall, ipc)) = abi.multiplexers {
         for (name, places) in &profile.names {
             if let Some((socket, sub_number)) = abi::multiplexed(name) {
-                resolved.add(
-                    if socket { socketcall } else { ipc },
-                    places,
-                    Some(sub_number),
-                );
+                resolved.add(if socket { socketcall } else { ipc }, places, Some(sub_number));
             }
         }
     }
@@ -182,13 +152,7 @@ fn outcome(
 /// The used rule as `abi` sees it, without conditions that always hold.
 fn rule(profile: &Profile<'_>, abi: &Abi, used: Use) -> Rule {
     let rule = &profile.rules[used.rule];
-    let conditions = rule.conditions.iter().map(|condition| {
-        if abi.wide {
-            *condition
-        } else {
-            condition.narrowed()
-        }
-    });
+    let conditions = rule.conditions.iter().map(|condition| if abi.wide { *condition } else { condition.narrowed() });
     let conditions = conditions.filter(|condition| !condition.is_always_true());
     let conditions = match used.sub_number {
         // As libseccomp has it: the sub-number takes the place of a condition on argument 0.
@@ -197,10 +161,7 @@ fn rule(profile: &Profile<'_>, abi: &Abi, used: Use) -> Rule {
             .collect(),
         None => conditions.collect(),
     };
-    Rule {
-        conditions,
-        action: rule.action,
-    }
+    Rule { conditions, action: rule.action }
 }
 
 /// What happens to all numbers.
@@ -214,10 +175,7 @@ struct Line {
 impl Line {
     /// Every number has the outcome `node`.
     fn new(node: NodeId) -> Self {
-        Self {
-            stretches: vec![Range { first: 0, node }],
-            singles: Vec::with_capacity(512),
-        }
+        Self { stretches: vec![Range { first: 0, node }], singles: Vec::with_capacity(512) }
     }
 
     /// Gives the numbers from `first` to `last` the outcome `node`.
@@ -226,23 +184,14 @@ impl Line {
             return;
         }
         let behind = last.checked_add(1).and_then(|next| {
-            let at = self
-                .stretches
-                .iter()
-                .rfind(|stretch| stretch.first <= next)?;
-            Some(Range {
-                first: next,
-                node: at.node,
-            })
+            let at = self.stretches.iter().rfind(|stretch| stretch.first <= next)?;
+            Some(Range { first: next, node: at.node })
         });
-        let kept = self.stretches.iter().filter(|stretch| {
-            stretch.first < first || behind.is_some_and(|behind| stretch.first > behind.first)
-        });
-        let mut stretches: Vec<Range> = kept
-            .copied()
-            .chain([Range { first, node }])
-            .chain(behind)
-            .collect();
+        let kept = self
+            .stretches
+            .iter()
+            .filter(|stretch| stretch.first < first || behind.is_some_and(|behind| stretch.first > behind.first));
+        let mut stretches: Vec<Range> = kept.copied().chain([Range { first, node }]).chain(behind).collect();
         stretches.sort_unstable_by_key(|stretch| stretch.first);
         self.stretches = stretches;
     }
@@ -250,23 +199,16 @@ impl Line {
     /// All stretches, with the single numbers among them, neighbours with the same outcome made one.
     fn ranges(mut self) -> Vec<Range> {
         self.singles.sort_unstable_by_key(|single| single.0);
-        let mut ranges: Vec<Range> =
-            Vec::with_capacity(2 * self.singles.len() + self.stretches.len());
+        let mut ranges: Vec<Range> = Vec::with_capacity(2 * self.singles.len() + self.stretches.len());
         let mut singles = self.singles.iter().peekable();
         for (at, stretch) in self.stretches.iter().enumerate() {
-            let end = self
-                .stretches
-                .get(at + 1)
-                .map_or(u64::MAX, |next| u64::from(next.first));
+            let end = self.stretches.get(at + 1).map_or(u64::MAX, |next| u64::from(next.first));
             let mut rest = *stretch;
             while let Some((number, node)) = singles.next_if(|single| u64::from(single.0) < end) {
                 if rest.first < *number {
                     ranges.push(rest);
                 }
-                ranges.push(Range {
-                    first: *number,
-                    node: *node,
-                });
+                ranges.push(Range { first: *number, node: *node });
                 rest.first = number.saturating_add(1);
             }
             if u64::from(rest.first) < end {

@@ -32,17 +32,9 @@ impl<'a> Profile<'a> {
     /// # Errors
     /// See [`super::compile`].
     pub(super) fn read(spec: &'a LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Self> {
-        let default = action::return_value(
-            spec.default_action(),
-            spec.default_errno_ret(),
-            "the default action",
-            warnings,
-        )?;
-        let mut profile = Self {
-            default,
-            rules: Vec::new(),
-            names: HashMap::new(),
-        };
+        let default =
+            action::return_value(spec.default_action(), spec.default_errno_ret(), "the default action", warnings)?;
+        let mut profile = Self { default, rules: Vec::new(), names: HashMap::new() };
         for block in spec.syscalls().iter().flatten() {
             profile.add(block, warnings)?;
         }
@@ -68,14 +60,9 @@ impl<'a> Profile<'a> {
         }
         for name in block.names() {
             if name.is_empty() {
-                return Err(Error::invalid(format!(
-                    "seccomp: {place}: a syscall's name is empty"
-                )));
+                return Err(Error::invalid(format!("seccomp: {place}: a syscall's name is empty")));
             }
-            self.names
-                .entry(name)
-                .or_default()
-                .extend(from..self.rules.len());
+            self.names.entry(name).or_default().extend(from..self.rules.len());
         }
         Ok(())
     }
@@ -84,19 +71,11 @@ impl<'a> Profile<'a> {
 /// The conditions of the rules that one block of the profile stands for: one set of all, or, when an argument is
 /// repeated, one set for each condition (libseccomp refuses a repeated argument, and runc then does this).
 fn alternatives(arguments: &[LinuxSeccompArg], place: &str) -> Result<Vec<Vec<Condition>>> {
-    let mut conditions = arguments
-        .iter()
-        .map(|argument| Condition::new(*argument, place))
-        .collect::<Result<Vec<_>>>()?;
+    let mut conditions =
+        arguments.iter().map(|argument| Condition::new(*argument, place)).collect::<Result<Vec<_>>>()?;
     conditions.sort_by_key(|condition| condition.index);
-    if conditions
-        .windows(2)
-        .any(|pair| pair[0].index == pair[1].index)
-    {
-        return Ok(conditions
-            .into_iter()
-            .map(|condition| vec![condition])
-            .collect());
+    if conditions.windows(2).any(|pair| pair[0].index == pair[1].index) {
+        return Ok(conditions.into_iter().map(|condition| vec![condition]).collect());
     }
     Ok(vec![conditions])
 }

@@ -32,21 +32,13 @@ const MAX_SINGLES: usize = 4;
 pub(super) fn tree(graph: &mut Graph, ranges: &[Range]) -> NodeId {
     if ranges.len() > MAX_TABLE {
         let x32 = ranges.partition_point(|range| range.first < X32_BIT);
-        let cut = if x32 < ranges.len() && x32 > MAX_TABLE / 4 {
-            x32
-        } else {
-            ranges.len() / 2
-        };
+        let cut = if x32 < ranges.len() && x32 > MAX_TABLE / 4 { x32 } else { ranges.len() / 2 };
         let (below, above) = ranges.split_at(cut);
         let (below, first) = (tree(graph, below), above[0].first);
         let above = tree(graph, above);
         return graph.branch(Comparison::AtLeast, first, above, below);
     }
-    let mut search = Search {
-        ranges,
-        weights: vec![0],
-        table: vec![Best::default(); ranges.len() * ranges.len()],
-    };
+    let mut search = Search { ranges, weights: vec![0], table: vec![Best::default(); ranges.len() * ranges.len()] };
     for (at, range) in ranges.iter().enumerate() {
         let count = search.end(at) - u64::from(range.first);
         let weight = match count {
@@ -84,9 +76,7 @@ impl Search<'_> {
     /// One past the last number of the range at `at`. For the last of the ranges that is not known here, and it is
     /// taken to be wide: at worst it is not tested as a single number.
     fn end(&self, at: usize) -> u64 {
-        self.ranges
-            .get(at + 1)
-            .map_or(1 << 32, |next| u64::from(next.first))
+        self.ranges.get(at + 1).map_or(1 << 32, |next| u64::from(next.first))
     }
 
     fn weight(&self, from: usize, to: usize) -> u32 {
@@ -104,16 +94,9 @@ impl Search<'_> {
         for width in 1..=length {
             for from in 0..=length - width {
                 let to = from + width;
-                let cut = if width > 1 {
-                    self.cut(from, to)
-                } else {
-                    Best::default()
-                };
+                let cut = if width > 1 { self.cut(from, to) } else { Best::default() };
                 let best = match self.singles(from, to) {
-                    Some(singles) if width == 1 || singles.cost <= cut.cost => Best {
-                        cut: cut.cut,
-                        ..singles
-                    },
+                    Some(singles) if width == 1 || singles.cost <= cut.cost => Best { cut: cut.cut, ..singles },
                     _ => cut,
                 };
                 self.table[from * length + to - 1] = best;
@@ -126,11 +109,7 @@ impl Search<'_> {
         let last = usize::from(self.best(from + 1, to).cut).clamp(first, to - 1);
         let cost = |cut: usize| self.best(from, cut).cost + self.best(cut, to).cost;
         let cut = (first..=last).min_by_key(|cut| cost(*cut)).unwrap_or(first);
-        Best {
-            cost: cost(cut) + self.weight(from, to),
-            cut: cut as u16,
-            common: 0,
-        }
+        Best { cost: cost(cut) + self.weight(from, to), cut: cut as u16, common: 0 }
     }
 
     /// The tree that tests single numbers one by one, when all but a few ranges have one outcome and those few are
@@ -144,11 +123,7 @@ impl Search<'_> {
         candidates
             .filter_map(|common| {
                 let cost = self.cost_of_singles(from, to, self.ranges[common].node)?;
-                Some(Best {
-                    cost,
-                    cut: 0,
-                    common: common as u16 + 1,
-                })
+                Some(Best { cost, cut: 0, common: common as u16 + 1 })
             })
             .min_by_key(|best| best.cost)
     }
@@ -163,8 +138,7 @@ impl Search<'_> {
             }
             tests += 1;
             cost += tests * weight;
-            if tests as usize > MAX_SINGLES || self.end(at) != u64::from(self.ranges[at].first) + 1
-            {
+            if tests as usize > MAX_SINGLES || self.end(at) != u64::from(self.ranges[at].first) + 1 {
                 return None;
             }
         }
@@ -175,13 +149,8 @@ impl Search<'_> {
         let best = self.best(from, to);
         if let Some(common) = usize::from(best.common).checked_sub(1) {
             let common = self.ranges[common].node;
-            let singles = self.ranges[from..to]
-                .iter()
-                .rev()
-                .filter(|range| range.node != common);
-            return singles.fold(common, |rest, range| {
-                graph.branch(Comparison::Equal, range.first, range.node, rest)
-            });
+            let singles = self.ranges[from..to].iter().rev().filter(|range| range.node != common);
+            return singles.fold(common, |rest, range| graph.branch(Comparison::Equal, range.first, range.node, rest));
         }
         let cut = usize::from(best.cut);
         let below = self.build(graph, from, cut);

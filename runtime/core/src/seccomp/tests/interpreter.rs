@@ -17,11 +17,7 @@ impl Call {
             4 => self.architecture,
             16..64 if offset.is_multiple_of(4) => {
                 let argument = self.arguments[(offset as usize - 16) / 8];
-                if offset.is_multiple_of(8) {
-                    argument as u32
-                } else {
-                    (argument >> 32) as u32
-                }
+                if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
             }
             _ => panic!("a filter of ours has no business at offset {offset}"),
         }
@@ -35,13 +31,7 @@ pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
         let instruction = program.get(at).expect("the program ends with a return");
         steps += 1;
         at += 1;
-        let branch = |holds: bool| {
-            usize::from(if holds {
-                instruction.jt
-            } else {
-                instruction.jf
-            })
-        };
+        let branch = |holds: bool| usize::from(if holds { instruction.jt } else { instruction.jf });
         match instruction.code {
             0x20 => accumulator = call.word(instruction.k),
             0x54 => accumulator &= instruction.k,
@@ -58,25 +48,14 @@ pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
 
 /// What the kernel checks at load: the length, and that each jump stays inside.
 pub(super) fn check(program: &[sock_filter]) {
-    assert!(
-        (1..=4096).contains(&program.len()),
-        "{} instructions",
-        program.len()
-    );
-    assert_eq!(
-        program.last().map(|last| last.code),
-        Some(0x06),
-        "the last instruction returns"
-    );
+    assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
+    assert_eq!(program.last().map(|last| last.code), Some(0x06), "the last instruction returns");
     for (at, instruction) in program.iter().enumerate() {
         let furthest = match instruction.code {
             0x05 => instruction.k as usize,
             0x15 | 0x25 | 0x35 | 0x45 => usize::from(instruction.jt.max(instruction.jf)),
             _ => 0,
         };
-        assert!(
-            at + 1 + furthest < program.len() || instruction.code == 0x06,
-            "instruction {at} jumps out"
-        );
+        assert!(at + 1 + furthest < program.len() || instruction.code == 0x06, "instruction {at} jumps out");
     }
 }

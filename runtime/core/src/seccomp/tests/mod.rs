@@ -36,11 +36,7 @@ fn compiled(spec: &LinuxSeccomp) -> Filter {
 }
 
 fn call(architecture: u32, number: u32, arguments: &[u64]) -> Call {
-    let mut call = Call {
-        number,
-        architecture,
-        arguments: [0; 6],
-    };
+    let mut call = Call { number, architecture, arguments: [0; 6] };
     call.arguments[..arguments.len()].copy_from_slice(arguments);
     call
 }
@@ -76,8 +72,5 @@ fn assert_same(filter: &Filter, oracle: &Oracle, call: &Call, spec: &LinuxSeccom
 /// All numbers that mean something, and some that do not.
 fn numbers() -> impl Iterator<Item = u32> {
     let odd = [0x3fff_ffff, 0x7fff_ffff, 0x000f_0000, u32::MAX];
-    (0..700)
-        .chain(X32_BIT..X32_BIT + 700)
-        .chain(0xf_0000..0xf_0008)
-        .chain(odd)
+    (0..700).chain(X32_BIT..X32_BIT + 700).chain(0xf_0000..0xf_0008).chain(odd)
 }

@@ -3,12 +3,8 @@
 use super::interpreter::{self, Call};
 use crate::seccomp::abi::{self, Abi};
 use libc::sock_filter;
-use libseccomp::{
-    ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
-};
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator,
-};
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};
 
 pub(super) struct Oracle {
     pub(super) program: Vec<sock_filter>,
@@ -34,9 +30,7 @@ pub(super) fn architecture(arch: Arch) -> ScmpArch {
 fn action(action: LinuxSeccompAction, number: Option<u32>) -> ScmpAction {
     let number = number.unwrap_or(1);
     match action {
-        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => {
-            ScmpAction::KillThread
-        }
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => ScmpAction::KillThread,
         LinuxSeccompAction::ScmpActKillProcess => ScmpAction::KillProcess,
         LinuxSeccompAction::ScmpActTrap => ScmpAction::Trap,
         LinuxSeccompAction::ScmpActErrno => ScmpAction::Errno(number as i32),
@@ -55,10 +49,9 @@ fn condition(argument: &LinuxSeccompArg) -> ScmpArgCompare {
         LinuxSeccompOperator::ScmpCmpEq => (ScmpCompareOp::Equal, argument.value()),
         LinuxSeccompOperator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, argument.value()),
         LinuxSeccompOperator::ScmpCmpGt => (ScmpCompareOp::Greater, argument.value()),
-        LinuxSeccompOperator::ScmpCmpMaskedEq => (
-            ScmpCompareOp::MaskedEqual(argument.value()),
-            argument.value_two().unwrap_or(0),
-        ),
+        LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            (ScmpCompareOp::MaskedEqual(argument.value()), argument.value_two().unwrap_or(0))
+        }
     };
     ScmpArgCompare::new(argument.index() as u32, operator, value)
 }
@@ -67,12 +60,7 @@ fn condition(argument: &LinuxSeccompArg) -> ScmpArgCompare {
 pub(super) fn keep_known_names(spec: &mut LinuxSeccomp) {
     let mut syscalls = spec.syscalls().clone().unwrap_or_default();
     for block in &mut syscalls {
-        let names = block
-            .names()
-            .iter()
-            .filter(|name| ScmpSyscall::from_name(name).is_ok())
-            .cloned()
-            .collect();
+        let names = block.names().iter().filter(|name| ScmpSyscall::from_name(name).is_ok()).cloned().collect();
         block.set_names(names);
     }
     spec.set_syscalls(Some(syscalls));
@@ -85,20 +73,11 @@ impl Oracle {
         let mut filter = ScmpFilterContext::new(default).expect("seccomp_init");
         let listed = spec.architectures().clone().unwrap_or_default();
         for arch in &listed {
-            filter
-                .add_arch(architecture(*arch))
-                .expect("seccomp_arch_add");
+            filter.add_arch(architecture(*arch)).expect("seccomp_arch_add");
         }
         let blocks = spec.syscalls().clone().unwrap_or_default();
-        if blocks
-            .iter()
-            .map(|block| block.names().len())
-            .sum::<usize>()
-            > 32
-        {
-            filter
-                .set_ctl_optimize(2)
-                .expect("SCMP_FLTATR_CTL_OPTIMIZE");
+        if blocks.iter().map(|block| block.names().len()).sum::<usize>() > 32 {
+            filter.set_ctl_optimize(2).expect("SCMP_FLTATR_CTL_OPTIMIZE");
         }
         for block in &blocks {
             let action = action(block.action(), block.errno_ret());
@@ -113,22 +92,15 @@ impl Oracle {
                 if action == default {
                     continue;
                 }
-                let conditions: Vec<_> = arguments
-                    .iter()
-                    .map(|argument| condition(argument))
-                    .collect();
+                let conditions: Vec<_> = arguments.iter().map(|argument| condition(argument)).collect();
                 if conditions.is_empty() {
                     filter.add_rule(action, call).ok()?;
                 } else if repeated {
                     for condition in conditions {
-                        filter
-                            .add_rule_conditional(action, call, &[condition])
-                            .ok()?;
+                        filter.add_rule_conditional(action, call, &[condition]).ok()?;
                     }
                 } else {
-                    filter
-                        .add_rule_conditional(action, call, &conditions)
-                        .ok()?;
+                    filter.add_rule_conditional(action, call, &conditions).ok()?;
                 }
             }
         }
@@ -137,25 +109,15 @@ impl Oracle {
             .flatten()
             .filter_map(|abi| Some((abi.audit, abi.is_x32(), highest(abi, spec)?)))
             .collect();
-        let has_stub = !matches!(
-            default,
-            ScmpAction::Allow | ScmpAction::Log | ScmpAction::Trace(_)
-        );
-        Some(Self {
-            program: exported(&filter),
-            highest,
-            has_stub,
-        })
+        let has_stub = !matches!(default, ScmpAction::Allow | ScmpAction::Log | ScmpAction::Trace(_));
+        Some(Self { program: exported(&filter), highest, has_stub })
     }
 
     /// What runc's container gets for `call`.
     pub(super) fn run(&self, call: &Call) -> u32 {
         if self.has_stub {
             let x32 = call.architecture == 0xc000_003e && call.number & 0x4000_0000 != 0;
-            let family = self
-                .highest
-                .iter()
-                .find(|known| known.0 == call.architecture && known.1 == x32);
+            let family = self.highest.iter().find(|known| known.0 == call.architecture && known.1 == x32);
             if family.is_some_and(|known| call.number > known.2) {
                 return libc::SECCOMP_RET_ERRNO | 38;
             }
@@ -168,22 +130,13 @@ impl Oracle {
 /// multiplexed calls, so these come from ours.
 fn highest(abi: &Abi, spec: &LinuxSeccomp) -> Option<u32> {
     let ours = (abi.calls)();
-    let names = spec
-        .syscalls()
-        .iter()
-        .flatten()
-        .flat_map(|block| block.names().iter());
+    let names = spec.syscalls().iter().flatten().flat_map(|block| block.names().iter());
     names
         .filter_map(|name| {
-            let number = ScmpSyscall::from_name_by_arch(name, architecture(abi.architecture()))
-                .ok()?
-                .as_raw_syscall();
+            let number = ScmpSyscall::from_name_by_arch(name, architecture(abi.architecture())).ok()?.as_raw_syscall();
             match u32::try_from(number) {
                 Ok(number) => Some(number),
-                Err(_) => ours
-                    .iter()
-                    .find(|known| known.1 == name)
-                    .map(|known| known.0),
+                Err(_) => ours.iter().find(|known| known.1 == name).map(|known| known.0),
             }
         })
         .filter(|number| abi.architecture() != Arch::ScmpArchArm || *number < 0xf_0000)
@@ -195,9 +148,7 @@ fn exported(filter: &ScmpFilterContext) -> Vec<sock_filter> {
     let mut file = tempfile::tempfile().expect("a temporary file");
     filter.export_bpf(&file).expect("seccomp_export_bpf");
     let mut bytes = Vec::new();
-    file.rewind()
-        .and_then(|()| file.read_to_end(&mut bytes))
-        .expect("read the filter");
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("read the filter");
     let decode = |raw: &[u8]| sock_filter {
         code: u16::from_ne_bytes([raw[0], raw[1]]),
         jt: raw[2],

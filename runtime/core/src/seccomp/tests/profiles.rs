@@ -4,26 +4,11 @@ use super::*;
 use oci_spec::runtime::Arch;
 
 fn assert_same_everywhere(spec: &LinuxSeccomp, arguments: &[[u64; 6]]) {
-    let (filter, oracle) = (
-        compiled(spec),
-        Oracle::new(spec).expect("libseccomp takes it"),
-    );
-    for architecture in [
-        X86_64,
-        X86,
-        0xc000_00b7,
-        0x4000_0028,
-        0xc000_00f3,
-        0xdead_beef,
-    ] {
+    let (filter, oracle) = (compiled(spec), Oracle::new(spec).expect("libseccomp takes it"));
+    for architecture in [X86_64, X86, 0xc000_00b7, 0x4000_0028, 0xc000_00f3, 0xdead_beef] {
         for number in numbers() {
             for arguments in arguments {
-                assert_same(
-                    &filter,
-                    &oracle,
-                    &call(architecture, number, arguments),
-                    spec,
-                );
+                assert_same(&filter, &oracle, &call(architecture, number, arguments), spec);
             }
         }
     }
@@ -31,26 +16,10 @@ fn assert_same_everywhere(spec: &LinuxSeccomp, arguments: &[[u64; 6]]) {
 
 /// Arguments that tell docker's conditions apart: personality, socket's family, clone's namespace flags.
 fn telling_arguments() -> Vec<[u64; 6]> {
-    let values = [
-        0,
-        1,
-        8,
-        40,
-        0x20000,
-        0x20008,
-        0xffff_ffff,
-        0x1_0000_0000,
-        0x7e02_0000,
-        0x1000_0000,
-        0x0001_1200,
-    ];
+    let values = [0, 1, 8, 40, 0x20000, 0x20008, 0xffff_ffff, 0x1_0000_0000, 0x7e02_0000, 0x1000_0000, 0x0001_1200];
     let mut sets: Vec<_> = values.iter().map(|value| [*value; 6]).collect();
     sets.extend((1..21).map(|sub_number| [sub_number, 0, 0, 0, 0, 0]));
-    sets.extend([
-        [u64::MAX; 6],
-        [3, 1, 8, 40, 0, 0],
-        [40 << 32, 0, 0, 0, 0, 0],
-    ]);
+    sets.extend([[u64::MAX; 6], [3, 1, 8, 40, 0, 0], [40 << 32, 0, 0, 0, 0, 0]]);
     sets
 }
 
@@ -69,40 +38,20 @@ fn docker_s_default_agrees_with_runc_for_each_set_of_architectures() {
         Some(vec![Arch::ScmpArchX86_64]),
         Some(vec![Arch::ScmpArchX32]),
         Some(vec![Arch::ScmpArchX86]),
-        Some(vec![
-            Arch::ScmpArchX86,
-            Arch::ScmpArchX32,
-            Arch::ScmpArchX86_64,
-        ]),
+        Some(vec![Arch::ScmpArchX86, Arch::ScmpArchX32, Arch::ScmpArchX86_64]),
         Some(vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]),
-        Some(vec![
-            Arch::ScmpArchAarch64,
-            Arch::ScmpArchRiscv64,
-            Arch::ScmpArchX86,
-        ]),
+        Some(vec![Arch::ScmpArchAarch64, Arch::ScmpArchRiscv64, Arch::ScmpArchX86]),
     ] {
         let mut spec = spec(DOCKER);
         oracle::keep_known_names(&mut spec);
         spec.set_architectures(architectures);
-        assert_same_everywhere(
-            &spec,
-            &[[0; 6], [8; 6], [40; 6], [u64::MAX; 6], [1, 40, 0, 0, 0, 0]],
-        );
+        assert_same_everywhere(&spec, &[[0; 6], [8; 6], [40; 6], [u64::MAX; 6], [1, 40, 0, 0, 0, 0]]);
     }
 }
 
 #[test]
 fn every_default_action_agrees_with_runc() {
-    for default in [
-        "KILL",
-        "KILL_PROCESS",
-        "KILL_THREAD",
-        "TRAP",
-        "ERRNO",
-        "TRACE",
-        "LOG",
-        "ALLOW",
-    ] {
+    for default in ["KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "LOG", "ALLOW"] {
         for number in ["", r#""defaultErrnoRet": 38,"#, r#""defaultErrnoRet": 99,"#] {
             let spec = spec(&format!(
                 r#"{{"defaultAction": "SCMP_ACT_{default}", {number}
@@ -138,11 +87,7 @@ fn x32_numbers_do_not_pass_as_x86_64_numbers() {
     assert_eq!(run(X86_64, X32_BIT | 101), KILL_THREAD);
     assert_eq!(run(X86_64, X32_BIT | 521), KILL_THREAD);
     assert_eq!(run(X86_64, 0xffff_fffe), KILL_THREAD);
-    assert_eq!(
-        run(X86_64, u32::MAX),
-        ALLOW,
-        "a tracer skips a call with -1"
-    );
+    assert_eq!(run(X86_64, u32::MAX), ALLOW, "a tracer skips a call with -1");
     assert_eq!(run(X86, 26), KILL_THREAD, "x86 is not listed");
 }
 
@@ -155,11 +100,7 @@ fn calls_newer_than_the_profile_do_not_exist() {
     );
     let program = compiled(&spec).program;
     let run = |number| interpreter::run(&program, &call(X86_64, number, &[])).0;
-    assert_eq!(
-        run(437),
-        ERRNO | 1,
-        "openat2 is named, though its rule says no more than the default"
-    );
+    assert_eq!(run(437), ERRNO | 1, "openat2 is named, though its rule says no more than the default");
     assert_eq!(run(438), ERRNO | 38);
     assert_eq!(run(X32_BIT | 437), ERRNO | 1);
     assert_eq!(run(X32_BIT | 438), ERRNO | 38);
@@ -172,32 +113,15 @@ fn a_rule_without_arguments_decides_alone() {
     let other = r#"{"names": ["ioctl"], "action": "SCMP_ACT_TRAP"}"#;
     let sometimes = r#"{"names": ["ioctl"], "action": "SCMP_ACT_KILL_PROCESS",
                         "args": [{"index": 1, "value": 21522, "op": "SCMP_CMP_EQ"}]}"#;
-    for rules in [
-        [always, sometimes, other],
-        [sometimes, always, other],
-        [always, other, sometimes],
-    ] {
-        let spec = spec(&format!(
-            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{}]}}"#,
-            rules.join(",")
-        ));
-        let (filter, oracle) = (
-            compiled(&spec),
-            Oracle::new(&spec).expect("libseccomp takes it"),
-        );
+    for rules in [[always, sometimes, other], [sometimes, always, other], [always, other, sometimes]] {
+        let spec = spec(&format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{}]}}"#, rules.join(",")));
+        let (filter, oracle) = (compiled(&spec), Oracle::new(&spec).expect("libseccomp takes it"));
         for arguments in [[0; 6], [21522; 6]] {
             let call = call(X86_64, 16, &arguments);
             assert_eq!(interpreter::run(&filter.program, &call).0, ALLOW);
             assert_same(&filter, &oracle, &call, &spec);
         }
-        assert!(
-            filter
-                .warnings
-                .iter()
-                .any(|warning| warning.contains("decides alone")),
-            "{:?}",
-            filter.warnings
-        );
+        assert!(filter.warnings.iter().any(|warning| warning.contains("decides alone")), "{:?}", filter.warnings);
     }
 }
 
@@ -211,9 +135,7 @@ fn of_contradicting_rules_the_first_counts() {
         )
     };
     let rules = [rule("TRAP"), rule("LOG")].join(",");
-    let spec = spec(&format!(
-        r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rules}]}}"#
-    ));
+    let spec = spec(&format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rules}]}}"#));
     assert!(Oracle::new(&spec).is_none());
     let result = interpreter::run(&compiled(&spec).program, &call(X86_64, 16, &[0, 21522])).0;
     assert_eq!(result, libc::SECCOMP_RET_TRAP);
@@ -230,27 +152,16 @@ fn docker_s_default_is_shorter_than_libseccomp_s_as_measured() {
     let elapsed = started.elapsed();
     let theirs = Oracle::new(&spec).expect("libseccomp takes it").program;
     let paths = |program: &[libc::sock_filter], architecture, base: u32| {
-        let steps = (0..470)
-            .map(|number| interpreter::run(program, &call(architecture, base + number, &[])).1);
+        let steps = (0..470).map(|number| interpreter::run(program, &call(architecture, base + number, &[])).1);
         let (sum, max) = steps.fold((0, 0), |(sum, max), steps| (sum + steps, max.max(steps)));
         (f64::from(sum as u32) / 470.0, max)
     };
     println!("{whole} instructions for the whole profile; compiled in {elapsed:?} (this build)");
-    println!(
-        "known names only: ours {} instructions, libseccomp's {}",
-        ours.len(),
-        theirs.len()
-    );
-    for (name, architecture, base) in [
-        ("x86_64", X86_64, 0),
-        ("x86", X86, 0),
-        ("x32", X86_64, X32_BIT),
-    ] {
+    println!("known names only: ours {} instructions, libseccomp's {}", ours.len(), theirs.len());
+    for (name, architecture, base) in [("x86_64", X86_64, 0), ("x86", X86, 0), ("x32", X86_64, X32_BIT)] {
         let (our_mean, our_max) = paths(&ours, architecture, base);
         let (their_mean, their_max) = paths(&theirs, architecture, base);
-        println!(
-            "{name}: ours mean {our_mean:.1} max {our_max}, libseccomp's mean {their_mean:.1} max {their_max}"
-        );
+        println!("{name}: ours mean {our_mean:.1} max {our_max}, libseccomp's mean {their_mean:.1} max {their_max}");
         assert!(our_mean < their_mean && our_max <= their_max, "{name}");
     }
     assert!(ours.len() * 2 < theirs.len());

@@ -11,10 +11,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % limit
     }
 
@@ -25,11 +22,7 @@ impl Random {
 
     fn value(&mut self) -> u64 {
         let value = *self.pick(&BOUNDARIES);
-        if self.below(3) == 0 {
-            value.wrapping_add(self.below(5) as u64).wrapping_sub(2)
-        } else {
-            value
-        }
+        if self.below(3) == 0 { value.wrapping_add(self.below(5) as u64).wrapping_sub(2) } else { value }
     }
 
     fn condition(&mut self, index: usize) -> String {
@@ -43,16 +36,7 @@ impl Random {
 
     /// Rules on a few calls, some with conditions, all with `actions`.
     fn profile(&mut self, actions: &[&str]) -> String {
-        let names = [
-            "read",
-            "ioctl",
-            "socket",
-            "shmat",
-            "clone",
-            "openat2",
-            "stat64",
-            "no_such_call",
-        ];
+        let names = ["read", "ioctl", "socket", "shmat", "clone", "openat2", "stat64", "no_such_call"];
         let architectures = [
             "",
             r#""architectures": ["SCMP_ARCH_X86"],"#,
@@ -66,11 +50,7 @@ impl Random {
                 1 => (0..2).map(|_| self.condition(1)).collect(),
                 _ => {
                     let some = 1 + self.below(62);
-                    (0..6)
-                        .filter(|index| some >> index & 1 == 1)
-                        .map(|index| self.condition(index))
-                        .take(3)
-                        .collect()
+                    (0..6).filter(|index| some >> index & 1 == 1).map(|index| self.condition(index)).take(3).collect()
                 }
             };
             let comma = if at == 0 { "" } else { "," };
@@ -81,9 +61,7 @@ impl Random {
         }
         let default = self.pick(&["KILL_PROCESS", "TRACE"]);
         let architectures = self.pick(&architectures);
-        format!(
-            r#"{{"defaultAction": "SCMP_ACT_{default}", {architectures} "syscalls": [{rules}]}}"#
-        )
+        format!(r#"{{"defaultAction": "SCMP_ACT_{default}", {architectures} "syscalls": [{rules}]}}"#)
     }
 
     fn arguments(&mut self) -> [u64; 6] {
@@ -130,10 +108,7 @@ fn every_operator_is_right_at_every_boundary() {
                         "syscalls": [{{"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [
                         {{"index": 2, "value": {value}, "valueTwo": {second}, "op": "SCMP_CMP_{operator}"}}]}}]}}"#
                 ));
-                let (filter, oracle) = (
-                    compiled(&spec),
-                    Oracle::new(&spec).expect("libseccomp takes it"),
-                );
+                let (filter, oracle) = (compiled(&spec), Oracle::new(&spec).expect("libseccomp takes it"));
                 for argument in BOUNDARIES {
                     let holds = match operator {
                         "NE" => argument != value,
@@ -146,11 +121,7 @@ fn every_operator_is_right_at_every_boundary() {
                     };
                     let wide = call(X86_64, 16, &[0, 0, argument]);
                     let result = interpreter::run(&filter.program, &wide).0;
-                    assert_eq!(
-                        result == ALLOW,
-                        holds,
-                        "{argument:#x} {operator} {value:#x} {second:#x}"
-                    );
+                    assert_eq!(result == ALLOW, holds, "{argument:#x} {operator} {value:#x} {second:#x}");
                     assert_same(&filter, &oracle, &wide, &spec);
                     assert_same(&filter, &oracle, &call(X86, 54, &[0, 0, argument]), &spec);
                 }
@@ -175,28 +146,17 @@ fn reference(spec: &LinuxSeccomp, name: &str, wide: bool, arguments: &[u64; 6]) 
             LinuxSeccompOperator::ScmpCmpEq => actual == value,
             LinuxSeccompOperator::ScmpCmpGe => actual >= value,
             LinuxSeccompOperator::ScmpCmpGt => actual > value,
-            LinuxSeccompOperator::ScmpCmpMaskedEq => {
-                actual & value == argument.value_two().unwrap_or_default() & value
-            }
+            LinuxSeccompOperator::ScmpCmpMaskedEq => actual & value == argument.value_two().unwrap_or_default() & value,
         }
     };
-    spec.syscalls()
-        .iter()
-        .flatten()
-        .filter(|block| block.names().iter().any(|known| known == name))
-        .any(|block| {
-            let arguments = block.args().as_deref().unwrap_or_default();
-            let repeated = arguments.iter().enumerate().any(|(at, argument)| {
-                arguments[..at]
-                    .iter()
-                    .any(|before| before.index() == argument.index())
-            });
-            if repeated {
-                arguments.iter().any(holds)
-            } else {
-                arguments.iter().all(holds)
-            }
-        })
+    spec.syscalls().iter().flatten().filter(|block| block.names().iter().any(|known| known == name)).any(|block| {
+        let arguments = block.args().as_deref().unwrap_or_default();
+        let repeated = arguments
+            .iter()
+            .enumerate()
+            .any(|(at, argument)| arguments[..at].iter().any(|before| before.index() == argument.index()));
+        if repeated { arguments.iter().any(holds) } else { arguments.iter().all(holds) }
+    })
 }
 
 /// Profiles with one action: whether a call gets it is a matter of logic, and the order of rules is none.
@@ -206,12 +166,9 @@ fn random_profiles_mean_what_the_bundle_says() {
     for _ in 0..400 {
         let spec = spec(&random.profile(&["ERRNO"]));
         let filter = compiled(&spec);
-        for (architecture, number, name) in [
-            (X86_64, 16, "ioctl"),
-            (X86_64, 56, "clone"),
-            (X86_64, 41, "socket"),
-            (X86_64, 0, "read"),
-        ] {
+        for (architecture, number, name) in
+            [(X86_64, 16, "ioctl"), (X86_64, 56, "clone"), (X86_64, 41, "socket"), (X86_64, 0, "read")]
+        {
             for _ in 0..40 {
                 let call = call(architecture, number, &random.arguments());
                 let matches = reference(&spec, name, true, &call.arguments);
@@ -244,16 +201,11 @@ fn differences(
         for (architecture, number) in CALLS {
             for _ in 0..12 {
                 let call = call(architecture, number, &random.arguments());
-                let (ours, theirs) = (
-                    interpreter::run(&filter.program, &call).0,
-                    oracle.run(&call),
-                );
+                let (ours, theirs) = (interpreter::run(&filter.program, &call).0, oracle.run(&call));
                 compared += 1;
                 if ours != theirs {
                     let json = serde_json::to_string(&spec).unwrap_or_default();
-                    different.push(format!(
-                        "ours {ours:#x} theirs {theirs:#x} {call:x?} {json}"
-                    ));
+                    different.push(format!("ours {ours:#x} theirs {theirs:#x} {call:x?} {json}"));
                 }
             }
         }
@@ -267,17 +219,9 @@ fn differences(
 #[test]
 fn random_profiles_agree_with_runc() {
     for actions in [&["ERRNO"][..], &["ERRNO", "LOG", "TRAP"]] {
-        let (refused, compared, different) =
-            differences(&mut Random(1), 600, |random| random.profile(actions));
-        println!(
-            "{actions:?}: {refused} refused, {compared} compared, {} different",
-            different.len()
-        );
-        assert!(
-            refused < 20 && different.len() * 400 < compared,
-            "{}",
-            different.join("\n")
-        );
+        let (refused, compared, different) = differences(&mut Random(1), 600, |random| random.profile(actions));
+        println!("{actions:?}: {refused} refused, {compared} compared, {} different", different.len());
+        assert!(refused < 20 && different.len() * 400 < compared, "{}", different.join("\n"));
     }
 }
 
@@ -286,28 +230,13 @@ fn single_rules_agree_with_runc_exactly() {
     let profile = |random: &mut Random| {
         let rules = ["ioctl", "clone", "read", "openat2"].map(|name| {
             let some = 1 + random.below(62);
-            let conditions: Vec<_> = (0..6)
-                .filter(|index| some >> index & 1 == 1)
-                .map(|index| random.condition(index))
-                .collect();
-            format!(
-                r#"{{"names": ["{name}"], "action": "SCMP_ACT_LOG", "args": [{}]}}"#,
-                conditions.join(",")
-            )
+            let conditions: Vec<_> =
+                (0..6).filter(|index| some >> index & 1 == 1).map(|index| random.condition(index)).collect();
+            format!(r#"{{"names": ["{name}"], "action": "SCMP_ACT_LOG", "args": [{}]}}"#, conditions.join(","))
         });
-        format!(
-            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{}]}}"#,
-            rules.join(",")
-        )
+        format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{}]}}"#, rules.join(","))
     };
     let (refused, compared, different) = differences(&mut Random(2), 600, profile);
-    println!(
-        "single rules: {refused} refused, {compared} compared, {} different",
-        different.len()
-    );
-    assert!(
-        refused == 0 && different.is_empty(),
-        "{}",
-        different.join("\n")
-    );
+    println!("single rules: {refused} refused, {compared} compared, {} different", different.len());
+    assert!(refused == 0 && different.is_empty(), "{}", different.join("\n"));
 }

@@ -16,10 +16,7 @@ fn nothing_to_filter_is_no_filter() {
         assert!(compile(&spec(json)).expect("compiles").is_none());
     }
     let denied = compile(&spec(r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#)).expect("compiles");
-    assert!(
-        denied.is_some(),
-        "a denying default is a filter without any rule"
-    );
+    assert!(denied.is_some(), "a denying default is a filter without any rule");
 }
 
 #[test]
@@ -36,11 +33,8 @@ fn notify_is_unsupported() {
 
 #[test]
 fn numbers_that_do_not_fit_are_refused() {
-    let rule = |body: &str| {
-        format!(
-            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["mount"], {body}}}]}}"#
-        )
-    };
+    let rule =
+        |body: &str| format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["mount"], {body}}}]}}"#);
     for json in [
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}"#.to_owned(),
         rule(r#""action": "SCMP_ACT_ERRNO", "errnoRet": 4096"#),
@@ -50,12 +44,8 @@ fn numbers_that_do_not_fit_are_refused() {
     ] {
         assert_eq!(refusal(&json).kind(), Kind::Invalid, "{json}");
     }
-    compiled(&spec(&rule(
-        r#""action": "SCMP_ACT_ERRNO", "errnoRet": 4095"#,
-    )));
-    compiled(&spec(&rule(
-        r#""action": "SCMP_ACT_TRACE", "errnoRet": 65535"#,
-    )));
+    compiled(&spec(&rule(r#""action": "SCMP_ACT_ERRNO", "errnoRet": 4095"#)));
+    compiled(&spec(&rule(r#""action": "SCMP_ACT_TRACE", "errnoRet": 65535"#)));
 }
 
 /// `count` rules on `name` that share nothing: two conditions each, on changing values.
@@ -72,10 +62,7 @@ fn many_rules(count: u64, name: &str) -> String {
             )
         })
         .collect();
-    format!(
-        r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{}]}}"#,
-        rules.join(",")
-    )
+    format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{}]}}"#, rules.join(","))
 }
 
 #[test]
@@ -94,40 +81,23 @@ fn a_long_program_with_far_jumps_is_right() {
     assert!(program.len() > 2000, "{}", program.len());
     for at in [0_u64, 1, 77, 329] {
         let matching = [1 | 1 << 32, at << 32 | at, 0, 0, 0, 0];
-        assert_eq!(
-            interpreter::run(&program, &call(X86_64, 165, &matching)).0,
-            ERRNO | (at % 4000 + 1) as u32
-        );
+        assert_eq!(interpreter::run(&program, &call(X86_64, 165, &matching)).0, ERRNO | (at % 4000 + 1) as u32);
     }
-    assert_eq!(
-        interpreter::run(&program, &call(X86_64, 165, &[1, 400 << 32 | 400])).0,
-        ALLOW
-    );
-    assert_eq!(
-        interpreter::run(&program, &call(X86_64, 165, &[0, 7 << 32 | 7])).0,
-        ALLOW
-    );
+    assert_eq!(interpreter::run(&program, &call(X86_64, 165, &[1, 400 << 32 | 400])).0, ALLOW);
+    assert_eq!(interpreter::run(&program, &call(X86_64, 165, &[0, 7 << 32 | 7])).0, ALLOW);
 }
 
 #[test]
 fn flags_are_those_of_runc() {
     let flags = |flags: &str| {
-        let filter = compiled(&spec(&format!(
-            r#"{{"defaultAction": "SCMP_ACT_ERRNO" {flags}}}"#
-        )));
+        let filter = compiled(&spec(&format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO" {flags}}}"#)));
         (filter.flags, filter.warnings.len())
     };
     assert_eq!(flags(""), (4, 0), "absent: SPEC_ALLOW");
     assert_eq!(flags(r#", "flags": []"#), (0, 0));
     assert_eq!(flags(r#", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"]"#), (0, 0));
-    assert_eq!(
-        flags(r#", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]"#),
-        (6, 0)
-    );
-    assert_eq!(
-        flags(r#", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#),
-        (0, 1)
-    );
+    assert_eq!(flags(r#", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]"#), (6, 0));
+    assert_eq!(flags(r#", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#), (0, 1));
 }
 
 #[test]
@@ -136,12 +106,6 @@ fn architectures_without_a_table_are_warned_of_and_killed() {
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_S390X", "SCMP_ARCH_X86_64"]}"#,
     ));
     assert_eq!(filter.warnings.len(), 1, "{:?}", filter.warnings);
-    assert_eq!(
-        interpreter::run(&filter.program, &call(0x8000_0016, 1, &[])).0,
-        KILL_THREAD
-    );
-    assert_eq!(
-        interpreter::run(&filter.program, &call(X86_64, 1, &[])).0,
-        ERRNO | 1
-    );
+    assert_eq!(interpreter::run(&filter.program, &call(0x8000_0016, 1, &[])).0, KILL_THREAD);
+    assert_eq!(interpreter::run(&filter.program, &call(X86_64, 1, &[])).0, ERRNO | 1);
 }

@@ -25,23 +25,16 @@ fn numbers_agree_with_libseccomp() {
         .collect();
     let mut wrong = Vec::new();
     let mut compared = 0;
-    for abi in abi::families(&ARCHITECTURES, &mut Vec::new())
-        .into_iter()
-        .flatten()
-    {
-        let ours: std::collections::BTreeMap<_, _> = (abi.calls)()
-            .into_iter()
-            .map(|(number, name)| (name, number))
-            .collect();
+    for abi in abi::families(&ARCHITECTURES, &mut Vec::new()).into_iter().flatten() {
+        let ours: std::collections::BTreeMap<_, _> =
+            (abi.calls)().into_iter().map(|(number, name)| (name, number)).collect();
         for name in &names {
-            let Ok(theirs) = ScmpSyscall::from_name_by_arch(name, architecture(abi.architecture()))
-            else {
+            let Ok(theirs) = ScmpSyscall::from_name_by_arch(name, architecture(abi.architecture())) else {
                 continue;
             };
             // Negative: not on this architecture, or hidden behind a multiplexer.
             let theirs = u32::try_from(theirs.as_raw_syscall()).ok();
-            if theirs.is_none() && (abi.multiplexers.is_some() && abi::multiplexed(name).is_some())
-            {
+            if theirs.is_none() && (abi.multiplexers.is_some() && abi::multiplexed(name).is_some()) {
                 continue;
             }
             compared += 1;

@@ -1,0 +1,197 @@
+//! A bundle: a folder with config.json (runtime-spec, "Filesystem Bundle").
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capability, Spec};
+use serde_json::Value;
+
+use crate::{Error, Kind, Result};
+
+const CONFIG: &str = "config.json";
+/// Largest config.json that is read, in bytes. Docker's, with its seccomp profile, has 30 KB.
+const LARGEST: u64 = 16 << 20;
+
+/// A bundle whose config.json was read and understood.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    path: PathBuf,
+    spec: Spec,
+    json: Vec<u8>,
+    warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads a bundle.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` without folder or config.json; `Invalid` for one that is too large, malformed (with line and
+    /// column) or of another specification version than 1.x.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let given = path.as_ref();
+        let path = std::fs::canonicalize(given)
+            .map_err(|error| Error::os(format!("open the bundle {}", given.display()), error))?;
+        let json = read_config(&path.join(CONFIG))?;
+        Self::from_parts(path, json)
+    }
+
+    /// A bundle from a config.json that was read before; relative paths in it start at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::load`].
+    pub fn from_parts(path: PathBuf, json: Vec<u8>) -> Result<Self> {
+        let (spec, warnings) = parse(&json)?;
+        check_version(spec.version())?;
+        Ok(Self { path, spec, json, warnings })
+    }
+
+    /// The folder, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// config.json as it was understood.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// config.json as it was read.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// What was left out of config.json because this host does not know it, each a sentence.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+fn read_config(path: &Path) -> Result<Vec<u8>> {
+    let failure = |error| Error::os(format!("read {}", path.display()), error);
+    let file = File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::new(Kind::NotFound, format!("JSON specification file {} not found: no such file or directory (is this a bundle? `flint spec` makes one)", path.display()))
+        }
+        _ => failure(error),
+    })?;
+    let metadata = file.metadata().map_err(failure)?;
+    if !metadata.is_file() {
+        return Err(Error::invalid(format!("{} is not a file", path.display())));
+    }
+    let size = metadata.len();
+    if size > LARGEST {
+        return Err(Error::invalid(format!(
+            "{} has {size} bytes, more than the {LARGEST} that are read",
+            path.display()
+        )));
+    }
+    let mut json = Vec::with_capacity(size as usize + 1);
+    file.take(LARGEST + 1).read_to_end(&mut json).map_err(failure)?;
+    Ok(json)
+}
+
+/// The good path parses once. oci-spec refuses a whole config for one capability that it does not know, where the
+/// specification wants a warning, so only then the unknown ones are taken out.
+fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
+    if json.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::invalid("config.json is empty"));
+    }
+    let error = match serde_json::from_slice::<Spec>(json) {
+        Ok(spec) => return Ok((spec, Vec::new())),
+        Err(error) => error,
+    };
+    let malformed = || Error::invalid(format!("config.json: {error}"));
+    let mut value: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
+    let mut warnings = Vec::new();
+    drop_unknown_capabilities(&mut value, &mut warnings);
+    if warnings.is_empty() {
+        return Err(malformed());
+    }
+    serde_json::from_value(value)
+        .map(|spec| (spec, warnings))
+        .map_err(|error| Error::invalid(format!("config.json: {error}")))
+}
+
+fn drop_unknown_capabilities(config: &mut Value, warnings: &mut Vec<String>) {
+    let Some(sets) = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut) else { return };
+    for (set, names) in sets {
+        let Some(names) = names.as_array_mut() else { continue };
+        names.retain(|name| {
+            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known {
+                warnings.push(format!("process.capabilities.{set}: {name} is unknown and ignored"));
+            }
+            known
+        });
+    }
+}
+
+fn check_version(version: &str) -> Result<()> {
+    let major_is_one = version.split_once('.').is_some_and(|(major, rest)| major == "1" && !rest.is_empty());
+    if major_is_one {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "ociVersion {version:?} is not supported: flint follows versions 1.x of the specification"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bundle;
+    use crate::Kind;
+
+    fn load(json: &str) -> crate::Result<Bundle> {
+        Bundle::from_parts("/bundle".into(), json.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn versions() {
+        for good in ["1.0.0", "1.0.2-dev", "1.3.0", "1.99.0+x"] {
+            assert!(load(&format!(r#"{{"ociVersion": "{good}"}}"#)).is_ok(), "{good}");
+        }
+        for bad in ["", "1", "1.", "0.9.0", "2.0.0", "10.0.0", "v1.0.0"] {
+            let error = load(&format!(r#"{{"ociVersion": "{bad}"}}"#)).unwrap_err();
+            assert!(error.to_string().contains("ociVersion"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn malformed_configs_are_one_clear_sentence() {
+        assert_eq!(load("").unwrap_err().to_string(), "config.json is empty");
+        assert_eq!(load(" \n").unwrap_err().to_string(), "config.json is empty");
+        let error = load("{\"ociVersion\": \"1.0.0\",\n \"process\": 3}").unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("line 2"), "{error}");
+        assert!(load("{").unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn unknown_capabilities_are_dropped_with_a_warning() {
+        let json = r#"{"ociVersion": "1.0.0", "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["a"],
+            "capabilities": {"bounding": ["CAP_KILL", "CAP_OF_TOMORROW"]}}}"#;
+        let bundle = load(json).unwrap();
+        assert_eq!(bundle.warnings().len(), 1);
+        assert!(bundle.warnings()[0].contains("CAP_OF_TOMORROW"));
+        let bounding = bundle.spec().process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone();
+        assert_eq!(bounding.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn folders_without_config_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Bundle::load(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("config.json not found: no such file or directory"), "{error}");
+        assert_eq!(Bundle::load(folder.path().join("missing")).unwrap_err().kind(), Kind::NotFound);
+        let large = std::fs::File::create(folder.path().join("config.json")).unwrap();
+        large.set_len(100 << 20).unwrap();
+        assert!(Bundle::load(folder.path()).unwrap_err().to_string().contains("104857600 bytes"));
+    }
+}

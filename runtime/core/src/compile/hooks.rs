@@ -1,0 +1,89 @@
+//! Hooks (runtime-spec, "POSIX-platform Hooks").
+
+use flint_init::plan::{Hook as InitHook, HookStage, Step};
+use oci_spec::runtime::Hook;
+
+use super::Compiler;
+use crate::plan::{HostHook, HostHooks, SlotSource};
+use crate::{Error, Result};
+
+/// Checks what is common to all hooks; the timeout in seconds.
+fn check(stage: &str, index: usize, hook: &Hook) -> Result<Option<u32>> {
+    if !hook.path().is_absolute() {
+        return Err(Error::invalid(format!(
+            "hooks.{stage}[{index}]: the path {} must be absolute",
+            hook.path().display()
+        )));
+    }
+    match hook.timeout() {
+        None => Ok(None),
+        Some(seconds) => u32::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Some).ok_or_else(|| {
+            Error::invalid(format!("hooks.{stage}[{index}]: the timeout {seconds} must be more than 0 seconds"))
+        }),
+    }
+}
+
+pub(super) fn host_hooks(stage: &str, hooks: Option<&Vec<Hook>>) -> Result<Vec<HostHook>> {
+    let mut compiled = Vec::new();
+    for (index, hook) in hooks.into_iter().flatten().enumerate() {
+        compiled.push(HostHook {
+            timeout: check(stage, index, hook)?,
+            path: hook.path().clone(),
+            arguments: hook.args().clone().unwrap_or_default(),
+            environment: hook.env().clone().unwrap_or_default(),
+        });
+    }
+    Ok(compiled)
+}
+
+impl Compiler<'_> {
+    pub(super) fn host_hooks(&self) -> Result<HostHooks> {
+        let Some(hooks) = self.spec.hooks() else { return Ok(HostHooks::default()) };
+        #[allow(deprecated, reason = "prestart is still used")]
+        let prestart = hooks.prestart().as_ref();
+        Ok(HostHooks {
+            prestart: host_hooks("prestart", prestart)?,
+            create_runtime: host_hooks("createRuntime", hooks.create_runtime().as_ref())?,
+            poststart: host_hooks("poststart", hooks.poststart().as_ref())?,
+            poststop: host_hooks("poststop", hooks.poststop().as_ref())?,
+        })
+    }
+
+    pub(super) fn create_container_hooks(&mut self) -> Result<()> {
+        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
+        self.init_hooks("createContainer", HookStage::CreateContainer, hooks)
+    }
+
+    pub(super) fn start_container_hooks(&mut self) -> Result<()> {
+        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        self.init_hooks("startContainer", HookStage::StartContainer, hooks)
+    }
+
+    fn init_hooks(&mut self, name: &str, stage: HookStage, hooks: Option<&Vec<Hook>>) -> Result<()> {
+        for (index, hook) in hooks.into_iter().flatten().enumerate() {
+            let timeout = check(name, index, hook)?.unwrap_or(0);
+            let field = format!("hooks.{name}[{index}]");
+            let path = hook.path().as_os_str().as_encoded_bytes();
+            let no_arguments = vec![hook.path().to_string_lossy().into_owned()];
+            let arguments = hook.args().as_ref().filter(|arguments| !arguments.is_empty()).unwrap_or(&no_arguments);
+            // startContainer hooks run in the container and see its program's environment when they have none.
+            let own = hook.env().clone().unwrap_or_default();
+            let process_environment = self.spec.process().as_ref().and_then(|process| process.env().clone());
+            let environment = match stage {
+                HookStage::StartContainer if own.is_empty() => process_environment.unwrap_or_default(),
+                _ => own,
+            };
+            let hook = InitHook {
+                stage,
+                index: index as u16,
+                path: self.tables.path(&field, path)?,
+                arguments: self.tables.list(&format!("{field}.args"), arguments, false)?,
+                environment: self.tables.list(&format!("{field}.env"), &environment, false)?,
+                timeout,
+                state: self.tables.slot(SlotSource::HookState),
+            };
+            self.tables.push(Step::RunHook(hook));
+        }
+        Ok(())
+    }
+}

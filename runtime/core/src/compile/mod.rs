@@ -1,0 +1,301 @@
+//! Compiling a bundle to a plan: pure, but for looking at what kind of file a bind source is never (init does).
+//!
+//! ```text
+//!  config.json ─▶ supported?  ─▶ namespaces ─▶ mounts, devices, paths ─▶ process ─▶ Plan
+//!                 (refuse what        │ what is new, what is joined
+//!                  this flint lacks)  └ decides much of the rest
+//! ```
+//!
+//! What config.json can get wrong fails here, before anything exists on the host. The order of init's steps is
+//! the order of the calls in [`compile`] and in [`compile_exec`], and nowhere else.
+
+mod devices;
+mod hooks;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod paths;
+mod process;
+mod supported;
+mod text;
+
+use std::path::PathBuf;
+
+use flint_init::plan::{Barrier, Slot, Step, Text};
+use oci_spec::runtime::{Linux, Process, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Layout};
+use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
+use crate::{Error, Result};
+
+use namespaces::Namespaces;
+use text::Tables;
+
+/// How a plan is compiled, besides its bundle. Kept in the state: `start` compiles the plan again for its messages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct CompileOptions {
+    /// The container's id.
+    pub id: String,
+    /// Whether there is a console socket to send the terminal to.
+    pub console_socket: bool,
+    /// --no-pivot
+    pub no_pivot: bool,
+    /// A session keyring of its own (not with --no-new-keyring).
+    pub new_keyring: bool,
+    /// --preserve-fds
+    pub preserve_fds: u32,
+    /// Wait for `start` on a socket (`create`), not on the channel (`run`).
+    pub wait_on_socket: bool,
+}
+
+/// How a process for a running container is compiled.
+#[derive(Clone, Debug)]
+pub struct ExecCompileOptions {
+    /// The container's id.
+    pub id: String,
+    /// Whether there is a console socket to send the terminal to.
+    pub console_socket: bool,
+    /// --preserve-fds
+    pub preserve_fds: u32,
+}
+
+/// What a plan depends on besides the bundle: facts about the host, found out once.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Where the cgroup hierarchies are.
+    pub layout: Layout,
+    /// Bits of the capabilities that the kernel knows.
+    pub known_capabilities: u64,
+    /// Bits of this process's bounding set.
+    pub bounding: u64,
+    /// Whether /proc/kcore exists: then /dev/core links to it.
+    pub kcore: bool,
+}
+
+impl Host {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    ///
+    /// /proc or the cgroup hierarchies cannot be read.
+    pub fn detect() -> Result<Self> {
+        let last: u32 = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+            .map_err(|error| Error::os("read /proc/sys/kernel/cap_last_cap", error))?
+            .trim()
+            .parse()
+            .map_err(|_| Error::new(crate::Kind::System, "/proc/sys/kernel/cap_last_cap holds no number"))?;
+        let bounding = caps::read(None, caps::CapSet::Bounding)
+            .map_err(|error| Error::new(crate::Kind::System, format!("read the bounding set: {error}")))?;
+        Ok(Self {
+            layout: Layout::detect()?,
+            known_capabilities: u64::MAX >> (63 - last.min(63)),
+            bounding: bounding.iter().fold(0, |set, capability| set | capability.bitmask()),
+            kcore: std::fs::symlink_metadata("/proc/kcore").is_ok(),
+        })
+    }
+}
+
+/// A bundle that is being compiled.
+struct Compiler<'a> {
+    bundle: &'a Bundle,
+    spec: &'a Spec,
+    linux: Option<&'a Linux>,
+    host: &'a Host,
+    console_socket: bool,
+    namespaces: Namespaces,
+    tables: Tables,
+    warnings: Vec<String>,
+    /// /dev, when it becomes read-only behind the console.
+    late_readonly: Option<Text>,
+}
+
+/// Compiles a bundle for `create` and `run`.
+///
+/// # Errors
+///
+/// `Invalid` for what config.json gets wrong, `Unsupported` for what this flint or this host lacks; each names
+/// the field.
+pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result<Plan> {
+    let mut compiler = Compiler::new(bundle, host, options.console_socket)?;
+    let process = compiler.process()?;
+    let root = compiler.spec.root().as_ref().ok_or_else(|| Error::invalid("config.json has no root"))?;
+    let rootfs = compiler.rootfs(root.path())?;
+    let cgroup = cgroup::compile(&host.layout, &options.id, compiler.linux, &mut compiler.warnings)?;
+
+    compiler.isolate(options);
+    compiler.kernel_names()?;
+    compiler.root(&rootfs)?;
+    compiler.mounts()?;
+    compiler.devices()?;
+    compiler.console(process, true)?;
+    compiler.working_folder(process)?;
+    let hooks = compiler.host_hooks()?;
+    let host_hooks_wait = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
+    if host_hooks_wait {
+        compiler.tables.push(Step::Barrier(Barrier::Mounted));
+    }
+    compiler.create_container_hooks()?;
+    compiler.sysctls()?;
+    compiler.hidden_paths()?;
+    if root.readonly().unwrap_or(false) {
+        compiler.tables.push(Step::RootReadonly);
+    }
+    compiler.enter_root(options.no_pivot)?;
+    compiler.early_process(process)?;
+    let listener = options.wait_on_socket.then(|| compiler.tables.slot(SlotSource::Listener));
+    compiler.tables.push(Step::AwaitStart { listener });
+    compiler.start_container_hooks()?;
+    compiler.late_process(process)?;
+
+    let lane = host_lane(&compiler, process, host_hooks_wait);
+    compiler.finish(lane, rootfs, hooks, cgroup, process)
+}
+
+/// Compiles a process that joins a running container.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &ExecCompileOptions) -> Result<Plan> {
+    let mut compiler = Compiler::new(bundle, host, options.console_socket)?;
+    supported::check_process(process)?;
+    let slot = compiler.tables.slot(SlotSource::ContainerInit);
+    let join = vec![(slot, compiler.namespaces.all() as u32)];
+    compiler.tables.push(Step::CloseFds);
+    compiler.tables.push(Step::NotDumpable);
+    compiler.tables.push(Step::Barrier(Barrier::Born));
+    if compiler.namespaces.has_user() {
+        compiler.tables.push(Step::BecomeRoot);
+    }
+    compiler.tables.push(Step::Session);
+    compiler.console(process, false)?;
+    compiler.early_process(process)?;
+    compiler.late_process(process)?;
+    let mut plan = compiler.finish(
+        Vec::new(),
+        PathBuf::new(),
+        crate::plan::HostHooks::default(),
+        cgroup::Plan::default(),
+        process,
+    )?;
+    plan.clone_flags = 0;
+    plan.join_before_clone = join;
+    Ok(plan)
+}
+
+/// The poststop hooks of a config: all that `delete` needs of it.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn poststop_hooks(bundle: &Bundle) -> Result<Vec<HostHook>> {
+    let hooks = bundle.spec().hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+    hooks::host_hooks("poststop", hooks)
+}
+
+impl<'a> Compiler<'a> {
+    fn new(bundle: &'a Bundle, host: &'a Host, console_socket: bool) -> Result<Self> {
+        let spec = bundle.spec();
+        supported::check(spec)?;
+        let linux = spec.linux().as_ref();
+        let mut tables = Tables::default();
+        let namespaces = Namespaces::compile(linux, &mut tables)?;
+        let warnings = bundle.warnings().to_vec();
+        Ok(Self { bundle, spec, linux, host, console_socket, namespaces, tables, warnings, late_readonly: None })
+    }
+
+    fn process(&self) -> Result<&'a Process> {
+        let process = self.spec.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
+        supported::check_process(process)?;
+        Ok(process)
+    }
+
+    /// From the clone to namespaces that hold nothing of the maker's.
+    fn isolate(&mut self, options: &CompileOptions) {
+        self.tables.push(Step::CloseFds);
+        self.tables.push(Step::NotDumpable);
+        for (slot, kind) in self.namespaces.joined_by_init() {
+            self.tables.push(Step::JoinNamespace { slot, kind });
+        }
+        self.tables.push(Step::Barrier(Barrier::Born));
+        if self.namespaces.has_user() {
+            self.tables.push(Step::BecomeRoot);
+        }
+        self.tables.push(Step::Session);
+        if options.new_keyring
+            && let Ok(name) = self.tables.text("id", format!("_ses.{}", options.id))
+        {
+            self.tables.push(Step::Keyring { name });
+        }
+        if self.namespaces.new_cgroup() {
+            self.tables.push(Step::Unshare { kind: libc::CLONE_NEWCGROUP as u32 });
+        }
+        if self.namespaces.is_new(libc::CLONE_NEWNET) {
+            self.tables.push(Step::Loopback);
+        }
+    }
+
+    fn finish(
+        self,
+        host: Vec<HostStep>,
+        rootfs: PathBuf,
+        hooks: crate::plan::HostHooks,
+        cgroup: cgroup::Plan,
+        process: &Process,
+    ) -> Result<Plan> {
+        let (uid_map, gid_map) = self.namespaces.id_maps();
+        if self.tables.slots.len() > usize::from(u16::MAX) || self.tables.steps.len() > usize::from(u16::MAX) {
+            return Err(Error::invalid("config.json asks for more than 65,535 steps"));
+        }
+        let annotations = self.spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+        Ok(Plan {
+            host,
+            init: self.tables.steps,
+            clone_flags: self.namespaces.clone_flags(),
+            join_before_clone: self.namespaces.joined_before_clone(),
+            slots: self.tables.slots,
+            uid_map,
+            gid_map,
+            oom_score_adj: process.oom_score_adj(),
+            hooks,
+            cgroup,
+            terminal: process.terminal().unwrap_or(false),
+            annotations: annotations.collect(),
+            rootfs,
+            warnings: self.warnings,
+            text: self.tables.text,
+            strings: self.tables.strings,
+            options: self.tables.options,
+            ids: self.tables.ids,
+            filter: self.tables.filter,
+        })
+    }
+}
+
+/// The host's lane, as drawn in [`crate::plan`].
+fn host_lane(compiler: &Compiler<'_>, process: &Process, host_hooks: bool) -> Vec<HostStep> {
+    let mut lane = vec![HostStep::ClaimId, HostStep::MakeCgroup];
+    lane.extend((0..compiler.tables.slots.len()).map(|slot| HostStep::Bind(Slot(slot as u16))));
+    lane.extend([HostStep::Clone, HostStep::Await(Barrier::Born)]);
+    if compiler.namespaces.is_new(libc::CLONE_NEWUSER) {
+        lane.push(HostStep::IdMaps);
+    }
+    if process.oom_score_adj().is_some() {
+        lane.push(HostStep::OomScore);
+    }
+    lane.extend([HostStep::JoinCgroup, HostStep::SaveState, HostStep::Release(Barrier::Born)]);
+    if host_hooks {
+        lane.extend([
+            HostStep::Await(Barrier::Mounted),
+            HostStep::Hooks(HostHookStage::Prestart),
+            HostStep::Hooks(HostHookStage::CreateRuntime),
+            HostStep::Release(Barrier::Mounted),
+        ]);
+    }
+    lane.push(HostStep::AwaitReady);
+    lane
+}

@@ -1,0 +1,194 @@
+//! Mount options: names to attributes (mount(8), and what runc and crun know).
+
+use flint_init::plan::Attributes;
+
+/// `MOUNT_ATTR_*` of mount_setattr(2).
+const RDONLY: u64 = 0x0000_0001;
+const NOSUID: u64 = 0x0000_0002;
+const NODEV: u64 = 0x0000_0004;
+const NOEXEC: u64 = 0x0000_0008;
+const ATIME: u64 = 0x0000_0070;
+const RELATIME: u64 = 0x0000_0000;
+const NOATIME: u64 = 0x0000_0010;
+const STRICTATIME: u64 = 0x0000_0020;
+const NODIRATIME: u64 = 0x0000_0080;
+const NOSYMFOLLOW: u64 = 0x0020_0000;
+
+/// One name: what it sets, and what it clears.
+type Attribute = (&'static str, u64, u64);
+
+/// With an `r` before the name it acts on the mounts below too.
+const ATTRIBUTES: &[Attribute] = &[
+    ("ro", RDONLY, 0),
+    ("rw", 0, RDONLY),
+    ("nosuid", NOSUID, 0),
+    ("suid", 0, NOSUID),
+    ("nodev", NODEV, 0),
+    ("dev", 0, NODEV),
+    ("noexec", NOEXEC, 0),
+    ("exec", 0, NOEXEC),
+    ("noatime", NOATIME, ATIME),
+    ("atime", RELATIME, ATIME),
+    ("relatime", RELATIME, ATIME),
+    ("norelatime", RELATIME, ATIME),
+    ("strictatime", STRICTATIME, ATIME),
+    ("nostrictatime", RELATIME, ATIME),
+    ("nodiratime", NODIRATIME, 0),
+    ("diratime", 0, NODIRATIME),
+    ("nosymfollow", NOSYMFOLLOW, 0),
+    ("symfollow", 0, NOSYMFOLLOW),
+];
+
+/// The recursive ones that exist; `rnorelatime` and the like do not.
+const RECURSIVE: &[&str] = &[
+    "rro",
+    "rrw",
+    "rnosuid",
+    "rsuid",
+    "rnodev",
+    "rdev",
+    "rnoexec",
+    "rexec",
+    "rnoatime",
+    "ratime",
+    "rrelatime",
+    "rnorelatime",
+    "rstrictatime",
+    "rnostrictatime",
+    "rnodiratime",
+    "rdiratime",
+    "rnosymfollow",
+    "rsymfollow",
+];
+
+/// Flags of the file system itself, set with fsconfig.
+const SUPERBLOCK: &[&str] = &["sync", "dirsync", "mand", "lazytime", "iversion"];
+/// Their opposites, and words without an effect here.
+const NOTHING: &[&str] = &["defaults", "async", "nomand", "nolazytime", "noiversion", "silent", "loud"];
+
+const PROPAGATION: &[(&str, u64)] = &[
+    ("shared", libc::MS_SHARED),
+    ("slave", libc::MS_SLAVE),
+    ("private", libc::MS_PRIVATE),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+/// A mount's options, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub(super) struct MountOptions {
+    pub(super) attributes: Attributes,
+    pub(super) recursive_attributes: Attributes,
+    /// `bind` or `rbind`.
+    pub(super) bind: bool,
+    pub(super) bind_recursive: bool,
+    /// `MS_SHARED` and the like, or 0.
+    pub(super) propagation: u64,
+    pub(super) propagation_recursive: bool,
+    pub(super) copy_up: bool,
+    /// `idmap`, `ridmap`: not supported yet.
+    pub(super) idmap: bool,
+    /// For the file system: its own flags, and what is not known here.
+    pub(super) data: Vec<(String, Option<String>)>,
+}
+
+/// Reads options in order; a later one wins over an earlier one.
+pub(super) fn parse<S: AsRef<str>>(options: &[S]) -> MountOptions {
+    let mut parsed = MountOptions::default();
+    for option in options {
+        take(&mut parsed, option.as_ref());
+    }
+    parsed
+}
+
+fn take(parsed: &mut MountOptions, option: &str) {
+    if let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
+        apply(&mut parsed.attributes, set, clear);
+    } else if RECURSIVE.contains(&option)
+        && let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| Some(*name) == option.strip_prefix('r'))
+    {
+        apply(&mut parsed.recursive_attributes, set, clear);
+    } else if let Some((flag, recursive)) = propagation(option) {
+        (parsed.propagation, parsed.propagation_recursive) = (flag, recursive);
+    } else {
+        match option {
+            "bind" => parsed.bind = true,
+            "rbind" => (parsed.bind, parsed.bind_recursive) = (true, true),
+            "tmpcopyup" | "copy-up" => parsed.copy_up = true,
+            "idmap" | "ridmap" => parsed.idmap = true,
+            "remount" | "" => {}
+            known if NOTHING.contains(&known) => {}
+            flag if SUPERBLOCK.contains(&flag) => parsed.data.push((flag.to_owned(), None)),
+            data => parsed.data.push(match data.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (data.to_owned(), None),
+            }),
+        }
+    }
+}
+
+/// The name of a propagation, and whether it is the recursive form.
+pub(super) fn propagation(option: &str) -> Option<(u64, bool)> {
+    let flag = |wanted: &str| PROPAGATION.iter().find(|(name, _)| *name == wanted).map(|(_, flag)| *flag);
+    match flag(option) {
+        Some(found) => Some((found, false)),
+        None => option.strip_prefix('r').and_then(flag).map(|found| (found, true)),
+    }
+}
+
+/// A later option undoes an earlier one of its group.
+fn apply(attributes: &mut Attributes, set: u64, clear: u64) {
+    attributes.set = attributes.set & !clear | set;
+    // The whole atime mask must be cleared with any mode of it (mount_setattr(2)).
+    attributes.clear = attributes.clear & !set | clear;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(options: &[&str]) -> (u64, u64) {
+        let parsed = parse(options);
+        (parsed.attributes.set, parsed.attributes.clear)
+    }
+
+    #[test]
+    fn later_options_win() {
+        assert_eq!(attributes(&["ro", "nosuid"]), (RDONLY | NOSUID, 0));
+        assert_eq!(attributes(&["ro", "rw"]), (0, RDONLY));
+        assert_eq!(attributes(&["rw", "ro"]), (RDONLY, 0));
+        assert_eq!(attributes(&["noatime"]), (NOATIME, ATIME));
+        assert_eq!(attributes(&["noatime", "strictatime"]).0, STRICTATIME);
+    }
+
+    #[test]
+    fn recursive_forms_are_their_own() {
+        let parsed = parse(&["rro", "rnosuid", "bind", "rslave"]);
+        assert_eq!(parsed.recursive_attributes.set, RDONLY | NOSUID);
+        assert!(parsed.attributes.is_empty());
+        assert!(parsed.bind && !parsed.bind_recursive);
+        assert_eq!((parsed.propagation, parsed.propagation_recursive), (libc::MS_SLAVE, true));
+    }
+
+    #[test]
+    fn every_recursive_name_is_known() {
+        for name in RECURSIVE {
+            let parsed = parse(&[name]);
+            assert!(parsed.data.is_empty() && !parsed.recursive_attributes.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_options_are_the_file_systems() {
+        let parsed = parse(&["mode=755", "newinstance", "sync", "size=64k", "context=\"a,b\"", "defaults"]);
+        let some = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+        let expected = vec![
+            some("mode", "755"),
+            ("newinstance".to_owned(), None),
+            ("sync".to_owned(), None),
+            some("size", "64k"),
+            some("context", "\"a,b\""),
+        ];
+        assert_eq!(parsed.data, expected);
+    }
+}

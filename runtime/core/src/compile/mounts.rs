@@ -1,0 +1,262 @@
+//! Mounts (runtime-spec, "Mounts").
+
+use std::path::{Path, PathBuf};
+
+use flint_init::plan::{Attributes, FsOption, Mount, MountSource, Range, Step, Text};
+use oci_spec::runtime::Mount as SpecMount;
+
+use super::Compiler;
+use super::mount_options::{self, MountOptions};
+use super::paths::{bytes, clean};
+use crate::cgroup::{Hierarchy, Mode};
+use crate::plan::SlotSource;
+use crate::{Error, Result};
+
+const RDONLY: u64 = 0x1;
+/// Files of procfs that lxcfs and the like may cover; runc's list.
+const ALLOWED_IN_PROC: &[&str] = &[
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// One entry of `mounts`, read.
+struct Entry<'a> {
+    index: usize,
+    mount: &'a SpecMount,
+    destination: PathBuf,
+    options: MountOptions,
+    kind: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    fn read(index: usize, mount: &'a SpecMount, warnings: &mut Vec<String>) -> Result<Self> {
+        let options = mount_options::parse(mount.options().as_deref().unwrap_or(&[]));
+        if !mount.destination().is_absolute() {
+            warnings.push(format!(
+                "mounts[{index}]: the destination {} is not absolute; it is taken from the root",
+                mount.destination().display()
+            ));
+        }
+        let kind = match mount.typ().as_deref() {
+            _ if options.bind => "bind",
+            Some(kind) if !kind.is_empty() => kind,
+            _ => return Err(Error::invalid(format!("mounts[{index}]: neither a type nor the option bind or rbind"))),
+        };
+        let entry = Self { index, mount, destination: clean(mount.destination()), options, kind };
+        entry.check()?;
+        Ok(entry)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |why: &str| Err(Error::invalid(format!("{}: {why}", self.field())));
+        let mapped = self.mount.uid_mappings().is_some() || self.mount.gid_mappings().is_some() || self.options.idmap;
+        if mapped {
+            return Err(Error::unsupported(format!(
+                "{}: idmapped mounts are not supported by this version of flint",
+                self.field()
+            )));
+        }
+        if self.destination == Path::new("/") {
+            return refuse("the destination must not be the root itself");
+        }
+        let inside_proc = self.destination.starts_with("/proc") && self.destination != Path::new("/proc");
+        if inside_proc && !ALLOWED_IN_PROC.iter().any(|allowed| self.destination == Path::new(allowed)) {
+            return refuse("a mount inside /proc could fake what the runtime reads and writes there");
+        }
+        if self.destination == Path::new("/proc") && !matches!(self.kind, "proc" | "bind") {
+            return refuse("only a proc file system may be mounted on /proc");
+        }
+        if self.options.copy_up && self.kind != "tmpfs" {
+            return refuse("tmpcopyup is for tmpfs only");
+        }
+        Ok(())
+    }
+
+    fn field(&self) -> String {
+        format!("mounts[{}] {}", self.index, self.destination.display())
+    }
+
+    fn step(&self, source: MountSource, target: Text) -> Mount {
+        Mount {
+            index: self.index as u16,
+            source,
+            target,
+            no_symlinks: matches!(self.kind, "proc" | "sysfs"),
+            attributes: self.options.attributes,
+            recursive_attributes: self.options.recursive_attributes,
+            propagation: self.options.propagation,
+            propagation_recursive: self.options.propagation_recursive,
+            copy_up: self.options.copy_up,
+        }
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn mounts(&mut self) -> Result<()> {
+        let mounts = self.spec.mounts().as_deref().unwrap_or(&[]);
+        if !mounts.is_empty() && !self.namespaces.has(libc::CLONE_NEWNS) {
+            return Err(Error::invalid(
+                "mounts need a mount namespace in linux.namespaces; without one they would be the host's",
+            ));
+        }
+        for (index, mount) in mounts.iter().enumerate() {
+            let entry = Entry::read(index, mount, &mut self.warnings)?;
+            match entry.kind {
+                "bind" => self.bind(&entry)?,
+                "cgroup" => self.cgroup_mount(&entry)?,
+                _ => self.filesystem(&entry)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let Some(source) = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty()) else {
+            return Err(Error::invalid(format!("{}: a bind mount needs a source", entry.field())));
+        };
+        let (path, recursive) = (self.bundle.path().join(source), entry.options.bind_recursive);
+        if !entry.options.data.is_empty() {
+            let words: Vec<_> = entry.options.data.iter().map(|(key, _)| key.as_str()).collect();
+            self.warnings.push(format!(
+                "{}: a bind mount has no use for the options {}",
+                entry.field(),
+                words.join(", ")
+            ));
+        }
+        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let mut step;
+        if self.namespaces.has_user() {
+            // In its own user namespace init may not reach the source, nor change what it did not mount (trap 5).
+            let slot = self.tables.slot(SlotSource::BindMount {
+                path,
+                recursive,
+                attributes: entry.options.attributes,
+                recursive_attributes: entry.options.recursive_attributes,
+            });
+            step = entry.step(MountSource::Prepared { slot }, target);
+            (step.attributes, step.recursive_attributes) = (Attributes::default(), Attributes::default());
+        } else {
+            let path = self.tables.path(&entry.field(), bytes(&path))?;
+            step = entry.step(MountSource::Bind { path, recursive }, target);
+        }
+        self.tables.push(Step::Mount(step));
+        Ok(())
+    }
+
+    fn filesystem(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let late_readonly = entry.options.attributes.set & RDONLY != 0
+            && (entry.destination == Path::new("/dev") || entry.options.copy_up);
+        let mut data = entry.options.data.clone();
+        // As mount(2) does with MS_RDONLY: the file system, not only this view of it.
+        if entry.options.attributes.set & RDONLY != 0 && !late_readonly {
+            data.push(("ro".to_owned(), None));
+        }
+        let source = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
+        let source = source.map_or(entry.kind.as_bytes(), |source| bytes(source)).to_vec();
+        let new = self.new_filesystem(&entry.field(), entry.kind, &source, &data)?;
+        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let mut step = entry.step(new, target);
+        if late_readonly {
+            step.attributes.set &= !RDONLY;
+        }
+        self.tables.push(Step::Mount(step));
+        if late_readonly && entry.options.copy_up {
+            self.tables.push(Step::RemountReadonly { path: target });
+        }
+        Ok(())
+    }
+
+    fn new_filesystem(
+        &mut self,
+        field: &str,
+        kind: &str,
+        source: &[u8],
+        data: &[(String, Option<String>)],
+    ) -> Result<MountSource> {
+        let mut options = Vec::with_capacity(data.len());
+        for (key, value) in data {
+            let value = value.as_ref().map_or(Ok(Text::NONE), |value| self.tables.text(field, value))?;
+            options.push(FsOption { key: self.tables.text(field, key)?, value });
+        }
+        let options = if options.is_empty() { Range::default() } else { self.tables.options(&options) };
+        Ok(MountSource::New {
+            fstype: self.tables.text(field, kind)?,
+            source: self.tables.text(field, source)?,
+            options,
+        })
+    }
+
+    /// The cgroup file system: of the container's own cgroup namespace, or a view of its own folders.
+    fn cgroup_mount(&mut self, entry: &Entry<'_>) -> Result<()> {
+        if self.host.layout.mode() == Mode::V2 {
+            let source = if self.namespaces.has(libc::CLONE_NEWCGROUP) {
+                self.new_filesystem(&entry.field(), "cgroup2", b"cgroup", &[])?
+            } else {
+                self.cgroup_folder("", entry.options.attributes)
+            };
+            return self.push_cgroup(entry, source, &entry.destination);
+        }
+        let tmpfs =
+            self.new_filesystem(&entry.field(), "tmpfs", b"tmpfs", &[("mode".to_owned(), Some("755".to_owned()))])?;
+        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let mut folder = entry.step(tmpfs, target);
+        folder.attributes.set &= !RDONLY;
+        self.tables.push(Step::Mount(folder));
+        let hierarchies: Vec<Hierarchy> =
+            self.host.layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined()).cloned().collect();
+        for hierarchy in &hierarchies {
+            self.cgroup_hierarchy(entry, hierarchy)?;
+        }
+        if entry.options.attributes.set & RDONLY != 0 {
+            self.tables.push(Step::RemountReadonly { path: target });
+        }
+        Ok(())
+    }
+
+    fn cgroup_hierarchy(&mut self, entry: &Entry<'_>, hierarchy: &Hierarchy) -> Result<()> {
+        let name = hierarchy.mountpoint.file_name().unwrap_or(hierarchy.name.as_ref());
+        let destination = entry.destination.join(name);
+        let source = if self.namespaces.has(libc::CLONE_NEWCGROUP) {
+            let named = |name: &str| match name.split_once('=') {
+                Some((key, value)) => vec![("none".to_owned(), None), (key.to_owned(), Some(value.to_owned()))],
+                None => vec![(name.to_owned(), None)],
+            };
+            let data: Vec<_> = hierarchy.name.split(',').flat_map(named).collect();
+            self.new_filesystem(&entry.field(), "cgroup", b"cgroup", &data)?
+        } else {
+            self.cgroup_folder(&hierarchy.name, entry.options.attributes)
+        };
+        self.push_cgroup(entry, source, &destination)?;
+        // cpu -> cpu,cpuacct for those who look for one controller.
+        for controller in hierarchy.name.split(',').filter(|_| hierarchy.name.contains(',')) {
+            let path = self.tables.path(&entry.field(), bytes(&entry.destination.join(controller)))?;
+            let target = self.tables.path(&entry.field(), name.as_encoded_bytes())?;
+            self.tables.push(Step::Symlink { target, path, replace: false });
+        }
+        Ok(())
+    }
+
+    fn cgroup_folder(&mut self, hierarchy: &str, attributes: Attributes) -> MountSource {
+        let slot = self.tables.slot(SlotSource::CgroupMount { hierarchy: hierarchy.to_owned(), attributes });
+        MountSource::Prepared { slot }
+    }
+
+    fn push_cgroup(&mut self, entry: &Entry<'_>, source: MountSource, destination: &Path) -> Result<()> {
+        let target = self.tables.path(&entry.field(), bytes(destination))?;
+        let mut step = entry.step(source, target);
+        if matches!(source, MountSource::Prepared { .. }) {
+            step.attributes = Attributes::default();
+        }
+        self.tables.push(Step::Mount(step));
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Namespaces: what is new, what is joined, and by whom.
+
+use std::collections::BTreeMap;
+
+use flint_init::plan::{Slot, Step};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+
+use super::Compiler;
+use super::text::Tables;
+use crate::plan::SlotSource;
+use crate::{Error, Result};
+
+type IdMap = Vec<(u32, u32, u32)>;
+
+/// The namespaces of `linux.namespaces`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Namespaces {
+    /// By `CLONE_NEW*`: `None` for a new one, the slot of one that is joined.
+    kinds: BTreeMap<i32, Option<Slot>>,
+    uid_map: IdMap,
+    gid_map: IdMap,
+}
+
+impl Namespaces {
+    pub(super) fn compile(linux: Option<&Linux>, tables: &mut Tables) -> Result<Self> {
+        let mut namespaces = Self::default();
+        let listed = linux.and_then(|linux| linux.namespaces().as_ref());
+        for namespace in listed.into_iter().flatten() {
+            let kind = flag(namespace.typ())?;
+            let slot = match namespace.path() {
+                Some(path) if !path.as_os_str().is_empty() => {
+                    if !path.is_absolute() {
+                        return Err(Error::invalid(format!(
+                            "linux.namespaces: the path {} must be absolute",
+                            path.display()
+                        )));
+                    }
+                    let path = path.clone();
+                    Some(tables.slot(SlotSource::Namespace { kind: kind as u32, path }))
+                }
+                _ => None,
+            };
+            if namespaces.kinds.insert(kind, slot).is_some() {
+                return Err(Error::invalid(format!("linux.namespaces: {} is listed twice", namespace.typ())));
+            }
+        }
+        namespaces.map_ids(linux)?;
+        Ok(namespaces)
+    }
+
+    fn map_ids(&mut self, linux: Option<&Linux>) -> Result<()> {
+        let maps = |map: Option<&Vec<LinuxIdMapping>>| -> IdMap {
+            map.into_iter().flatten().map(|line| (line.container_id(), line.host_id(), line.size())).collect()
+        };
+        self.uid_map = maps(linux.and_then(|linux| linux.uid_mappings().as_ref()));
+        self.gid_map = maps(linux.and_then(|linux| linux.gid_mappings().as_ref()));
+        let mapped = !self.uid_map.is_empty() || !self.gid_map.is_empty();
+        if mapped && !self.has_user() {
+            return Err(Error::invalid("linux.uidMappings and gidMappings need a user namespace in linux.namespaces"));
+        }
+        if self.is_new(libc::CLONE_NEWUSER) {
+            check_map("linux.uidMappings", &self.uid_map)?;
+            check_map("linux.gidMappings", &self.gid_map)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_new(&self, kind: i32) -> bool {
+        self.kinds.get(&kind) == Some(&None)
+    }
+
+    /// New or joined: not the runtime's own.
+    pub(super) fn has(&self, kind: i32) -> bool {
+        self.kinds.contains_key(&kind)
+    }
+
+    pub(super) fn has_user(&self) -> bool {
+        self.has(libc::CLONE_NEWUSER)
+    }
+
+    pub(super) fn new_cgroup(&self) -> bool {
+        self.is_new(libc::CLONE_NEWCGROUP)
+    }
+
+    /// All kinds, for a process that joins the container.
+    pub(super) fn all(&self) -> i32 {
+        self.kinds.keys().fold(0, |flags, kind| flags | kind)
+    }
+
+    /// What clone3 makes. The cgroup namespace would show the maker's cgroup as its root (trap 6).
+    pub(super) fn clone_flags(&self) -> u64 {
+        let new = self.kinds.iter().filter(|(kind, slot)| slot.is_none() && **kind != libc::CLONE_NEWCGROUP);
+        new.fold(0, |flags, (kind, _)| flags | *kind as u64)
+    }
+
+    /// The user namespace first: it gives the right to the others.
+    pub(super) fn joined_before_clone(&self) -> Vec<(Slot, u32)> {
+        let joined = |kind: i32| self.kinds.get(&kind).copied().flatten().map(|slot| (slot, kind as u32));
+        // With a user namespace to join, the others belong to it and must be joined behind it, by init.
+        [libc::CLONE_NEWUSER, libc::CLONE_NEWPID].into_iter().filter_map(joined).collect()
+    }
+
+    pub(super) fn joined_by_init(&self) -> Vec<(Slot, u32)> {
+        let early = [libc::CLONE_NEWUSER, libc::CLONE_NEWPID];
+        let joined = self.kinds.iter().filter(|(kind, _)| !early.contains(kind));
+        joined.filter_map(|(kind, slot)| slot.map(|slot| (slot, *kind as u32))).collect()
+    }
+
+    pub(super) fn id_maps(&self) -> (IdMap, IdMap) {
+        (self.uid_map.clone(), self.gid_map.clone())
+    }
+}
+
+fn flag(kind: LinuxNamespaceType) -> Result<i32> {
+    Ok(match kind {
+        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+        LinuxNamespaceType::Time => {
+            return Err(Error::unsupported("linux.namespaces: time namespaces are not supported by this version"));
+        }
+    })
+}
+
+fn check_map(field: &str, map: &IdMap) -> Result<()> {
+    if map.is_empty() {
+        return Err(Error::invalid(format!("{field}: a new user namespace needs at least one line")));
+    }
+    let overlap = |a: u32, b: u32, length_a: u32, length_b: u32| {
+        u64::from(a) < u64::from(b) + u64::from(length_b) && u64::from(b) < u64::from(a) + u64::from(length_a)
+    };
+    for (index, &(inside, outside, count)) in map.iter().enumerate() {
+        if count == 0
+            || u64::from(inside) + u64::from(count) > 1 << 32
+            || u64::from(outside) + u64::from(count) > 1 << 32
+        {
+            return Err(Error::invalid(format!("{field}[{index}]: {inside} {outside} {count} is no range of ids")));
+        }
+        if let Some(other) = map[..index]
+            .iter()
+            .position(|&(a, b, length)| overlap(inside, a, count, length) || overlap(outside, b, count, length))
+        {
+            return Err(Error::invalid(format!("{field}[{index}] overlaps with {field}[{other}]")));
+        }
+    }
+    if !map.iter().any(|&(inside, ..)| inside == 0) {
+        return Err(Error::invalid(format!(
+            "{field}: the container's 0 is not mapped, and flint needs it to set the container up"
+        )));
+    }
+    Ok(())
+}
+
+impl Compiler<'_> {
+    /// Host names, in a namespace of the container's own only.
+    pub(super) fn kernel_names(&mut self) -> Result<()> {
+        let own = self.namespaces.has(libc::CLONE_NEWUTS);
+        for (field, name) in [("hostname", self.spec.hostname()), ("domainname", self.spec.domainname())] {
+            let Some(name) = name.as_deref().filter(|name| !name.is_empty()) else { continue };
+            if !own {
+                return Err(Error::invalid(format!(
+                    "{field}: it needs a uts namespace in linux.namespaces; without one it would change the host's"
+                )));
+            }
+            if name.len() > 64 {
+                return Err(Error::invalid(format!("{field}: {name:?} has {} bytes, the kernel takes 64", name.len())));
+            }
+            let name = self.tables.text(field, name)?;
+            self.tables.push(if field == "hostname" { Step::Hostname { name } } else { Step::Domainname { name } });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! The root, hidden and read-only paths, kernel parameters.
+
+use std::path::{Component, Path, PathBuf};
+
+use flint_init::plan::Step;
+
+use super::{Compiler, mount_options};
+use crate::plan::SlotSource;
+use crate::{Error, Result};
+
+/// Kernel parameters of the ipc namespace.
+const IPC_SYSCTLS: &[&str] = &[
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// An absolute path without `.`, `..` and double slashes. `..` at the top stays at the top, as in the kernel.
+pub(super) fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            _ => {}
+        }
+    }
+    cleaned
+}
+
+pub(super) fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
+impl Compiler<'_> {
+    pub(super) fn rootfs(&self, path: &Path) -> Result<PathBuf> {
+        if path.as_os_str().is_empty() {
+            return Err(Error::invalid("root.path is empty"));
+        }
+        let rootfs = self.bundle.path().join(path);
+        if clean(&rootfs) == Path::new("/") {
+            return Err(Error::invalid("root.path must not be the host's /"));
+        }
+        Ok(rootfs)
+    }
+
+    pub(super) fn root(&mut self, rootfs: &Path) -> Result<()> {
+        let path = self.tables.path("root.path", bytes(rootfs))?;
+        let bind = self.namespaces.has(libc::CLONE_NEWNS);
+        if self.namespaces.is_new(libc::CLONE_NEWNS) {
+            // Mounts of the host come in, none of the container's go out, unless config.json says otherwise.
+            let flag = self.root_propagation()?.unwrap_or(libc::MS_SLAVE);
+            self.tables.push(Step::InheritedPropagation { flag });
+        }
+        self.tables.push(Step::Root { path, bind });
+        Ok(())
+    }
+
+    /// `linux.rootfsPropagation`.
+    fn root_propagation(&self) -> Result<Option<u64>> {
+        let Some(name) =
+            self.linux.and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|name| !name.is_empty())
+        else {
+            return Ok(None);
+        };
+        match mount_options::propagation(name) {
+            Some((flag, _)) => Ok(Some(flag)),
+            None => Err(Error::invalid(format!(
+                "linux.rootfsPropagation: {name:?} is none of shared, slave, private, unbindable"
+            ))),
+        }
+    }
+
+    /// By pivot_root where there is a mount namespace, else by chroot.
+    pub(super) fn enter_root(&mut self, no_pivot: bool) -> Result<()> {
+        self.tables.push(match (self.namespaces.has(libc::CLONE_NEWNS), no_pivot) {
+            (true, false) => Step::PivotRoot,
+            (true, true) => Step::MoveRoot,
+            (false, _) => Step::ChangeRoot,
+        });
+        if let Some(flag) = self.root_propagation()?.filter(|flag| *flag != libc::MS_SLAVE)
+            && self.namespaces.is_new(libc::CLONE_NEWNS)
+        {
+            self.tables.push(Step::RootPropagation { flag });
+        }
+        Ok(())
+    }
+
+    pub(super) fn hidden_paths(&mut self) -> Result<()> {
+        let linux = self.linux;
+        let readonly = linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten();
+        let masked = linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten();
+        for (field, path) in
+            readonly.map(|path| ("linux.readonlyPaths", path)).chain(masked.map(|path| ("linux.maskedPaths", path)))
+        {
+            if !self.namespaces.has(libc::CLONE_NEWNS) {
+                return Err(Error::invalid(format!(
+                    "{field} needs a mount namespace in linux.namespaces; without one it would hide the host's"
+                )));
+            }
+            if !path.starts_with('/') {
+                return Err(Error::invalid(format!("{field}: {path:?} must be absolute")));
+            }
+            let text = self.tables.path(field, bytes(&clean(Path::new(path))))?;
+            self.tables.push(if field == "linux.readonlyPaths" {
+                Step::Readonly { path: text }
+            } else {
+                Step::Mask { path: text }
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn sysctls(&mut self) -> Result<()> {
+        let Some(sysctls) = self.linux.and_then(|linux| linux.sysctl().as_ref()) else { return Ok(()) };
+        let mut sorted: Vec<_> = sysctls.iter().collect();
+        sorted.sort();
+        for (name, value) in sorted {
+            self.check_sysctl(name)?;
+            let proc = self.tables.slot(SlotSource::Proc);
+            let path = self.tables.path("linux.sysctl", format!("sys/{}", sysctl_path(name)))?;
+            let value = self.tables.text("linux.sysctl", value)?;
+            self.tables.push(Step::Sysctl { proc, path, value });
+        }
+        Ok(())
+    }
+
+    /// Only parameters of a namespace that the container has for itself.
+    fn check_sysctl(&self, name: &str) -> Result<()> {
+        let dotted = sysctl_path(name).replace('/', ".");
+        let needs = if IPC_SYSCTLS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+            (libc::CLONE_NEWIPC, "ipc")
+        } else if dotted.starts_with("net.") {
+            (libc::CLONE_NEWNET, "network")
+        } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+            (libc::CLONE_NEWUTS, "uts")
+        } else if dotted.starts_with("user.") {
+            (libc::CLONE_NEWUSER, "user")
+        } else {
+            return Err(Error::invalid(format!(
+                "linux.sysctl: {name:?} belongs to no namespace: it would change the host"
+            )));
+        };
+        if dotted == "kernel.hostname" {
+            return Err(Error::invalid(
+                "linux.sysctl: \"kernel.hostname\" conflicts with the field hostname: use that",
+            ));
+        }
+        if dotted.split('.').any(str::is_empty) || name.contains("..") {
+            return Err(Error::invalid(format!("linux.sysctl: {name:?} is no name of a parameter")));
+        }
+        if self.namespaces.has(needs.0) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "linux.sysctl: {name:?} needs a {} namespace in linux.namespaces: it would change the host",
+            needs.1
+        )))
+    }
+}
+
+/// sysctl(8): whichever of `.` and `/` comes first separates; the other is part of a name (`net.ipv4.conf.eth0/1`).
+fn sysctl_path(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(at) if name.as_bytes()[at] == b'.' => name
+            .chars()
+            .map(|character| match character {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{clean, sysctl_path};
+
+    #[test]
+    fn paths_stay_inside() {
+        for (path, cleaned) in [("/a/../..//b/./c", "/b/c"), ("a", "/a"), ("../../etc", "/etc"), ("/", "/")] {
+            assert_eq!(clean(Path::new(path)), Path::new(cleaned));
+        }
+    }
+
+    #[test]
+    fn both_spellings_of_sysctls() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net/ipv4/ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+}

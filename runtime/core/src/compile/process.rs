@@ -1,0 +1,175 @@
+//! The program: limits, user, capabilities, seccomp, environment.
+
+use std::path::Path;
+
+use flint_init::plan::{Range, Step, Text};
+use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
+
+use super::Compiler;
+use super::paths::{bytes, clean};
+use crate::{Error, Result, seccomp};
+
+/// What runc sets when config.json says nothing.
+const DEFAULT_UMASK: u32 = 0o022;
+
+impl Compiler<'_> {
+    /// The working directory is made while the root is still writable; runc does so too.
+    pub(super) fn working_folder(&mut self, process: &Process) -> Result<()> {
+        let path = self.cwd(process)?;
+        if clean(process.cwd()) != Path::new("/") {
+            self.tables.push(Step::MakeFolder { path });
+        }
+        Ok(())
+    }
+
+    fn cwd(&mut self, process: &Process) -> Result<Text> {
+        if !process.cwd().is_absolute() {
+            return Err(Error::invalid(format!("process.cwd {} must be an absolute path", process.cwd().display())));
+        }
+        // Not cleaned: the kernel and the container know what `..` of a link is.
+        self.tables.path("process.cwd", bytes(process.cwd()))
+    }
+
+    /// What is done with root's rights, up to the look-up of the program.
+    pub(super) fn early_process(&mut self, process: &Process) -> Result<()> {
+        self.resource_limits(process)?;
+        if !process.terminal().unwrap_or(false) {
+            self.tables.push(Step::OwnStdio { uid: process.user().uid() });
+        }
+        self.tables.push(Step::Umask { mask: process.user().umask().unwrap_or(DEFAULT_UMASK) & 0o777 });
+        let path = self.cwd(process)?;
+        self.tables.push(Step::WorkingDirectory { path, early: true });
+        let Some(name) = process.args().as_ref().and_then(|arguments| arguments.first()) else {
+            return Err(Error::invalid("process.args is empty: there is nothing to execute"));
+        };
+        if name.is_empty() {
+            return Err(Error::invalid("process.args[0] is empty: there is nothing to execute"));
+        }
+        let name = self.tables.path("process.args[0]", name)?;
+        let path = match variable(process, "PATH=") {
+            Some(path) => self.tables.text("process.env PATH", path)?,
+            None => Text::NONE,
+        };
+        self.tables.push(Step::FindProgram { name, path });
+        Ok(())
+    }
+
+    fn resource_limits(&mut self, process: &Process) -> Result<()> {
+        let mut seen = Vec::new();
+        for limit in process.rlimits().iter().flatten() {
+            let kind = limit.typ();
+            if seen.contains(&kind) {
+                return Err(Error::invalid(format!("process.rlimits: {kind} is listed twice")));
+            }
+            seen.push(kind);
+            if limit.soft() > limit.hard() {
+                return Err(Error::invalid(format!(
+                    "process.rlimits: the soft limit {} of {kind} is above the hard limit {}",
+                    limit.soft(),
+                    limit.hard()
+                )));
+            }
+            self.tables.push(Step::ResourceLimit { resource: resource(kind), soft: limit.soft(), hard: limit.hard() });
+        }
+        Ok(())
+    }
+
+    /// From the last look at what `create` set up to execve. Without no_new_privs a filter needs CAP_SYS_ADMIN, so
+    /// it comes before the capabilities go; with it, as late as possible, so that it need not allow flint's calls.
+    pub(super) fn late_process(&mut self, process: &Process) -> Result<()> {
+        let environment = process.env().as_deref().unwrap_or(&[]);
+        let needs_home = variable(process, "HOME=").is_none_or(str::is_empty);
+        let kept: Vec<&String> =
+            environment.iter().filter(|entry| !(needs_home && entry.starts_with("HOME="))).collect();
+        let arguments = self.tables.list("process.args", process.args().as_deref().unwrap_or(&[]), false)?;
+        let environment = self.tables.list("process.env", &kept, needs_home)?;
+        if needs_home {
+            let entry = environment.start + kept.len() as u32;
+            self.tables.push(Step::Home { uid: process.user().uid(), entry });
+        }
+        let filter = self.filter()?;
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        if no_new_privileges {
+            self.tables.push(Step::NoNewPrivileges);
+        } else {
+            self.tables.steps.extend(filter);
+        }
+        self.identity(process);
+        let path = self.cwd(process)?;
+        self.tables.push(Step::WorkingDirectory { path, early: false });
+        if no_new_privileges {
+            self.tables.steps.extend(filter);
+        }
+        self.tables.push(Step::Execute { arguments, environment });
+        Ok(())
+    }
+
+    fn filter(&mut self) -> Result<Option<Step>> {
+        let Some(spec) = self.linux.and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+        let Some(filter) = seccomp::compile(spec)? else { return Ok(None) };
+        self.warnings.extend(filter.warnings);
+        let program = self.tables.filter(&filter.program);
+        Ok(Some(Step::Seccomp { program, flags: filter.flags }))
+    }
+
+    fn identity(&mut self, process: &Process) {
+        let sets = process.capabilities().as_ref();
+        let mut mask = |name: &str, set: Option<&Capabilities>| self.capabilities(name, set);
+        let bounding = mask("bounding", sets.and_then(|sets| sets.bounding().as_ref()));
+        let effective = mask("effective", sets.and_then(|sets| sets.effective().as_ref()));
+        let permitted = mask("permitted", sets.and_then(|sets| sets.permitted().as_ref()));
+        let inheritable = mask("inheritable", sets.and_then(|sets| sets.inheritable().as_ref()));
+        let ambient = mask("ambient", sets.and_then(|sets| sets.ambient().as_ref()));
+        let user = process.user();
+        let groups = user.additional_gids().as_deref().unwrap_or(&[]);
+        let groups = if groups.is_empty() { Range::default() } else { self.tables.ids(groups) };
+        self.tables.push(Step::BoundingSet { keep: bounding, present: self.host.bounding });
+        self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, set_groups: true });
+        self.tables.push(Step::Capabilities { effective, permitted, inheritable });
+        // The kernel raises only what is permitted and inheritable too; `runc spec` of 1.1 lists more, every time.
+        self.tables.push(Step::Ambient { set: ambient & permitted & inheritable });
+    }
+
+    /// A set as bits. What the kernel or this process lacks is left out with a warning, as runc does.
+    fn capabilities(&mut self, name: &str, set: Option<&Capabilities>) -> u64 {
+        let mut mask = 0;
+        for capability in set.into_iter().flatten() {
+            let capability = format!("CAP_{}", capability.to_string().trim_start_matches("CAP_"));
+            let bit = capability.parse::<caps::Capability>().map_or(0, |known| known.bitmask());
+            if bit & self.host.known_capabilities & self.host.bounding == 0 {
+                self.warnings.push(format!(
+                    "process.capabilities.{name}: {capability} is unknown or not available here and ignored"
+                ));
+            } else {
+                mask |= bit;
+            }
+        }
+        mask
+    }
+}
+
+/// The value of the last `NAME=` in the environment.
+fn variable<'a>(process: &'a Process, prefix: &str) -> Option<&'a str> {
+    process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix(prefix))
+}
+
+fn resource(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}

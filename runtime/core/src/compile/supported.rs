@@ -1,0 +1,44 @@
+//! What the specification knows and this flint does not do yet: refused, each with its field, never ignored.
+
+use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
+
+use crate::{Error, Result};
+
+fn refuse(field: &str, present: bool) -> Result<()> {
+    if present {
+        return Err(Error::unsupported(format!("{field} is not supported by this version of flint")));
+    }
+    Ok(())
+}
+
+pub(super) fn check(spec: &Spec) -> Result<()> {
+    refuse("vm", spec.vm().is_some())?;
+    refuse("windows", spec.windows().is_some())?;
+    refuse("solaris", spec.solaris().is_some())?;
+    spec.linux().as_ref().map_or(Ok(()), check_linux)
+}
+
+fn check_linux(linux: &Linux) -> Result<()> {
+    refuse("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
+    refuse("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()))?;
+    refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
+    refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
+    refuse("linux.personality", linux.personality().is_some())?;
+    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))?;
+    linux.seccomp().as_ref().map_or(Ok(()), check_seccomp)
+}
+
+fn check_seccomp(seccomp: &LinuxSeccomp) -> Result<()> {
+    refuse(
+        "linux.seccomp.listenerPath",
+        seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()),
+    )
+}
+
+pub(super) fn check_process(process: &Process) -> Result<()> {
+    refuse("process.apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|profile| !profile.is_empty()))?;
+    refuse("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()))?;
+    refuse("process.ioPriority", process.io_priority().is_some())?;
+    refuse("process.scheduler", process.scheduler().is_some())?;
+    refuse("process.execCPUAffinity", process.exec_cpu_affinity().is_some())
+}

@@ -1,0 +1,184 @@
+//! Binding a plan's slots: opening what belongs to one container.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use flint_init::plan::{Attributes, Slot};
+use nix::fcntl::{OFlag, open};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, sendmsg,
+    socket,
+};
+use nix::sys::stat::{Mode, fstat};
+use rustix::mount::OpenTreeFlags;
+
+use crate::cgroup::Cgroup;
+use crate::container::folder::Folder;
+use crate::plan::{Plan, SlotSource};
+use crate::{Error, Kind, Result};
+
+/// What slots are bound from.
+pub(crate) struct Sources<'a> {
+    pub(crate) folder: &'a Folder,
+    pub(crate) cgroup: Option<&'a Cgroup>,
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) init: Option<OwnedFd>,
+}
+
+/// The descriptors of a plan's slots.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    fds: Vec<Option<OwnedFd>>,
+}
+
+impl Slots {
+    pub(crate) fn for_plan(plan: &Plan) -> Self {
+        Self { fds: plan.slots.iter().map(|_| None).collect() }
+    }
+
+    /// Opens what a slot needs.
+    pub(crate) fn bind(&mut self, plan: &Plan, slot: Slot, sources: &mut Sources<'_>) -> Result<()> {
+        let index = usize::from(slot.0);
+        let (Some(source), Some(place)) = (plan.slots.get(index), self.fds.get_mut(index)) else {
+            return Err(Error::new(Kind::System, format!("the plan has no slot {index}")));
+        };
+        *place = Some(open_source(source, sources)?);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> Option<&OwnedFd> {
+        self.fds.get(usize::from(slot.0))?.as_ref()
+    }
+
+    /// As numbers, by slot; -1 where nothing was bound.
+    pub(crate) fn numbers(&self) -> Vec<flint_init::Fd> {
+        self.fds.iter().map(|fd| flint_init::Fd(fd.as_ref().map_or(-1, AsRawFd::as_raw_fd))).collect()
+    }
+}
+
+fn open_source(source: &SlotSource, sources: &mut Sources<'_>) -> Result<OwnedFd> {
+    let missing = |what: &str| Error::new(Kind::System, format!("the plan needs {what}, and there is none"));
+    match source {
+        SlotSource::Proc => open_proc(),
+        SlotSource::Namespace { kind, path } => open_namespace(*kind, path),
+        SlotSource::ContainerInit => sources.init.take().ok_or_else(|| missing("the container's init")),
+        SlotSource::ConsoleSocket => sources.console.take().ok_or_else(|| missing("a console socket")),
+        SlotSource::Listener => listen_for_start(sources.folder),
+        SlotSource::HookState => memory_file(),
+        SlotSource::CgroupMount { hierarchy, attributes } => {
+            let cgroup = sources.cgroup.ok_or_else(|| missing("a cgroup"))?;
+            let (_, path) = cgroup
+                .mount_sources()
+                .find(|(name, _)| name == hierarchy)
+                .ok_or_else(|| missing(&format!("a cgroup in the hierarchy {hierarchy}")))?;
+            let mount = open_tree(path, false)?;
+            set_attributes(&mount, path, *attributes, false)?;
+            Ok(mount)
+        }
+        SlotSource::BindMount { path, recursive, attributes, recursive_attributes } => {
+            let mount = open_tree(path, *recursive)?;
+            set_attributes(&mount, path, *attributes, false)?;
+            set_attributes(&mount, path, *recursive_attributes, true)?;
+            Ok(mount)
+        }
+    }
+}
+
+/// The host's procfs: a real one, at its root, so that nothing mounted over it can fake what is written
+/// (CVE-2019-16884, CVE-2025-52881).
+pub(crate) fn open_proc() -> Result<OwnedFd> {
+    /// `PROC_ROOT_INO`
+    const PROC_ROOT: u64 = 1;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = open("/proc", flags, Mode::empty()).map_err(|errno| Error::os("open /proc", errno))?;
+    let magic = nix::sys::statfs::fstatfs(&fd).map_err(|errno| Error::os("statfs /proc", errno))?.filesystem_type();
+    let inode = fstat(&fd).map_err(|errno| Error::os("stat /proc", errno))?.st_ino;
+    if magic != nix::sys::statfs::PROC_SUPER_MAGIC || inode != PROC_ROOT {
+        return Err(Error::new(Kind::System, "/proc is not the root of a procfs: mount one there"));
+    }
+    Ok(fd)
+}
+
+fn open_namespace(kind: u32, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    let fd = open(path, flags, Mode::empty())
+        .map_err(|errno| Error::os(format!("open the namespace {}", path.display()), errno))?;
+    let nsfs = nix::sys::statfs::fstatfs(&fd).is_ok_and(|stat| stat.filesystem_type().0 as u64 == NSFS_MAGIC);
+    let wrong = |is: &str| {
+        Error::invalid(format!("{} is {is}, not a namespace of the kind that config.json says", path.display()))
+    };
+    if !nsfs {
+        return Err(wrong("no namespace"));
+    }
+    match flint_init::namespace_kind(flint_init::Fd(fd.as_raw_fd())) {
+        Ok(found) if found == kind => Ok(fd),
+        _ => Err(wrong("a namespace of another kind")),
+    }
+}
+
+/// `NSFS_MAGIC`
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
+fn listen_for_start(folder: &Folder) -> Result<OwnedFd> {
+    let failure = |errno: nix::Error| Error::os("make the socket for start", errno);
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(failure)?;
+    let address = UnixAddr::new(&folder.socket_path()).map_err(failure)?;
+    bind(fd.as_raw_fd(), &address).map_err(failure)?;
+    let backlog = Backlog::new(8).map_err(failure)?;
+    listen(&fd, backlog).map_err(failure)?;
+    Ok(fd)
+}
+
+/// Connects to a unix stream socket (`--console-socket`, `--pidfd-socket`).
+pub(crate) fn connect_to(path: &Path) -> Result<OwnedFd> {
+    let failure = |errno: nix::Error| Error::os(format!("connect to the socket {}", path.display()), errno);
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(failure)?;
+    let address = UnixAddr::new(path).map_err(failure)?;
+    connect(fd.as_raw_fd(), &address).map_err(failure)?;
+    Ok(fd)
+}
+
+/// Sends one descriptor over a connected unix socket.
+pub(crate) fn send_fd(socket: &OwnedFd, data: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let descriptors = [fd.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(socket.as_raw_fd(), &[std::io::IoSlice::new(data)], &control, MsgFlags::MSG_NOSIGNAL, None)
+        .map(drop)
+        .map_err(|errno| Error::os("send a descriptor over a socket", errno))
+}
+
+fn memory_file() -> Result<OwnedFd> {
+    rustix::fs::memfd_create("flint-hook-state", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|errno| Error::os("memfd_create for the hooks' state", errno))
+}
+
+fn open_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|errno| Error::os(format!("open the mount source {}", path.display()), errno))
+}
+
+fn set_attributes(mount: &OwnedFd, path: &Path, attributes: Attributes, recursive: bool) -> Result<()> {
+    if attributes.is_empty() {
+        return Ok(());
+    }
+    flint_init::set_mount_attributes(flint_init::Fd(mount.as_fd().as_raw_fd()), attributes, recursive).map_err(
+        |errno| {
+            Error::os(format!("set the attributes of {}", path.display()), std::io::Error::from_raw_os_error(errno.0))
+        },
+    )
+}
+
+/// All descriptors that init keeps: stdio, the preserved ones, the slots and its channel; ascending.
+pub(crate) fn keep(slots: &Slots, channel: RawFd, preserve: u32) -> Vec<flint_init::Fd> {
+    let mut keep: Vec<_> = (0..3 + preserve as i32).map(flint_init::Fd).collect();
+    keep.extend(slots.numbers().into_iter().filter(|fd| fd.0 >= 0));
+    keep.push(flint_init::Fd(channel));
+    keep.sort_unstable();
+    keep.dedup();
+    keep
+}

@@ -1,0 +1,101 @@
+//! `delete`: the end of a container, and of all that its making left.
+
+use std::os::fd::AsFd as _;
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::container::folder::Folder;
+use crate::container::hooks;
+use crate::container::kill::signal_init;
+use crate::container::process::{open_pidfd, wait_for_end};
+use crate::runtime::status;
+use crate::state::{Phase, Record, State, Status};
+use crate::{Error, Kind, Result, Runtime};
+
+/// How long a killed init may take to end; the kernel may have much memory to give back.
+const DYING: u16 = 30_000;
+
+impl Runtime {
+    /// Deletes a container and its resources (runtime-spec, "Delete"). With `force` it is killed first, and a
+    /// container that does not exist is no error.
+    ///
+    /// # Errors
+    ///
+    /// `WrongState` for a running container without `force`; resources that cannot be removed: the container
+    /// then stays visible and can be deleted again.
+    pub fn delete(&self, id: &str, force: bool) -> Result<()> {
+        let folder = match self.folder(id) {
+            Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+            result => result?,
+        };
+        let _lock = folder.lock()?;
+        let Some(record) = folder.load()? else {
+            // Its maker was killed before it had made anything else.
+            return folder.remove(self.root_fd());
+        };
+        let status = status(&folder, Some(&record));
+        if status == Status::Running && !force {
+            return Err(Error::new(
+                Kind::WrongState,
+                format!("cannot delete container {id} that is not stopped: running (kill it first, or use --force)"),
+            ));
+        }
+        if status != Status::Stopped {
+            end(&record)?;
+        }
+        self.clean(&folder, &record)
+    }
+
+    /// Removes what belongs to a container whose init has ended.
+    fn clean(&self, folder: &Folder, record: &Record) -> Result<()> {
+        let cgroup = Cgroup::from_paths(&record.cgroup);
+        if record.phase != Phase::Creating {
+            // With a shared pid namespace others may live on.
+            cgroup.kill_all()?;
+        }
+        cgroup.delete()?;
+        let hooks = late_hooks(folder, record);
+        folder.remove(self.root_fd())?;
+        // After all is gone, as the specification wants; a failing one is an error, but nothing is left.
+        match hooks? {
+            Some(bundle) => {
+                let poststop = crate::compile::poststop_hooks(&bundle)?;
+                hooks::run("poststop", &poststop, &State::hook_json(record, Status::Stopped, 0)?)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn late_hooks(folder: &Folder, record: &Record) -> Result<Option<Bundle>> {
+    if !record.late_hooks {
+        return Ok(None);
+    }
+    Bundle::from_parts(record.bundle.clone(), folder.config()?).map(Some)
+}
+
+/// Kills init and waits until it has ended; its pid namespace goes with it.
+fn end(record: &Record) -> Result<()> {
+    let pidfd = match open_pidfd(record.pid) {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+        result => result?,
+    };
+    match signal_init(record, libc::SIGKILL) {
+        Ok(()) => {}
+        Err(error) if error.kind() == Kind::WrongState => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if wait_for_end(pidfd.as_fd(), DYING) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Busy,
+        format!(
+            "init {} of container {} was killed and has not ended within {} s: it may hang in the kernel (see its /proc/{}/stack)",
+            record.pid,
+            record.id,
+            DYING / 1000,
+            record.pid
+        ),
+    ))
+}

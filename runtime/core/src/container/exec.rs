@@ -1,0 +1,170 @@
+//! `exec`: another process in a container.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use flint_init::Bindings;
+use flint_init::plan::{Barrier, Slot};
+use flint_init::protocol::Kind as Said;
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::compile::{self, ExecCompileOptions};
+use crate::container::bind::{self, Slots, Sources};
+use crate::container::channel::{Channel, Heard};
+use crate::container::create::{hear_cloned, publish, write_proc};
+use crate::container::folder::Folder;
+use crate::container::process::{Process, open_pidfd, start_time};
+use crate::container::sentence;
+use crate::container::start::hear_execution;
+use crate::plan::Plan;
+use crate::runtime::status;
+use crate::state::{Record, Status};
+use crate::{Error, Kind, Result, Runtime};
+
+/// How a process is added to a container.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// Where the terminal's master is sent: a listening unix socket.
+    pub console_socket: Option<PathBuf>,
+    /// The same, connected already.
+    pub console: Option<OwnedFd>,
+    /// Where the process's pidfd is sent: a listening unix socket.
+    pub pidfd_socket: Option<PathBuf>,
+    /// A file that will hold its pid in decimal digits.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on the program gets.
+    pub preserve_fds: u32,
+}
+
+impl Runtime {
+    /// Runs a process in a created or running container. It runs when this returns; the caller is its parent.
+    ///
+    /// # Errors
+    ///
+    /// `WrongState` when the container has stopped; what the process's start fails with.
+    pub fn exec(&self, id: &str, process: &oci_spec::runtime::Process, options: ExecOptions) -> Result<Process> {
+        let folder = self.folder(id)?;
+        let record = folder.record()?;
+        let status = status(&folder, Some(&record));
+        if !matches!(status, Status::Created | Status::Running) {
+            return Err(Error::new(
+                Kind::WrongState,
+                format!("cannot exec in container {id}: container not running ({})", status.as_str()),
+            ));
+        }
+        let bundle = Bundle::from_parts(record.bundle.clone(), folder.config()?)?;
+        let compile_options = ExecCompileOptions {
+            id: id.to_owned(),
+            console_socket: options.console.is_some() || options.console_socket.is_some(),
+            preserve_fds: options.preserve_fds,
+        };
+        let plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
+        Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(&folder, options)
+    }
+}
+
+/// A process on its way into a container.
+struct Joining<'a> {
+    plan: &'a Plan,
+    record: &'a Record,
+    cgroup: Cgroup,
+}
+
+impl Joining<'_> {
+    fn execute(&self, folder: &Folder, mut options: ExecOptions) -> Result<Process> {
+        let slots = self.bind(folder, &mut options)?;
+        let (channel, process) = self.spawn(&slots, options.preserve_fds)?;
+        match self.accompany(&channel, &process, &options) {
+            Ok(warnings) => Ok(process.with_warnings(warnings)),
+            Err(error) => {
+                drop(channel);
+                process.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    fn bind(&self, folder: &Folder, options: &mut ExecOptions) -> Result<Slots> {
+        if let (None, Some(path)) = (&options.console, &options.console_socket) {
+            options.console = Some(bind::connect_to(path)?);
+        }
+        let mut sources = Sources {
+            folder,
+            cgroup: Some(&self.cgroup),
+            console: options.console.take(),
+            init: Some(self.open_init()?),
+        };
+        let mut slots = Slots::for_plan(self.plan);
+        for index in 0..self.plan.slots.len() {
+            slots.bind(self.plan, Slot(index as u16), &mut sources)?;
+        }
+        Ok(slots)
+    }
+
+    /// The container's init, proven to be the one that was recorded.
+    fn open_init(&self) -> Result<OwnedFd> {
+        let pidfd = open_pidfd(self.record.pid)?;
+        if start_time(self.record.pid) == Some(self.record.start_time) {
+            return Ok(pidfd);
+        }
+        Err(Error::new(Kind::WrongState, "container not running"))
+    }
+
+    fn spawn(&self, slots: &Slots, preserve_fds: u32) -> Result<(Channel, Process)> {
+        let (channel, init_end) = Channel::pair()?;
+        let fds = slots.numbers();
+        let keep = bind::keep(slots, init_end.as_raw_fd(), preserve_fds);
+        let join = self.plan.joins();
+        let mut pointers = self.plan.pointers();
+        let bindings = Bindings {
+            fds: &fds,
+            keep: &keep,
+            channel: flint_init::Fd(init_end.as_raw_fd()),
+            pointers: &mut pointers,
+            join: &join,
+            flags: self.plan.clone_flags,
+            // The host moves it in before it is released: in a user namespace it could not do so itself.
+            cgroup: None,
+            #[cfg(feature = "faults")]
+            fault: crate::fault::of_init(),
+        };
+        let child = flint_init::spawn(self.plan.as_ref(), bindings).map_err(|errno| {
+            Error::new(Kind::System, format!("clone a process: {}", crate::error::errno_text(errno.0)))
+        })?;
+        drop(init_end);
+        let child = Process::of_child(child.pid)?;
+        if join.is_empty() {
+            return Ok((channel, child));
+        }
+        let process = hear_cloned(&channel, self.plan, &child)?;
+        Ok((channel, process))
+    }
+
+    fn accompany(&self, channel: &Channel, process: &Process, options: &ExecOptions) -> Result<Vec<String>> {
+        let mut warnings = self.plan.warnings.clone();
+        match channel.hear()? {
+            Heard::Said(message) if message.kind == Said::Reached => {}
+            Heard::Said(message) if message.kind == Said::Failed => return Err(sentence::failed(self.plan, &message)),
+            _ => return Err(sentence::died("exec", process.wait().ok(), 0)),
+        }
+        self.cgroup.add(process.pid())?;
+        if let Some(score) = self.plan.oom_score_adj
+            && let Err(error) = write_proc(process.pid(), "oom_score_adj", &score.to_string())
+        {
+            warnings.push(format!("oomScoreAdj {score} is left as it is: {error}"));
+        }
+        // Before it is released: a caller that finds the file finds a process that is in its cgroup.
+        publish(process, options.pid_file.as_deref(), options.pidfd_socket.as_deref())?;
+        channel.release(Barrier::Born)?;
+        let heard = hear_execution(channel)?;
+        warnings.extend(heard.warnings.iter().map(|message| sentence::warned(self.plan, message)));
+        if let Some(message) = &heard.failure {
+            return Err(sentence::failed(self.plan, message));
+        }
+        if !heard.executing {
+            return Err(sentence::died("exec", process.wait().ok(), self.cgroup.oom_kills()));
+        }
+        Ok(warnings)
+    }
+}

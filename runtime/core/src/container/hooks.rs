@@ -1,0 +1,117 @@
+//! Hooks in the runtime's namespaces (trap 8: each with its timeout).
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::container::process::{open_pidfd, wait_for_end};
+use crate::plan::HostHook;
+use crate::{Error, Kind, Result};
+
+/// How much of a failed hook's output is quoted.
+const QUOTED: usize = 1024;
+
+/// Runs a stage's hooks in order, each with the state's JSON on its standard input.
+///
+/// # Errors
+///
+/// The first hook that cannot be run, fails, or takes longer than its timeout; with what it wrote.
+pub(crate) fn run(stage: &str, hooks: &[HostHook], input: &[u8]) -> Result<()> {
+    for (index, hook) in hooks.iter().enumerate() {
+        run_one(hook, input)
+            .map_err(|error| error.context(format!("{stage} hook #{index} {}", hook.path.display())))?;
+    }
+    Ok(())
+}
+
+fn run_one(hook: &HostHook, input: &[u8]) -> Result<()> {
+    let mut command = Command::new(&hook.path);
+    command.env_clear().envs(hook.environment.iter().filter_map(|entry| entry.split_once('=')));
+    if let Some((name, arguments)) = hook.arguments.split_first() {
+        std::os::unix::process::CommandExt::arg0(&mut command, name);
+        command.args(arguments);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| Error::os("execute", error))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A hook need not read its input; a state fits into a pipe, so this cannot block.
+        let _ = pipe.write_all(input);
+    }
+    let status = wait(&mut child, hook.timeout)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::System, format!("failed with {status}{}", quote(&mut child))))
+}
+
+fn wait(child: &mut Child, timeout: Option<u32>) -> Result<std::process::ExitStatus> {
+    if let Some(seconds) = timeout {
+        let pidfd = open_pidfd(child.id() as i32)?;
+        let deadline = std::time::Instant::now() + Duration::from_secs(u64::from(seconds));
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if wait_for_end(std::os::fd::AsFd::as_fd(&pidfd), left.as_millis().min(30_000) as u16) {
+                break;
+            }
+            if left.is_zero() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::new(
+                    Kind::System,
+                    format!("killed: it took longer than its timeout of {seconds} s"),
+                ));
+            }
+        }
+    }
+    child.wait().map_err(|error| Error::os("wait", error))
+}
+
+/// What the hook wrote to its standard error: only what is there already, since a process that it left behind
+/// may hold the pipe open for ever.
+fn quote(child: &mut Child) -> String {
+    let Some(mut output) = child.stderr.take() else { return String::new() };
+    let mut text = vec![0; QUOTED];
+    let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+    let length = match nix::fcntl::fcntl(&output, flags) {
+        Ok(_) => output.read(&mut text).unwrap_or(0),
+        Err(_) => 0,
+    };
+    let text = String::from_utf8_lossy(&text[..length]);
+    if text.trim().is_empty() { String::new() } else { format!("; it wrote: {}", text.trim()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run;
+    use crate::plan::HostHook;
+
+    fn shell(script: &str, timeout: Option<u32>) -> Vec<HostHook> {
+        vec![HostHook {
+            path: "/bin/sh".into(),
+            arguments: vec!["sh".into(), "-c".into(), script.into()],
+            environment: vec!["A=b".into()],
+            timeout,
+        }]
+    }
+
+    #[test]
+    fn gets_state_arguments_and_environment_only() {
+        let script = r#"read -r state; [ "$state" = '{"id":"x"}' ] && [ "$A" = b ] && [ -z "$HOME" ]"#;
+        run("poststop", &shell(script, None), b"{\"id\":\"x\"}\n").unwrap();
+    }
+
+    #[test]
+    fn failures_say_who_and_why() {
+        let error = run("prestart", &shell("echo no disk >&2; exit 3", None), b"{}").unwrap_err().to_string();
+        assert!(
+            error.starts_with("prestart hook #0 /bin/sh: failed with exit status: 3; it wrote: no disk"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_hanging_hook_is_killed() {
+        let error = run("createRuntime", &shell("exec sleep 1000", Some(1)), b"{}").unwrap_err().to_string();
+        assert!(error.contains("timeout of 1 s"), "{error}");
+    }
+}

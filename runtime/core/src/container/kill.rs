@@ -1,0 +1,81 @@
+//! `kill` and `ps`.
+
+use std::os::fd::AsFd as _;
+
+use nix::errno::Errno;
+
+use crate::cgroup::Cgroup;
+use crate::container::process::{open_pidfd, signal_pidfd, start_time};
+use crate::runtime::status;
+use crate::state::{Record, Status};
+use crate::{Error, Kind, Result, Runtime};
+
+impl Runtime {
+    /// Sends a signal to a container's init (runtime-spec, "Kill"), or to all its processes.
+    ///
+    /// # Errors
+    ///
+    /// `WrongState` ("container not running") when it has stopped; `Invalid` for no signal.
+    pub fn kill(&self, id: &str, signal: i32, all: bool) -> Result<()> {
+        let folder = self.folder(id)?;
+        let record = folder.record()?;
+        if all {
+            // Also of a stopped container: with a shared pid namespace processes outlive init.
+            return kill_all(&record, signal);
+        }
+        if status(&folder, Some(&record)) == Status::Stopped {
+            return Err(not_running());
+        }
+        signal_init(&record, signal)
+    }
+
+    /// The pids, on the host, of all processes of a container.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; cgroups that cannot be read.
+    pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
+        let folder = self.folder(id)?;
+        let record = folder.record()?;
+        Cgroup::from_paths(&record.cgroup).processes()
+    }
+}
+
+fn kill_all(record: &Record, signal: i32) -> Result<()> {
+    let cgroup = Cgroup::from_paths(&record.cgroup);
+    if signal == libc::SIGKILL {
+        return cgroup.kill_all();
+    }
+    for pid in cgroup.processes()? {
+        match open_pidfd(pid) {
+            Ok(pidfd) => match signal_pidfd(pidfd.as_fd(), signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(Error::os(format!("send signal {signal} to process {pid}"), errno)),
+            },
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn not_running() -> Error {
+    Error::new(Kind::WrongState, "container not running")
+}
+
+/// By pidfd, and only if the process is still the one that was recorded.
+pub(crate) fn signal_init(record: &Record, signal: i32) -> Result<()> {
+    let pidfd = match open_pidfd(record.pid) {
+        Err(error) if error.kind() == Kind::NotFound => return Err(not_running()),
+        result => result?,
+    };
+    // Asked after the pidfd is open: now the pid cannot change hands any more.
+    if start_time(record.pid) != Some(record.start_time) {
+        return Err(not_running());
+    }
+    match signal_pidfd(pidfd.as_fd(), signal) {
+        Err(Errno::ESRCH) => Err(not_running()),
+        Err(Errno::EINVAL) => Err(Error::invalid(format!("signal {signal}: there is none with this number"))),
+        result => result.map_err(|errno| Error::os(format!("send signal {signal} to container {}", record.id), errno)),
+    }
+}

@@ -1,0 +1,28 @@
+//! A container's life: one file for each thing that is done to it.
+//!
+//! ```text
+//!            create                start                 (program ends)              delete
+//!  (nothing) ──────▶ creating ─▶ created ──────▶ running ──────────────▶ stopped ──────────▶ (nothing)
+//!                        └──────── killed half-way ─────────────────────────┘
+//! ```
+//!
+//! The state on disk says how far the making came; whether the process lives is asked of the kernel each time.
+//! A command that changes a container holds the lock on its folder.
+
+mod bind;
+mod channel;
+mod create;
+mod delete;
+mod exec;
+mod folder;
+mod hooks;
+mod kill;
+mod process;
+mod sentence;
+mod start;
+
+pub use create::CreateOptions;
+pub use exec::ExecOptions;
+pub(crate) use folder::{Folder, check_id};
+pub(crate) use process::start_time;
+pub use process::{Container, ExitStatus, Process};

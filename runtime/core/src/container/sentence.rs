@@ -1,0 +1,178 @@
+//! The sentences for what init reports: it says {step, operation, number}, the plan knows the rest.
+
+use flint_init::failure::{Failure, Operation};
+use flint_init::plan::{HookStage, Step};
+use flint_init::protocol::{BEFORE_STEPS, Message};
+
+use crate::container::process::ExitStatus;
+use crate::describe::describe;
+use crate::error::errno_text;
+use crate::plan::Plan;
+use crate::{Error, Kind};
+
+/// The error for a step that failed.
+pub(crate) fn failed(plan: &Plan, message: &Message) -> Error {
+    let failure = message.as_failure();
+    if message.step == BEFORE_STEPS {
+        let reason = errno_text(failure.number);
+        return Error::new(
+            kind_of(failure.number),
+            format!("join the container's namespaces: {}: {reason}", failure.operation.name()),
+        );
+    }
+    let Some(step) = plan.init.get(message.step as usize) else {
+        return Error::new(
+            Kind::System,
+            format!("init failed at a step that the plan does not have ({})", message.step),
+        );
+    };
+    special(plan, step, failure).unwrap_or_else(|| general(plan, step, failure))
+}
+
+/// The sentence for something that init could not do and went on without.
+pub(crate) fn warned(plan: &Plan, message: &Message) -> String {
+    failed(plan, message).to_string()
+}
+
+fn general(plan: &Plan, step: &Step, failure: Failure) -> Error {
+    let (what, reason) = (describe(plan, step), errno_text(failure.number));
+    let operation = failure.operation.name();
+    let hint = hint(step, failure).map(|hint| format!(" ({hint})")).unwrap_or_default();
+    Error::new(kind_of(failure.number), format!("{what}: {operation}: {reason}{hint}"))
+}
+
+fn kind_of(errno: i32) -> Kind {
+    match errno {
+        libc::EPERM | libc::EACCES => Kind::Permission,
+        libc::ENOENT => Kind::NotFound,
+        _ => Kind::System,
+    }
+}
+
+/// Failures whose words other programs match, and those that are no system call's.
+fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
+    let number = failure.number;
+    let reason = || errno_text(number);
+    match (step, failure.operation) {
+        (Step::FindProgram { name, .. }, Operation::FindProgram) => Some(program(&plan.string(*name), number, false)),
+        (Step::Execute { .. }, Operation::Execve) => Some(program(&program_name(plan), number, true)),
+        (Step::WorkingDirectory { path, .. }, Operation::OutsideRoot) => Some(Error::new(
+            Kind::Invalid,
+            format!(
+                "working directory {:?}: it is outside the container's root; it leads through a link or a descriptor of the host",
+                plan.string(*path)
+            ),
+        )),
+        (Step::WorkingDirectory { path, .. }, _) => {
+            let path = plan.string(*path);
+            Some(Error::new(
+                kind_of(number),
+                format!("chdir to cwd ({path:?}) set in config.json failed: {}", reason()),
+            ))
+        }
+        (Step::RunHook(hook), operation) => {
+            let stage = match hook.stage {
+                HookStage::CreateContainer => "createContainer",
+                HookStage::StartContainer => "startContainer",
+            };
+            let how = match operation {
+                Operation::HookExited if number == 127 => "it does not exist (exit code 127)".to_owned(),
+                Operation::HookExited if number == 126 => "it may not be executed (exit code 126)".to_owned(),
+                Operation::HookExited => format!("failed with exit code {number}"),
+                Operation::HookSignaled => format!("was ended by signal {number}"),
+                Operation::HookTimedOut => format!("killed: it took longer than its timeout of {number} s"),
+                other => format!("{}: {}", other.name(), reason()),
+            };
+            Some(Error::new(Kind::System, format!("{stage} hook #{} {}: {how}", hook.index, plan.string(hook.path))))
+        }
+        (_, Operation::TargetInProc | Operation::NullDevice | Operation::DeviceExists | Operation::Devpts) => {
+            Some(Error::new(Kind::Invalid, format!("{}: {}", describe(plan, step), failure.operation.name())))
+        }
+        _ => None,
+    }
+}
+
+fn program_name(plan: &Plan) -> String {
+    let name = plan.init.iter().find_map(|step| match step {
+        Step::FindProgram { name, .. } => Some(plan.string(*name)),
+        _ => None,
+    });
+    name.unwrap_or_default()
+}
+
+/// Docker and podman derive exit codes 126 and 127 from these words.
+fn program(name: &str, errno: i32, executed: bool) -> Error {
+    let (kind, words) = match errno {
+        libc::ENOENT if executed => (
+            Kind::ProgramNotFound,
+            "no such file or directory (the program is there: its interpreter or loader is missing)".to_owned(),
+        ),
+        libc::ENOENT if name.contains('/') => {
+            (Kind::ProgramNotFound, format!("stat {name}: no such file or directory"))
+        }
+        libc::ENOENT => (Kind::ProgramNotFound, "executable file not found in $PATH".to_owned()),
+        libc::ENOTDIR => (Kind::ProgramNotFound, format!("stat {name}: not a directory")),
+        libc::EACCES => (Kind::ProgramNotExecutable, "permission denied".to_owned()),
+        libc::ENOEXEC => (
+            Kind::ProgramNotExecutable,
+            "exec format error (not a program of this machine's kind, or a script without #! line)".to_owned(),
+        ),
+        errno => (Kind::System, errno_text(errno)),
+    };
+    Error::new(kind, format!("exec: {name:?}: {words}"))
+}
+
+/// What a person could do about it.
+fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
+    match (step, failure.operation, failure.number) {
+        (_, Operation::MountSetattr, libc::EPERM) => {
+            Some("the source is on a mount locked by the host's user namespace")
+        }
+        (
+            Step::Mount(_),
+            Operation::OpenTarget | Operation::MakeFolder | Operation::MakeFile,
+            libc::ELOOP | libc::EXDEV | libc::ENOTDIR | libc::EEXIST,
+        ) => Some("the target leads through a link or a file that the image put there"),
+        (
+            Step::Mount(_) | Step::Device { .. },
+            Operation::MakeFolder | Operation::MakeFile | Operation::MakeDevice,
+            libc::EROFS,
+        ) => Some("the root filesystem is read-only: make the target in the image"),
+        (Step::Mount(_), Operation::Fsopen, libc::ENODEV) => Some("the kernel does not know this file system"),
+        (Step::Mount(_), Operation::Fsconfig | Operation::FsconfigCreate, libc::EINVAL) => {
+            Some("the file system does not know one of the options")
+        }
+        (Step::Mount(_), Operation::MoveMount, libc::EINVAL | libc::ENOTDIR) => {
+            Some("one of source and target is a folder, the other is not")
+        }
+        (Step::Root { .. }, _, libc::ENOENT | libc::ENOTDIR) => Some("root.path of config.json must be a folder"),
+        (Step::PivotRoot, Operation::PivotRoot, libc::EINVAL) => Some("on an initial ramfs use --no-pivot"),
+        (Step::Seccomp { .. }, Operation::Seccomp, libc::EACCES) => {
+            Some("a filter needs CAP_SYS_ADMIN or process.noNewPrivileges")
+        }
+        (Step::User { .. }, _, libc::EINVAL) => Some("the id is not mapped in the container's user namespace"),
+        (Step::Sysctl { .. }, Operation::Open, libc::ENOENT) => Some("the kernel has no such parameter"),
+        _ => None,
+    }
+}
+
+/// The error for an init that is gone without a word.
+pub(crate) fn died(doing: &str, ended: Option<ExitStatus>, oom_kills: u64) -> Error {
+    let how = match ended {
+        Some(ExitStatus::Signaled(signal)) => format!("by signal {signal}"),
+        Some(ExitStatus::Exited(code)) => format!("with exit code {code}"),
+        None => "and its status is not known".to_owned(),
+    };
+    let cause = match ended {
+        Some(ExitStatus::Signaled(libc::SIGKILL)) if oom_kills > 0 => {
+            ": the kernel's OOM killer ended it; the container's memory limit is too low"
+        }
+        Some(ExitStatus::Signaled(libc::SIGKILL)) => ": somebody killed it",
+        Some(ExitStatus::Signaled(libc::SIGSYS)) => {
+            ": the seccomp profile forbids what flint itself needs to start the program"
+        }
+        Some(ExitStatus::Signaled(libc::SIGSEGV | libc::SIGBUS)) => ": out of memory, or a bug in flint",
+        _ => "",
+    };
+    Error::new(Kind::System, format!("{doing}: container init ended {how}{cause}"))
+}

@@ -1,0 +1,131 @@
+//! `start`: releases the waiting init.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use flint_init::protocol::Kind as Said;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::container::channel::{Channel, Heard};
+use crate::container::folder::Folder;
+use crate::container::process::ExitStatus;
+use crate::container::{hooks, sentence};
+use crate::plan::{HostHook, Plan};
+use crate::runtime::status;
+use crate::state::{Phase, Record, State, Status};
+use crate::{Error, Kind, Result, Runtime};
+
+impl Runtime {
+    /// Starts a created container (runtime-spec, "Start"): its program runs when this returns.
+    ///
+    /// # Errors
+    ///
+    /// `WrongState` unless it is created; what the program's start fails with.
+    pub fn start(&self, id: &str) -> Result<Vec<String>> {
+        let folder = self.folder(id)?;
+        let _lock = folder.lock()?;
+        let record = folder.record()?;
+        match status(&folder, Some(&record)) {
+            Status::Created => {}
+            Status::Stopped => return Err(Error::new(Kind::WrongState, "cannot start a container that has stopped")),
+            Status::Running => return Err(Error::new(Kind::WrongState, "cannot start an already running container")),
+            Status::Creating => {
+                return Err(Error::new(Kind::WrongState, "cannot start a container that is being created"));
+            }
+        }
+        let channel = connect_to_init(&folder)?;
+        let running = Record { phase: Phase::Running, ..record };
+        folder.save(&running)?;
+        // The plan is needed for sentences only; compiling it again is for the rare case that there is one.
+        let plan = || self.compiled_again(&folder, &running).map(Cow::Owned);
+        let warnings = release(&channel, &running, plan, || None)?;
+        if running.late_hooks {
+            let plan = self.compiled_again(&folder, &running)?;
+            poststart(&running, &plan.hooks.poststart)?;
+        }
+        Ok(warnings)
+    }
+
+    /// The plan of a container's saved config.
+    pub(crate) fn compiled_again(&self, folder: &Folder, record: &Record) -> Result<Plan> {
+        let bundle = Bundle::from_parts(record.bundle.clone(), folder.config()?)?;
+        crate::compile::compile(&bundle, self.host()?, &record.options)
+    }
+}
+
+/// A failing poststart hook ends the container, as in runc.
+pub(crate) fn poststart(record: &Record, hooks: &[HostHook]) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = State::hook_json(record, Status::Running, record.pid)?;
+    hooks::run("poststart", hooks, &state).map_err(|error| {
+        let killed = Cgroup::from_paths(&record.cgroup).kill_all();
+        error.with_cleanup(killed)
+    })
+}
+
+fn connect_to_init(folder: &Folder) -> Result<Channel> {
+    let failure = |errno: Errno| Error::os("connect to the container's init", errno);
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failure)?;
+    let address = UnixAddr::new(&folder.socket_path()).map_err(failure)?;
+    connect(fd.as_fd().as_raw_fd(), &address).map_err(failure)?;
+    let channel = Channel::from_fd(fd);
+    match channel.hear()? {
+        Heard::Said(message) if message.kind == Said::Accepted => Ok(channel),
+        _ => Err(Error::new(Kind::WrongState, "the container's init ended while it was started")),
+    }
+}
+
+/// Lets init execute its program and hears how that went; returns its warnings.
+///
+/// `ended` tells how init ended, where the caller is its parent.
+pub(crate) fn release<'a>(
+    channel: &Channel,
+    record: &Record,
+    plan: impl Fn() -> Result<Cow<'a, Plan>>,
+    ended: impl Fn() -> Option<ExitStatus>,
+) -> Result<Vec<String>> {
+    channel.start()?;
+    let heard = hear_execution(channel)?;
+    let plan = if heard.failure.is_some() || !heard.warnings.is_empty() { Some(plan()?) } else { None };
+    let mut warnings = Vec::new();
+    if let Some(plan) = &plan {
+        warnings.extend(heard.warnings.iter().map(|message| sentence::warned(plan, message)));
+        if let Some(message) = &heard.failure {
+            return Err(sentence::failed(plan, message));
+        }
+    }
+    if heard.executing {
+        return Ok(warnings);
+    }
+    let oom_kills = Cgroup::from_paths(&record.cgroup).oom_kills();
+    Err(sentence::died("start", ended(), oom_kills))
+}
+
+/// What init said until it closed the channel.
+#[derive(Default)]
+pub(crate) struct Execution {
+    pub(crate) executing: bool,
+    pub(crate) failure: Option<flint_init::protocol::Message>,
+    pub(crate) warnings: Vec<flint_init::protocol::Message>,
+}
+
+/// Listens until init executes its program or ends.
+pub(crate) fn hear_execution(channel: &Channel) -> Result<Execution> {
+    let mut execution = Execution::default();
+    loop {
+        match channel.hear()? {
+            Heard::End => return Ok(execution),
+            Heard::Said(message) => match message.kind {
+                Said::Executing => execution.executing = true,
+                Said::Failed => execution.failure = Some(message),
+                Said::Warned => execution.warnings.push(message),
+                _ => return Err(Error::new(Kind::System, "init said something out of turn")),
+            },
+        }
+    }
+}

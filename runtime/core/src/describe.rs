@@ -1,0 +1,294 @@
+//! Steps in words: one line each, for `flint plan` and for the sentences of errors.
+
+use flint_init::plan::{Attributes, Barrier, HookStage, Mount, MountSource, Slot, Step};
+use serde_json::{Value, json};
+
+use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
+
+/// Names of `MOUNT_ATTR_*` when set, and when cleared.
+const ATTRIBUTES: &[(u64, &str, &str)] = &[
+    (0x1, "ro", "rw"),
+    (0x2, "nosuid", "suid"),
+    (0x4, "nodev", "dev"),
+    (0x8, "noexec", "exec"),
+    (0x10, "noatime", ""),
+    (0x20, "strictatime", ""),
+    (0x80, "nodiratime", "diratime"),
+    (0x0020_0000, "nosymfollow", "symfollow"),
+];
+
+const NAMESPACES: &[(i32, &str)] = &[
+    (libc::CLONE_NEWUSER, "user"),
+    (libc::CLONE_NEWPID, "pid"),
+    (libc::CLONE_NEWNET, "network"),
+    (libc::CLONE_NEWNS, "mount"),
+    (libc::CLONE_NEWIPC, "ipc"),
+    (libc::CLONE_NEWUTS, "uts"),
+    (libc::CLONE_NEWCGROUP, "cgroup"),
+];
+
+/// One step of init's lane in words.
+#[must_use]
+#[allow(clippy::too_many_lines, reason = "one line for each kind of step")]
+pub fn describe(plan: &Plan, step: &Step) -> String {
+    let text = |text| plan.string(text);
+    match *step {
+        Step::CloseFds => "close inherited descriptors".to_owned(),
+        Step::NotDumpable => "hide init's memory from other processes".to_owned(),
+        Step::Barrier(barrier) => format!("wait for the host at {}", barrier_name(barrier)),
+        Step::JoinNamespace { slot, kind } => format!("join the {} namespace {}", kinds(kind), source(plan, slot)),
+        Step::Unshare { kind } => format!("make a new {} namespace", kinds(kind)),
+        Step::BecomeRoot => "become uid 0 of the user namespace".to_owned(),
+        Step::Session => "start a session".to_owned(),
+        Step::Keyring { name } => format!("join a new session keyring {}", text(name)),
+        Step::Loopback => "bring the loopback device up".to_owned(),
+        Step::Hostname { name } => format!("set the hostname to {}", text(name)),
+        Step::Domainname { name } => format!("set the domainname to {}", text(name)),
+        Step::InheritedPropagation { flag } => format!("make the inherited mounts {}", propagation(flag)),
+        Step::Root { path, bind } => {
+            format!("open the root {}{}", text(path), if bind { " and mount it on itself" } else { "" })
+        }
+        Step::Mount(ref mount) => describe_mount(plan, mount),
+        Step::Device { path, mode, major, minor, uid, gid } => {
+            let kind = match mode & libc::S_IFMT {
+                libc::S_IFBLK => "b",
+                libc::S_IFIFO => "p",
+                _ => "c",
+            };
+            format!(
+                "make the device {} ({kind} {major}:{minor}, mode {:04o}, owner {uid}:{gid})",
+                text(path),
+                mode & 0o7777
+            )
+        }
+        Step::DeviceBind { source, path } => format!("bind the host's device {} to {}", text(source), text(path)),
+        Step::Symlink { target, path, .. } => format!("link {} -> {}", text(path), text(target)),
+        Step::Console { width, height, .. } => match (width, height) {
+            (0, _) | (_, 0) => "open a terminal and send it to the console socket".to_owned(),
+            _ => format!("open a terminal of {width}x{height} and send it to the console socket"),
+        },
+        Step::OwnStdio { uid } => format!("give stdin, stdout and stderr to uid {uid}"),
+        Step::RunHook(ref hook) => {
+            let stage = match hook.stage {
+                HookStage::CreateContainer => "createContainer",
+                HookStage::StartContainer => "startContainer",
+            };
+            format!("run the {stage} hook #{} {}", hook.index, text(hook.path))
+        }
+        Step::Mask { path } => format!("hide {}", text(path)),
+        Step::Readonly { path } => format!("make {} read-only", text(path)),
+        Step::Sysctl { path, value, .. } => format!("write {} to /proc/{}", text(value), text(path)),
+        Step::MakeFolder { path } => format!("make the folder {}", text(path)),
+        Step::RootReadonly => "make the root read-only".to_owned(),
+        Step::RemountReadonly { path } => format!("make the mount {} read-only", text(path)),
+        Step::PivotRoot => "pivot to the root".to_owned(),
+        Step::MoveRoot => "move the root over / (no pivot)".to_owned(),
+        Step::ChangeRoot => "change the root (no mount namespace)".to_owned(),
+        Step::RootPropagation { flag } => format!("make the root mount {}", propagation(flag)),
+        Step::ResourceLimit { resource, soft, hard } => {
+            format!("limit {} to {}:{}", resource_name(resource), limit(soft), limit(hard))
+        }
+        Step::Umask { mask } => format!("set the umask to {mask:04o}"),
+        Step::Home { uid, .. } => format!("find HOME of uid {uid}"),
+        Step::FindProgram { name, .. } => format!("find the program {}", text(name)),
+        Step::AwaitStart { listener } => match listener {
+            Some(_) => "report ready and wait for start on the socket".to_owned(),
+            None => "report ready and wait for start".to_owned(),
+        },
+        Step::BoundingSet { keep, .. } => {
+            format!("drop capabilities from the bounding set, keep {}", capabilities(keep))
+        }
+        Step::User { uid, gid, groups, .. } => {
+            format!("become user {uid}:{gid}, supplementary groups {:?}", groups.of(&plan.ids))
+        }
+        Step::Capabilities { effective, permitted, inheritable } => format!(
+            "set capabilities: effective {}, permitted {}, inheritable {}",
+            capabilities(effective),
+            capabilities(permitted),
+            capabilities(inheritable)
+        ),
+        Step::Ambient { set } => format!("set ambient capabilities: {}", capabilities(set)),
+        Step::NoNewPrivileges => "forbid new privileges".to_owned(),
+        Step::Seccomp { program, .. } => format!("install the seccomp filter ({} instructions)", program.length),
+        Step::WorkingDirectory { path, .. } => format!("change to the working directory {}", text(path)),
+        Step::Execute { arguments, .. } => {
+            let words: Vec<_> =
+                arguments.of(&plan.strings).iter().filter(|word| !word.is_none()).map(|word| text(*word)).collect();
+            format!("execute {}", words.join(" "))
+        }
+    }
+}
+
+/// One step of the host's lane in words.
+#[must_use]
+pub fn describe_host(plan: &Plan, step: HostStep) -> String {
+    match step {
+        HostStep::ClaimId => "claim the id in the state root".to_owned(),
+        HostStep::MakeCgroup => {
+            format!("make the cgroup {} and write {} limits", plan.cgroup.path, plan.cgroup.writes.len())
+        }
+        HostStep::Bind(slot) => format!("open {} as slot {}", source(plan, slot), slot.0),
+        HostStep::Clone => format!("clone init with new namespaces: {}", kinds(plan.clone_flags as u32)),
+        HostStep::Await(barrier) => format!("wait until init is at {}", barrier_name(barrier)),
+        HostStep::IdMaps => format!("write the id maps: uid {:?}, gid {:?}", plan.uid_map, plan.gid_map),
+        HostStep::OomScore => format!("write oom_score_adj {}", plan.oom_score_adj.unwrap_or(0)),
+        HostStep::JoinCgroup => "move init into its cgroups".to_owned(),
+        HostStep::SaveState => "save the state".to_owned(),
+        HostStep::Hooks(stage) => {
+            let (name, count) = match stage {
+                HostHookStage::Prestart => ("prestart", plan.hooks.prestart.len()),
+                HostHookStage::CreateRuntime => ("createRuntime", plan.hooks.create_runtime.len()),
+                HostHookStage::Poststart => ("poststart", plan.hooks.poststart.len()),
+                HostHookStage::Poststop => ("poststop", plan.hooks.poststop.len()),
+            };
+            format!("run {count} {name} hooks")
+        }
+        HostStep::Release(barrier) => format!("let init go on from {}", barrier_name(barrier)),
+        HostStep::AwaitReady => "wait until init is ready".to_owned(),
+    }
+}
+
+/// The whole plan, a line a step: the host's lane, then init's.
+#[must_use]
+pub fn describe_plan(plan: &Plan) -> Vec<String> {
+    let host =
+        plan.host.iter().enumerate().map(|(index, step)| format!("host {index:3}  {}", describe_host(plan, *step)));
+    let init = plan.init.iter().enumerate().map(|(index, step)| format!("init {index:3}  {}", describe(plan, step)));
+    host.chain(init).collect()
+}
+
+/// The whole plan for programs: `{"host": [...], "init": [...], "cgroup": ..., "warnings": [...]}`.
+#[must_use]
+pub fn plan_json(plan: &Plan) -> Value {
+    let name = |debug: String| debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned();
+    let host =
+        plan.host.iter().map(|step| json!({"step": name(format!("{step:?}")), "text": describe_host(plan, *step)}));
+    let init = plan.init.iter().map(|step| json!({"step": name(format!("{step:?}")), "text": describe(plan, step)}));
+    json!({
+        "rootfs": plan.rootfs,
+        "host": host.collect::<Vec<_>>(),
+        "init": init.collect::<Vec<_>>(),
+        "cgroup": plan.cgroup,
+        "warnings": plan.warnings,
+    })
+}
+
+fn describe_mount(plan: &Plan, mount: &Mount) -> String {
+    let (from, mut words) = match mount.source {
+        MountSource::New { fstype, source, options } => {
+            let mut words = vec![plan.string(fstype)];
+            words.extend(options.of(&plan.options).iter().map(|option| {
+                if option.value.is_none() {
+                    plan.string(option.key)
+                } else {
+                    format!("{}={}", plan.string(option.key), plan.string(option.value))
+                }
+            }));
+            (plan.string(source), words)
+        }
+        MountSource::Bind { path, recursive } => {
+            (plan.string(path), vec![if recursive { "rbind" } else { "bind" }.to_owned()])
+        }
+        MountSource::Prepared { slot } => (source(plan, slot), vec!["bind, opened by the host".to_owned()]),
+    };
+    words.extend(attributes(mount.attributes, ""));
+    words.extend(attributes(mount.recursive_attributes, "r"));
+    if mount.propagation != 0 {
+        words.push(format!("{}{}", if mount.propagation_recursive { "r" } else { "" }, propagation(mount.propagation)));
+    }
+    if mount.copy_up {
+        words.push("tmpcopyup".to_owned());
+    }
+    let number = if mount.index == Mount::OWN { String::new() } else { format!(" #{}", mount.index) };
+    format!("mount{number} {from} -> {} ({})", plan.string(mount.target), words.join(", "))
+}
+
+fn attributes(attributes: Attributes, prefix: &str) -> Vec<String> {
+    let words = ATTRIBUTES.iter().filter_map(|&(bit, set, cleared)| {
+        let word = if attributes.set & bit != 0 {
+            set
+        } else if attributes.clear & bit != 0 {
+            cleared
+        } else {
+            ""
+        };
+        (!word.is_empty()).then(|| format!("{prefix}{word}"))
+    });
+    words.collect()
+}
+
+fn source(plan: &Plan, slot: Slot) -> String {
+    match plan.slots.get(usize::from(slot.0)) {
+        Some(SlotSource::Proc) => "/proc".to_owned(),
+        Some(SlotSource::Namespace { path, .. } | SlotSource::BindMount { path, .. }) => path.display().to_string(),
+        Some(SlotSource::ContainerInit) => "the container's init".to_owned(),
+        Some(SlotSource::ConsoleSocket) => "the console socket".to_owned(),
+        Some(SlotSource::Listener) => "the socket for start".to_owned(),
+        Some(SlotSource::HookState) => "the hooks' state".to_owned(),
+        Some(SlotSource::CgroupMount { hierarchy, .. }) => format!("the container's cgroup ({hierarchy})"),
+        None => format!("slot {}", slot.0),
+    }
+}
+
+fn barrier_name(barrier: Barrier) -> &'static str {
+    match barrier {
+        Barrier::Born => "barrier 1 (born)",
+        Barrier::Mounted => "barrier 2 (mounted)",
+    }
+}
+
+fn kinds(flags: u32) -> String {
+    let names: Vec<_> =
+        NAMESPACES.iter().filter(|(flag, _)| flags & *flag as u32 != 0).map(|(_, name)| *name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+}
+
+fn propagation(flag: u64) -> &'static str {
+    match flag {
+        libc::MS_SHARED => "shared",
+        libc::MS_SLAVE => "slave",
+        libc::MS_PRIVATE => "private",
+        _ => "unbindable",
+    }
+}
+
+fn capabilities(mask: u64) -> String {
+    let names: Vec<_> = caps::all()
+        .into_iter()
+        .filter(|capability| mask & capability.bitmask() != 0)
+        .map(|capability| capability.to_string())
+        .collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        let mut names = names;
+        names.sort();
+        names.join(" ")
+    }
+}
+
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
+}
+
+fn resource_name(resource: u32) -> &'static str {
+    const NAMES: &[&str] = &[
+        "RLIMIT_CPU",
+        "RLIMIT_FSIZE",
+        "RLIMIT_DATA",
+        "RLIMIT_STACK",
+        "RLIMIT_CORE",
+        "RLIMIT_RSS",
+        "RLIMIT_NPROC",
+        "RLIMIT_NOFILE",
+        "RLIMIT_MEMLOCK",
+        "RLIMIT_AS",
+        "RLIMIT_LOCKS",
+        "RLIMIT_SIGPENDING",
+        "RLIMIT_MSGQUEUE",
+        "RLIMIT_NICE",
+        "RLIMIT_RTPRIO",
+        "RLIMIT_RTTIME",
+    ];
+    NAMES.get(resource as usize).copied().unwrap_or("RLIMIT_?")
+}

@@ -1,0 +1,189 @@
+//! The runtime: a state root, and what is known of the host.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::bundle::Bundle;
+use crate::compile::Host;
+use crate::container::{Folder, check_id, start_time};
+use crate::state::{Phase, Record, State, Status};
+use crate::{Error, Kind, Result};
+
+/// Who makes the cgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupManager {
+    /// flint, in the cgroup file system.
+    #[default]
+    Cgroupfs,
+    /// systemd, by D-Bus.
+    Systemd,
+    /// Nobody: the container stays in the caller's cgroups.
+    Disabled,
+}
+
+/// How a runtime is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder that holds a folder for each container; made when it is missing (0700).
+    pub root: PathBuf,
+    /// Who makes the cgroups.
+    pub cgroup_manager: CgroupManager,
+}
+
+/// A state root and its containers. Shared by threads at will: nothing in it changes.
+#[derive(Debug)]
+pub struct Runtime {
+    root: PathBuf,
+    fd: OwnedFd,
+    host: OnceLock<Host>,
+}
+
+impl Runtime {
+    /// Opens a state root.
+    ///
+    /// # Errors
+    ///
+    /// A root that cannot be made or opened; a cgroup manager that this version lacks.
+    pub fn open(options: Options) -> Result<Self> {
+        match options.cgroup_manager {
+            CgroupManager::Cgroupfs => {}
+            CgroupManager::Systemd => {
+                return Err(Error::unsupported(
+                    "the systemd cgroup driver is not supported by this version: leave out --systemd-cgroup",
+                ));
+            }
+            CgroupManager::Disabled => {
+                return Err(Error::unsupported(
+                    "running without cgroups is not supported by this version: use --cgroup-manager cgroupfs",
+                ));
+            }
+        }
+        let root = options.root;
+        if root == Path::new("/") {
+            return Err(Error::invalid("the state root must not be /"));
+        }
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = match open(&root, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => make_root(&root).and_then(|()| {
+                open(&root, flags, Mode::empty())
+                    .map_err(|errno| Error::os(format!("open the state root {}", root.display()), errno))
+            })?,
+            result => result.map_err(|errno| Error::os(format!("open the state root {}", root.display()), errno))?,
+        };
+        Ok(Self { root, fd, host: OnceLock::new() })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn root_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// What the host offers; found out when it is first needed.
+    pub(crate) fn host(&self) -> Result<&Host> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let found = Host::detect()?;
+        Ok(self.host.get_or_init(|| found))
+    }
+
+    pub(crate) fn folder(&self, id: &str) -> Result<Folder> {
+        check_id(id)?;
+        Folder::open(self.root_fd(), &self.root, id)
+    }
+
+    /// A container's state (runtime-spec, "State").
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; a record that is damaged or of a newer version.
+    pub fn state(&self, id: &str) -> Result<State> {
+        let folder = self.folder(id)?;
+        match folder.load()? {
+            Some(record) => Ok(State::of(&record, status(&folder, Some(&record)))),
+            None => Ok(unrecorded(id, &folder)),
+        }
+    }
+
+    /// All containers of the root, by id; what cannot be read is left to the caller as an error with its id.
+    ///
+    /// # Errors
+    ///
+    /// A root that cannot be read.
+    pub fn list(&self) -> Result<Vec<(String, Result<State>)>> {
+        let failure = |error| Error::os(format!("read the state root {}", self.root.display()), error);
+        let mut states = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failure)? {
+            let entry = entry.map_err(failure)?;
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            if check_id(&id).is_err() || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            match self.state(&id) {
+                // Deleted in the meantime.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                state => states.push((id, state)),
+            }
+        }
+        states.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(states)
+    }
+
+    /// The config.json that a container was made with.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn container_bundle(&self, id: &str) -> Result<Bundle> {
+        let folder = self.folder(id)?;
+        Bundle::from_parts(folder.record()?.bundle, folder.config()?)
+    }
+}
+
+/// What a container is doing: the record says how far its making came, the kernel the rest.
+pub(crate) fn status(folder: &Folder, record: Option<&Record>) -> Status {
+    let alive = |record: &Record| start_time(record.pid).is_some_and(|time| time == record.start_time);
+    match record {
+        Some(record) if record.phase == Phase::Running && alive(record) => Status::Running,
+        Some(record) if record.phase == Phase::Created && alive(record) => Status::Created,
+        Some(record) if record.phase != Phase::Creating => Status::Stopped,
+        // Somebody is at work on it, or was killed at it.
+        _ => match folder.try_lock() {
+            Ok(Some(_)) => Status::Stopped,
+            _ => Status::Creating,
+        },
+    }
+}
+
+/// A container whose maker has not written a record yet, or never will.
+fn unrecorded(id: &str, folder: &Folder) -> State {
+    let status = status(folder, None);
+    State {
+        oci_version: oci_spec::runtime::VERSION.to_owned(),
+        id: id.to_owned(),
+        pid: 0,
+        status,
+        bundle: PathBuf::new(),
+        rootfs: PathBuf::new(),
+        created: String::new(),
+        annotations: std::collections::BTreeMap::new(),
+        owner: String::new(),
+    }
+}
+
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(root)
+        .map_err(|error| Error::os(format!("make the state root {}", root.display()), error))
+}

@@ -1,0 +1,81 @@
+//! The program that init runs from must not be writable by the container (CVE-2019-5736).
+//!
+//! Between clone and exec init's /proc/PID/exe is the program that called this library. A container that gets hold
+//! of it (as its entry point `#!/proc/self/exe`, say) could write to it as soon as nobody executes it any more,
+//! and so own the host's next call of it. So the program runs from a sealed copy in memory, or from a file that
+//! cannot change (fs-verity).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::{Error, Result};
+
+/// No writing, growing, shrinking, and no end to that.
+const SEALS: SealFlag =
+    SealFlag::F_SEAL_SEAL.union(SealFlag::F_SEAL_SHRINK).union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_WRITE);
+
+/// Makes sure that this process runs from a program that nobody can write to: executes a sealed copy of it, with
+/// the same arguments and environment, unless it is one. Call it first thing in `main`, with one thread.
+///
+/// # Errors
+///
+/// No memory for the copy, or /proc missing. It does not return when the copy is executed.
+pub fn ensure() -> Result<()> {
+    let program = open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::os("open /proc/self/exe to protect flint from the container", errno))?;
+    if is_sealed(&program) || has_verity(&program) {
+        return Ok(());
+    }
+    let copy = sealed_copy(&program)?;
+    let arguments: Vec<CString> = std::env::args_os().filter_map(|argument| c_string(&argument)).collect();
+    let environment: Vec<CString> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let mut entry = name;
+            entry.push("=");
+            entry.push(value);
+            c_string(&entry)
+        })
+        .collect();
+    match nix::unistd::fexecve(copy.as_fd(), &arguments, &environment) {
+        Ok(never) => match never {},
+        Err(errno) => Err(Error::os("execute the sealed copy of flint", errno)),
+    }
+}
+
+fn c_string(text: &std::ffi::OsStr) -> Option<CString> {
+    CString::new(std::os::unix::ffi::OsStrExt::as_bytes(text)).ok()
+}
+
+/// Whether the file is in memory and can never change.
+fn is_sealed(program: &OwnedFd) -> bool {
+    fcntl(program, FcntlArg::F_GET_SEALS).is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SEALS))
+}
+
+/// Whether the kernel checks every page of the file against a hash (fs-verity, Linux 5.4): it is read-only for good.
+fn has_verity(program: &OwnedFd) -> bool {
+    const STATX_ATTR_VERITY: u64 = 0x0010_0000;
+    rustix::fs::statx(program, "", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::empty())
+        .is_ok_and(|stat| stat.stx_attributes.bits() & STATX_ATTR_VERITY != 0)
+}
+
+fn sealed_copy(program: &OwnedFd) -> Result<OwnedFd> {
+    let failure = |doing: &str, errno: nix::Error| Error::os(format!("{doing} a sealed copy of flint"), errno);
+    let copy = memfd_create("flint", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|errno| Error::os("make a sealed copy of flint", errno))?;
+    let size = nix::sys::stat::fstat(program).map_err(|errno| failure("make", errno))?.st_size as usize;
+    let mut copied = 0;
+    while copied < size {
+        match nix::sys::sendfile::sendfile(&copy, program, None, size - copied) {
+            Ok(0) => break,
+            Ok(count) => copied += count,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(failure("write", errno)),
+        }
+    }
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS)).map_err(|errno| failure("seal", errno))?;
+    Ok(copy)
+}

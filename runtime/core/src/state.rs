@@ -1,0 +1,225 @@
+//! What a container's folder remembers of it: state.json, and the state that commands show.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::compile::CompileOptions;
+use crate::{Error, Kind, Result};
+
+/// Version of the record. A reader takes this and older ones; a newer one is refused.
+pub(crate) const VERSION: u32 = 1;
+
+/// How far the container's making has come. What happens to its process afterwards is asked of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// `create` is at work, or was killed.
+    Creating,
+    /// init waits for `start`.
+    Created,
+    /// `start` has released init.
+    Running,
+}
+
+/// state.json: written whole before each thing that must not be forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    pub(crate) version: u32,
+    pub(crate) id: String,
+    pub(crate) phase: Phase,
+    /// init's pid in the runtime's pid namespace; 0 before the clone.
+    pub(crate) pid: i32,
+    /// init's start time in clock ticks since boot (proc_pid_stat(5), field 22): tells a reused pid.
+    pub(crate) start_time: u64,
+    pub(crate) oci_version: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) created: String,
+    pub(crate) owner: u32,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) cgroup: cgroup::Paths,
+    /// What the plan was compiled with: `start` compiles it again to name the step that failed.
+    pub(crate) options: CompileOptions,
+    /// Whether poststart or poststop hooks must be looked for in the saved config.json.
+    pub(crate) late_hooks: bool,
+}
+
+impl Record {
+    /// Reads a record.
+    ///
+    /// # Errors
+    ///
+    /// A record of a newer version, or one that is damaged.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self> {
+        /// Read first and alone: a newer record may differ in everything else.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| Error::invalid(format!("state.json is damaged: {error}"));
+        let Versioned { version } = serde_json::from_slice(json).map_err(damaged)?;
+        if version > VERSION {
+            return Err(Error::unsupported(format!(
+                "state.json has version {version}, this flint reads up to {VERSION}: use the newer flint that made the container"
+            )));
+        }
+        serde_json::from_slice(json).map_err(damaged)
+    }
+}
+
+/// What a container is doing (runtime-spec, "State").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` is at work.
+    Creating,
+    /// Made; waits for `start`.
+    Created,
+    /// The program runs.
+    Running,
+    /// The program has ended, or the making was broken off.
+    Stopped,
+}
+
+impl Status {
+    /// The word of the specification.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A container's state, as `flint state` prints it (runtime-spec, "State", with runc's additions).
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The specification's version that the container follows.
+    pub oci_version: String,
+    /// Its id.
+    pub id: String,
+    /// init's pid on the host; 0 when stopped.
+    pub pid: i32,
+    /// What it is doing.
+    pub status: Status,
+    /// Its bundle, absolute.
+    pub bundle: PathBuf,
+    /// Its root filesystem, absolute.
+    pub rootfs: PathBuf,
+    /// When it was made: RFC 3339, UTC, nanoseconds.
+    pub created: String,
+    /// config.json's annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The user who made it.
+    pub owner: String,
+}
+
+impl State {
+    pub(crate) fn of(record: &Record, status: Status) -> Self {
+        Self {
+            oci_version: record.oci_version.clone(),
+            id: record.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { record.pid },
+            status,
+            bundle: record.bundle.clone(),
+            rootfs: record.rootfs.clone(),
+            created: record.created.clone(),
+            annotations: record.annotations.clone(),
+            owner: owner_name(record.owner),
+        }
+    }
+
+    /// What hooks read on their standard input: the specification's members alone.
+    pub(crate) fn hook_json(record: &Record, status: Status, pid: i32) -> Result<Vec<u8>> {
+        /// The specification's state.
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct HookState<'a> {
+            oci_version: &'a str,
+            id: &'a str,
+            status: Status,
+            #[serde(skip_serializing_if = "is_zero")]
+            pid: i32,
+            bundle: &'a std::path::Path,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            annotations: &'a BTreeMap<String, String>,
+        }
+        #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+        fn is_zero(pid: &i32) -> bool {
+            *pid == 0
+        }
+        let state = HookState {
+            oci_version: &record.oci_version,
+            id: &record.id,
+            status,
+            pid,
+            bundle: &record.bundle,
+            annotations: &record.annotations,
+        };
+        serde_json::to_vec(&state).map_err(|error| Error::new(Kind::System, format!("encode the state: {error}")))
+    }
+}
+
+/// The user's name, or the number when it has none.
+fn owner_name(uid: u32) -> String {
+    if uid == 0 {
+        return "root".to_owned();
+    }
+    match nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}
+
+/// Now, as RFC 3339 in UTC with nanoseconds.
+pub(crate) fn now() -> String {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    rfc3339(since_epoch.as_secs(), since_epoch.subsec_nanos())
+}
+
+/// Days are turned into a date by the civil calendar's 400-year cycle of 146,097 days, counted from 1 March.
+fn rfc3339(seconds: u64, nanoseconds: u32) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, rfc3339};
+    use crate::Kind;
+
+    #[test]
+    fn dates() {
+        assert_eq!(rfc3339(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(rfc3339(951_782_400, 5), "2000-02-29T00:00:00.000000005Z");
+        assert_eq!(rfc3339(1_735_689_599, 999_999_999), "2024-12-31T23:59:59.999999999Z");
+        assert_eq!(rfc3339(4_107_542_400, 0), "2100-03-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn newer_records_are_refused_and_damaged_ones_named() {
+        let newer = Record::from_json(br#"{"version": 99, "anything": true}"#).unwrap_err();
+        assert_eq!(newer.kind(), Kind::Unsupported);
+        assert!(newer.to_string().contains("version 99"), "{newer}");
+        let damaged = Record::from_json(b"{\"version\": 1").unwrap_err();
+        assert_eq!(damaged.kind(), Kind::Invalid);
+    }
+}
