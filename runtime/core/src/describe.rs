@@ -95,7 +95,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
             Some(_) => "report ready and wait for start on the socket".to_owned(),
             None => "report ready and wait for start".to_owned(),
         },
-        Step::BoundingSet { keep, .. } => {
+        Step::BoundingSet { keep } => {
             format!("drop capabilities from the bounding set, keep {}", capabilities(keep))
         }
         Step::User { uid, gid, groups, .. } => {

@@ -21,6 +21,7 @@ pub mod describe;
 pub mod error;
 mod fault;
 pub mod plan;
+mod procfs;
 mod runtime;
 pub mod seal;
 pub mod seccomp;

@@ -7,12 +7,20 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 use crate::{Error, Result};
+
+/// Names the program that [`ensure`] executed.
+const MARK: &str = "FLINT_SEALED";
+/// Overlayfs without an upper layer wants two lower ones; nothing is looked for in this one.
+const OTHER_LAYER: &str = "/run";
 
 /// No writing, growing, shrinking, and no end to that.
 const SEALS: SealFlag =
@@ -27,12 +35,18 @@ const SEALS: SealFlag =
 pub fn ensure() -> Result<()> {
     let program = open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| Error::os("open /proc/self/exe to protect flint from the container", errno))?;
-    if is_sealed(&program) || has_verity(&program) {
+    if is_unwritable(&program) {
         return Ok(());
     }
-    let copy = sealed_copy(&program)?;
+    let sealed = match read_only_view() {
+        Some(view) => view,
+        None => sealed_copy(&program)?,
+    };
     let arguments: Vec<CString> = std::env::args_os().filter_map(|argument| c_string(&argument)).collect();
+    let mark = identity(&sealed).map(|identity| (MARK.into(), identity.into()));
     let environment: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name != MARK)
+        .chain(mark)
         .filter_map(|(name, value)| {
             let mut entry = name;
             entry.push("=");
@@ -40,7 +54,7 @@ pub fn ensure() -> Result<()> {
             c_string(&entry)
         })
         .collect();
-    match nix::unistd::fexecve(copy.as_fd(), &arguments, &environment) {
+    match nix::unistd::fexecve(sealed.as_fd(), &arguments, &environment) {
         Ok(never) => match never {},
         Err(errno) => Err(Error::os("execute the sealed copy of flint", errno)),
     }
@@ -48,6 +62,42 @@ pub fn ensure() -> Result<()> {
 
 fn c_string(text: &std::ffi::OsStr) -> Option<CString> {
     CString::new(std::os::unix::ffi::OsStrExt::as_bytes(text)).ok()
+}
+
+/// Whether nobody can write to the program, whatever their rights.
+fn is_unwritable(program: &OwnedFd) -> bool {
+    is_sealed(program) || has_verity(program) || is_marked(program)
+}
+
+/// Whether it is the view that this process's own call of [`ensure`] executed: the variable names that very file, on a
+/// file system that was made for it. Inherited by another program it names nothing that is there.
+fn is_marked(program: &OwnedFd) -> bool {
+    std::env::var(MARK).is_ok_and(|mark| identity(program) == Some(mark))
+}
+
+/// Device and inode of a file on an overlay file system.
+fn identity(program: &OwnedFd) -> Option<String> {
+    let overlay = fstatfs(program).is_ok_and(|filesystem| filesystem.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
+    let stat = fstat(program).ok().filter(|_| overlay)?;
+    Some(format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// The program's folder as the lower layer of an overlay file system without an upper one: read-only whatever the
+/// rights, nothing copied, gone with its last user. `None` where the kernel or the folder does not allow it.
+fn read_only_view() -> Option<OwnedFd> {
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    let (folder, name) = (path.parent()?, path.file_name()?);
+    // The layers must not nest, and their list has separators of its own.
+    let nested = folder.starts_with(OTHER_LAYER) || Path::new(OTHER_LAYER).starts_with(folder);
+    let folder = folder.to_str().filter(|folder| !nested && !folder.contains([':', '\\', ',']))?;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
+    fsconfig_set_string(&context, "source", "flint").ok()?;
+    fsconfig_set_string(&context, "lowerdir", format!("{folder}:{OTHER_LAYER}")).ok()?;
+    fsconfig_create(&context).ok()?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let view = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).ok()?;
+    nix::fcntl::openat(&view, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).ok()
 }
 
 /// Whether the file is in memory and can never change.
@@ -66,7 +116,7 @@ fn sealed_copy(program: &OwnedFd) -> Result<OwnedFd> {
     let failure = |doing: &str, errno: nix::Error| Error::os(format!("{doing} a sealed copy of flint"), errno);
     let copy = memfd_create("flint", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|errno| Error::os("make a sealed copy of flint", errno))?;
-    let size = nix::sys::stat::fstat(program).map_err(|errno| failure("make", errno))?.st_size as usize;
+    let size = fstat(program).map_err(|errno| failure("make", errno))?.st_size as usize;
     let mut copied = 0;
     while copied < size {
         match nix::sys::sendfile::sendfile(&copy, program, None, size - copied) {

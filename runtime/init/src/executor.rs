@@ -183,7 +183,7 @@ impl<'a> Init<'a> {
             Step::Home { uid, entry } => self.find_home(uid, entry),
             Step::FindProgram { name, path } => self.find_program(name, path),
             Step::AwaitStart { listener } => self.await_start(listener),
-            Step::BoundingSet { keep, present } => Self::bounding_set(keep, present),
+            Step::BoundingSet { keep } => Self::bounding_set(keep),
             Step::User { uid, gid, groups, set_groups } => self.become_user(uid, gid, groups, set_groups),
             Step::Capabilities { effective, permitted, inheritable } => {
                 identity::set_capabilities(effective, permitted, inheritable).at(Operation::Capset)

@@ -23,12 +23,17 @@ impl Init<'_> {
         }
     }
 
-    /// One system call for each capability that is there and must go.
-    pub(crate) fn bounding_set(keep: u64, present: u64) -> Outcome {
-        let mut drop = present & !keep;
-        while drop != 0 {
-            identity::drop_bounding(drop.trailing_zeros()).at(Operation::BoundingDrop)?;
-            drop &= drop.wrapping_sub(1);
+    /// One system call for each capability that must go, up to the last one that the kernel knows: also those that
+    /// are newer than this program.
+    pub(crate) fn bounding_set(keep: u64) -> Outcome {
+        for capability in 0..u64::BITS {
+            if keep & (1 << capability) != 0 {
+                continue;
+            }
+            match identity::drop_bounding(capability) {
+                Err(errno) if errno.0 == libc::EINVAL => return Ok(()),
+                result => result.at(Operation::BoundingDrop)?,
+            }
         }
         Ok(())
     }

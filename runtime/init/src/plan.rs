@@ -358,8 +358,6 @@ pub enum Step {
     BoundingSet {
         /// Bit n is capability n.
         keep: u64,
-        /// Bits the running kernel and the maker have; only these need a system call.
-        present: u64,
     },
     /// setgroups, setresgid, setresuid, keeping the permitted capabilities until [`Step::Capabilities`].
     User {

@@ -97,7 +97,8 @@ impl Layout {
     /// `/proc` cannot be read, or no cgroup file system is mounted.
     pub fn detect() -> Result<Self> {
         let read = |path: &str| {
-            fs::read_to_string(path)
+            crate::procfs::read(path)
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .map_err(|error| Error::os(format!("cannot read {path} to find the cgroups"), error))
         };
         Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)

@@ -68,10 +68,8 @@ pub struct ExecCompileOptions {
 pub struct Host {
     /// Where the cgroup hierarchies are.
     pub layout: Layout,
-    /// Bits of the capabilities that the kernel knows.
-    pub known_capabilities: u64,
-    /// Bits of this process's bounding set.
-    pub bounding: u64,
+    /// Bits of the capabilities that this process may pass on.
+    pub capabilities: u64,
     /// Whether /proc/kcore exists: then /dev/core links to it.
     pub kcore: bool,
 }
@@ -83,17 +81,11 @@ impl Host {
     ///
     /// /proc or the cgroup hierarchies cannot be read.
     pub fn detect() -> Result<Self> {
-        let last: u32 = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
-            .map_err(|error| Error::os("read /proc/sys/kernel/cap_last_cap", error))?
-            .trim()
-            .parse()
-            .map_err(|_| Error::new(crate::Kind::System, "/proc/sys/kernel/cap_last_cap holds no number"))?;
-        let bounding = caps::read(None, caps::CapSet::Bounding)
-            .map_err(|error| Error::new(crate::Kind::System, format!("read the bounding set: {error}")))?;
+        let permitted = caps::read(None, caps::CapSet::Permitted)
+            .map_err(|error| Error::new(crate::Kind::System, format!("read the permitted capabilities: {error}")))?;
         Ok(Self {
             layout: Layout::detect()?,
-            known_capabilities: u64::MAX >> (63 - last.min(63)),
-            bounding: bounding.iter().fold(0, |set, capability| set | capability.bitmask()),
+            capabilities: permitted.iter().fold(0, |set, capability| set | capability.bitmask()),
             kcore: std::fs::symlink_metadata("/proc/kcore").is_ok(),
         })
     }

@@ -123,7 +123,7 @@ impl Compiler<'_> {
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or(&[]);
         let groups = if groups.is_empty() { Range::default() } else { self.tables.ids(groups) };
-        self.tables.push(Step::BoundingSet { keep: bounding, present: self.host.bounding });
+        self.tables.push(Step::BoundingSet { keep: bounding });
         self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, set_groups: true });
         self.tables.push(Step::Capabilities { effective, permitted, inheritable });
         // The kernel raises only what is permitted and inheritable too; `runc spec` of 1.1 lists more, every time.
@@ -136,7 +136,7 @@ impl Compiler<'_> {
         for capability in set.into_iter().flatten() {
             let capability = format!("CAP_{}", capability.to_string().trim_start_matches("CAP_"));
             let bit = capability.parse::<caps::Capability>().map_or(0, |known| known.bitmask());
-            if bit & self.host.known_capabilities & self.host.bounding == 0 {
+            if bit & self.host.capabilities == 0 {
                 self.warnings.push(format!(
                     "process.capabilities.{name}: {capability} is unknown or not available here and ignored"
                 ));
@@ -153,8 +153,9 @@ fn variable<'a>(process: &'a Process, prefix: &str) -> Option<&'a str> {
     process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix(prefix))
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the constants are c_int on musl and c_uint on glibc")]
 fn resource(kind: PosixRlimitType) -> u32 {
-    match kind {
+    let resource = match kind {
         PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
         PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
         PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
@@ -171,5 +172,6 @@ fn resource(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
         PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
         PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
-    }
+    };
+    resource as u32
 }

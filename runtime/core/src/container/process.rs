@@ -135,7 +135,7 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     if pid <= 0 {
         return None;
     }
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = crate::procfs::read(&format!("/proc/{pid}/stat")).ok()?;
     parse_start_time(&stat)
 }
 
