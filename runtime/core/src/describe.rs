@@ -37,7 +37,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::NotDumpable => "hide init's memory from other processes".to_owned(),
         Step::Barrier(barrier) => format!("wait for the host at {}", barrier_name(barrier)),
         Step::JoinNamespace { slot, kind } => format!("join the {} namespace {}", kinds(kind), source(plan, slot)),
-        Step::Unshare { kind } => format!("make a new {} namespace", kinds(kind)),
+        Step::Unshare { kind } => format!("make new namespaces: {}", kinds(kind)),
         Step::BecomeRoot => "become uid 0 of the user namespace".to_owned(),
         Step::Session => "start a session".to_owned(),
         Step::Keyring { name } => format!("join a new session keyring {}", text(name)),

@@ -57,7 +57,7 @@ impl Init<'_> {
 
     fn mount_on_console(&mut self, peer: Fd) -> Outcome {
         let cover = mount::open_tree(peer, c"", mount::OPEN_TREE_CLONE).at(Operation::OpenSource)?;
-        let target = self.target(c"/dev/console", false, true)?;
+        let (target, _) = self.target(c"/dev/console", false, true)?;
         mount::move_mount(cover, target).at(Operation::MoveMount)?;
         let _ = file::close(target);
         let _ = file::close(cover);

@@ -32,7 +32,7 @@ impl Init<'_> {
 
     fn bind_device(&mut self, source: &core::ffi::CStr, path: &core::ffi::CStr) -> Outcome {
         let node = mount::open_tree(Fd::CWD, source, mount::OPEN_TREE_CLONE).at(Operation::OpenSource)?;
-        let target = self.target(path, false, false)?;
+        let (target, _) = self.target(path, false, false)?;
         mount::move_mount(node, target).at(Operation::MoveMount)?;
         let _ = file::close(target);
         let _ = file::close(node);

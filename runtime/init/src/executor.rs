@@ -125,8 +125,8 @@ pub(crate) struct Init<'a> {
     pub(crate) pointers: &'a mut [*const c_char],
     /// The container's root, once opened.
     pub(crate) root: Option<Fd>,
-    /// The host's null device, verified, for masks and hooks.
-    pub(crate) null: Option<Fd>,
+    /// The null device that covers masked files, verified, and whether it is the container's own.
+    pub(crate) null: Option<(Fd, bool)>,
     /// An attached empty read-only tmpfs: further masked folders clone it.
     pub(crate) empty: Option<Fd>,
     /// The inherited mounts stayed shared: pivot_root and the unmount need care.

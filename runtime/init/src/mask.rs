@@ -16,8 +16,7 @@ impl Init<'_> {
         let cover = if file::stat(target, c"").at(Operation::Stat)?.is_folder() {
             self.empty_folder()?
         } else {
-            let null = self.null_device()?;
-            mount::open_tree(null, c"", mount::OPEN_TREE_CLONE).at(Operation::OpenSource)?
+            self.null_cover()?
         };
         mount::move_mount(cover, target).at(Operation::MoveMount)?;
         let _ = file::close(target);
@@ -55,8 +54,6 @@ impl Init<'_> {
         }
         let context = mount::fsopen(c"tmpfs").at(Operation::Fsopen)?;
         mount::fsconfig_set(context, c"source", Some(c"tmpfs")).at(Operation::Fsconfig)?;
-        mount::fsconfig_set(context, c"nr_blocks", Some(c"1")).at(Operation::Fsconfig)?;
-        mount::fsconfig_set(context, c"nr_inodes", Some(c"1")).at(Operation::Fsconfig)?;
         mount::fsconfig_set(context, c"ro", None).at(Operation::Fsconfig)?;
         mount::fsconfig_create(context).at(Operation::FsconfigCreate)?;
         let mount = mount::fsmount(context, mount::ATTR_RDONLY).at(Operation::Fsmount)?;
@@ -65,17 +62,33 @@ impl Init<'_> {
         Ok(mount)
     }
 
-    /// The host's null device, before the root is changed; proven to be it (CVE-2025-31133).
-    pub(crate) fn null_device(&mut self) -> Outcome<Fd> {
-        if let Some(null) = self.null {
-            return Ok(null);
+    /// A null device to cover a file with: the container's own, proven to be one (CVE-2025-31133). Where it has none,
+    /// the host's on a read-only mount: through a writable one the container could change its mode and owner.
+    fn null_cover(&mut self) -> Outcome<Fd> {
+        let (null, own) = self.null_device()?;
+        let cover = mount::open_tree(null, c"", mount::OPEN_TREE_CLONE).at(Operation::OpenSource)?;
+        if !own {
+            let change = Change { set: mount::ATTR_RDONLY, ..Change::default() };
+            mount::mount_setattr(cover, change).at(Operation::MountSetattr)?;
         }
-        let null = file::openat(Fd::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW, 0).at(Operation::Open)?;
-        if !is_null_device(null)? {
+        Ok(cover)
+    }
+
+    /// The null device, and whether it is the container's.
+    fn null_device(&mut self) -> Outcome<(Fd, bool)> {
+        if let Some(found) = self.null {
+            return Ok(found);
+        }
+        let own = self.open_inside(c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW, file::RESOLVE_NO_SYMLINKS);
+        let found = match own {
+            Ok(null) if is_null_device(null)? => (null, true),
+            _ => (file::openat(Fd::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW, 0).at(Operation::Open)?, false),
+        };
+        if !is_null_device(found.0)? {
             return Err(Failure::new(Operation::NullDevice, libc::ENODEV));
         }
-        self.null = Some(null);
-        Ok(null)
+        self.null = Some(found);
+        Ok(found)
     }
 }
 

@@ -19,12 +19,16 @@ impl Init<'_> {
             _ => file::stat(mount, c"").at(Operation::Stat)?.is_folder(),
         };
         let path = self.text(plan.target)?;
-        let target = self.target(path, folder, plan.no_symlinks)?;
+        let (target, existed) = self.target(path, folder, plan.no_symlinks)?;
         if !below_proc(path.to_bytes()) {
             refuse_proc(target)?;
         }
         if plan.copy_up {
             copy_up::copy_folder(target, mount)?;
+        }
+        if plan.keep_mode && existed {
+            let mode = file::stat(target, c"").at(Operation::Stat)?.mode & 0o7777;
+            file::chmodat(mount, c".", mode).at(Operation::CopyUp)?;
         }
         mount::move_mount(mount, target).at(Operation::MoveMount)?;
         if plan.propagation != 0 {

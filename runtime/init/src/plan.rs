@@ -102,6 +102,7 @@ pub enum MountSource {
 
 /// One mount of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of the mount")]
 pub struct Mount {
     /// Position in config.json's `mounts`, for messages; [`Mount::OWN`] for a mount that flint adds.
     pub index: u16,
@@ -122,6 +123,8 @@ pub struct Mount {
     pub propagation_recursive: bool,
     /// Copy what the target held into the new mount first (tmpfs only).
     pub copy_up: bool,
+    /// Take the mode of the folder that is covered, where it was there already (tmpfs without `mode=`, as runc does).
+    pub keep_mode: bool,
 }
 
 impl Mount {

@@ -9,6 +9,8 @@ use crate::plan::{Range, Text};
 
 /// Where programs are looked for when the environment has no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// `_NSIG`
+const LAST_SIGNAL: i32 = 64;
 /// Longest line of /etc/passwd that is looked at, and most of the file that is read.
 const PASSWD_LINE: usize = 1024;
 const PASSWD_MOST: usize = 1 << 20;
@@ -122,10 +124,14 @@ impl Init<'_> {
         Ok(true)
     }
 
-    /// The end of init. SIGPIPE is what std's runtime ignores in the maker; masks survive exec (trap 3).
+    /// The end of init. What the maker ignores would stay ignored after exec, as would its mask (trap 3): std's
+    /// runtime ignores SIGPIPE, nohup SIGHUP, and callers what they like.
     pub(crate) fn execute(&mut self, arguments: Range, environment: Range) -> Outcome {
         self.announce()?;
-        signal::set_default(libc::SIGPIPE).at(Operation::Signals)?;
+        for signal in 1..=LAST_SIGNAL {
+            // SIGKILL and SIGSTOP cannot be set.
+            let _ = signal::set_default(signal);
+        }
         signal::set_mask(0).at(Operation::Signals)?;
         let Errno(number) =
             process::execve(self.program.as_c_str(), self.pointers(arguments), self.pointers(environment));

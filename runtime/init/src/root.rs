@@ -63,12 +63,13 @@ impl Init<'_> {
         file::openat2(root, path, flags, 0, resolve | file::RESOLVE_IN_ROOT | file::RESOLVE_NO_MAGICLINKS)
     }
 
-    /// Opens the target of a mount, making it and the folders on the way when they are missing.
-    pub(crate) fn target(&mut self, path: &core::ffi::CStr, folder: bool, no_symlinks: bool) -> Outcome<Fd> {
+    /// Opens the target of a mount, making it and the folders on the way when they are missing; tells whether it was
+    /// there before.
+    pub(crate) fn target(&mut self, path: &core::ffi::CStr, folder: bool, no_symlinks: bool) -> Outcome<(Fd, bool)> {
         let resolve = if no_symlinks { file::RESOLVE_NO_SYMLINKS } else { 0 };
         match self.open_inside(path, libc::O_PATH, resolve) {
             Err(Errno(libc::ENOENT)) => {}
-            result => return result.at(Operation::OpenTarget),
+            result => return result.at(Operation::OpenTarget).map(|target| (target, true)),
         }
         let mut name = PathBuffer::new();
         let parent = self.parent(path, no_symlinks, &mut name)?;
@@ -83,7 +84,7 @@ impl Init<'_> {
                 .at(Operation::OpenTarget)
         });
         let _ = file::close(parent);
-        opened
+        opened.map(|target| (target, false))
     }
 
     /// Opens the folder of a path inside the root, making what is missing of it; `name` becomes the last part.

@@ -217,14 +217,15 @@ impl<'a> Compiler<'a> {
         if self.namespaces.has_user() {
             self.tables.push(Step::BecomeRoot);
         }
+        match self.namespaces.later_flags() {
+            0 => {}
+            kind => self.tables.push(Step::Unshare { kind: kind as u32 }),
+        }
         self.tables.push(Step::Session);
         if options.new_keyring
             && let Ok(name) = self.tables.text("id", format!("_ses.{}", options.id))
         {
             self.tables.push(Step::Keyring { name });
-        }
-        if self.namespaces.new_cgroup() {
-            self.tables.push(Step::Unshare { kind: libc::CLONE_NEWCGROUP as u32 });
         }
         if self.namespaces.is_new(libc::CLONE_NEWNET) {
             self.tables.push(Step::Loopback);

@@ -96,6 +96,7 @@ impl<'a> Entry<'a> {
             propagation: self.options.propagation,
             propagation_recursive: self.options.propagation_recursive,
             copy_up: self.options.copy_up,
+            keep_mode: self.kind == "tmpfs" && self.options.data.iter().all(|(key, _)| key != "mode"),
         }
     }
 }
@@ -209,6 +210,7 @@ impl Compiler<'_> {
             self.new_filesystem(&entry.field(), "tmpfs", b"tmpfs", &[("mode".to_owned(), Some("755".to_owned()))])?;
         let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
         let mut folder = entry.step(tmpfs, target);
+        folder.keep_mode = false;
         folder.attributes.set &= !RDONLY;
         self.tables.push(Step::Mount(folder));
         let hierarchies: Vec<Hierarchy> =

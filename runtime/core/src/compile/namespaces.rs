@@ -78,32 +78,54 @@ impl Namespaces {
         self.has(libc::CLONE_NEWUSER)
     }
 
-    pub(super) fn new_cgroup(&self) -> bool {
-        self.is_new(libc::CLONE_NEWCGROUP)
-    }
-
     /// All kinds, for a process that joins the container.
     pub(super) fn all(&self) -> i32 {
         self.kinds.keys().fold(0, |flags, kind| flags | kind)
     }
 
-    /// What clone3 makes. The cgroup namespace would show the maker's cgroup as its root (trap 6).
+    /// What clone3 makes.
     pub(super) fn clone_flags(&self) -> u64 {
-        let new = self.kinds.iter().filter(|(kind, slot)| slot.is_none() && **kind != libc::CLONE_NEWCGROUP);
+        self.new_flags() & !self.later_flags()
+    }
+
+    /// What init makes itself: the cgroup namespace, since clone3 would take the maker's cgroup as its root (trap 6);
+    /// and in a new user namespace all that have an owner, who shall be the container's root and not nobody.
+    pub(super) fn later_flags(&self) -> u64 {
+        let later = if self.is_new(libc::CLONE_NEWUSER) {
+            !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
+        } else {
+            libc::CLONE_NEWCGROUP
+        };
+        self.new_flags() & u64::from(later as u32)
+    }
+
+    fn new_flags(&self) -> u64 {
+        let new = self.kinds.iter().filter(|(_, slot)| slot.is_none());
         new.fold(0, |flags, (kind, _)| flags | *kind as u64)
     }
 
-    /// The user namespace first: it gives the right to the others.
+    /// What the throw-away process joins. A user namespace first: it gives the right to the others, which init joins.
+    /// With a new user namespace it joins them all, since the right to join the host's ends there.
     pub(super) fn joined_before_clone(&self) -> Vec<(Slot, u32)> {
-        let joined = |kind: i32| self.kinds.get(&kind).copied().flatten().map(|slot| (slot, kind as u32));
-        // With a user namespace to join, the others belong to it and must be joined behind it, by init.
-        [libc::CLONE_NEWUSER, libc::CLONE_NEWPID].into_iter().filter_map(joined).collect()
+        let early = |kind: i32| self.is_early(kind);
+        self.joined().filter(|(_, kind)| early(*kind as i32)).collect()
     }
 
     pub(super) fn joined_by_init(&self) -> Vec<(Slot, u32)> {
-        let early = [libc::CLONE_NEWUSER, libc::CLONE_NEWPID];
-        let joined = self.kinds.iter().filter(|(kind, _)| !early.contains(kind));
-        joined.filter_map(|(kind, slot)| slot.map(|slot| (slot, *kind as u32))).collect()
+        self.joined().filter(|(_, kind)| !self.is_early(*kind as i32)).collect()
+    }
+
+    fn is_early(&self, kind: i32) -> bool {
+        kind == libc::CLONE_NEWUSER || kind == libc::CLONE_NEWPID || self.is_new(libc::CLONE_NEWUSER)
+    }
+
+    /// CLONE_NEWUSER has the highest number but those of pid and network; it is put first.
+    fn joined(&self) -> impl Iterator<Item = (Slot, u32)> {
+        let of = |user: bool| {
+            let kinds = self.kinds.iter().filter(move |(kind, _)| (**kind == libc::CLONE_NEWUSER) == user);
+            kinds.filter_map(|(kind, slot)| slot.map(|slot| (slot, *kind as u32)))
+        };
+        of(true).chain(of(false))
     }
 
     pub(super) fn id_maps(&self) -> (IdMap, IdMap) {
