@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Arch, Capability, Spec};
 use serde_json::Value;
 
 use crate::{Error, Kind, Result};
@@ -111,6 +111,7 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
     let mut warnings = Vec::new();
     drop_unknown_capabilities(&mut value, &mut warnings);
+    drop_unknown_architectures(&mut value, &mut warnings);
     if warnings.is_empty() {
         return Err(malformed());
     }
@@ -131,6 +132,19 @@ fn drop_unknown_capabilities(config: &mut Value, warnings: &mut Vec<String>) {
             known
         });
     }
+}
+
+/// Their calls cannot be made here, whatever the profile says of them.
+fn drop_unknown_architectures(config: &mut Value, warnings: &mut Vec<String>) {
+    let Some(names) = config.pointer_mut("/linux/seccomp/architectures").and_then(Value::as_array_mut) else { return };
+    names.retain(|name| {
+        // What is no string is malformed, not unknown.
+        let known = !name.is_string() || serde_json::from_value::<Arch>(name.clone()).is_ok();
+        if !known {
+            warnings.push(format!("linux.seccomp.architectures: {name} is unknown and ignored"));
+        }
+        known
+    });
 }
 
 fn check_version(version: &str) -> Result<()> {

@@ -70,8 +70,7 @@ impl Compiler<'_> {
         for node in &all {
             self.node(node)?;
         }
-        self.links()?;
-        self.dev_readonly()
+        self.links()
     }
 
     fn dev_is_bound(&self) -> bool {
@@ -104,19 +103,6 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// A read-only /dev had to be writable for its nodes.
-    fn dev_readonly(&mut self) -> Result<()> {
-        let readonly = self.spec.mounts().iter().flatten().any(|mount| {
-            let options = mount_options::parse(mount.options().as_deref().unwrap_or(&[]));
-            clean(mount.destination()) == Path::new("/dev") && options.attributes.set & 1 != 0
-        });
-        if readonly {
-            let path = self.tables.path("mounts", "/dev")?;
-            self.late_readonly = Some(path);
-        }
-        Ok(())
-    }
-
     /// `process.terminal`: a pty of the container's own.
     pub(super) fn console(&mut self, process: &Process, mount: bool) -> Result<()> {
         if !process.terminal().unwrap_or(false) {
@@ -125,7 +111,6 @@ impl Compiler<'_> {
                     "a console socket was given, but process.terminal is false: leave out --console-socket",
                 ));
             }
-            self.remount_dev();
             return Ok(());
         }
         if !self.console_socket {
@@ -143,14 +128,7 @@ impl Compiler<'_> {
             mount: mount && self.namespaces.has(libc::CLONE_NEWNS),
         };
         self.tables.push(step);
-        self.remount_dev();
         Ok(())
-    }
-
-    fn remount_dev(&mut self) {
-        if let Some(path) = self.late_readonly.take() {
-            self.tables.push(Step::RemountReadonly { path });
-        }
     }
 }
 

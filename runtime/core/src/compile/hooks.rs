@@ -26,6 +26,10 @@ fn check(stage: &str, index: usize, hook: &Hook) -> Result<Option<u32>> {
 pub(super) fn host_hooks(stage: &str, hooks: Option<&Vec<Hook>>) -> Result<Vec<HostHook>> {
     let mut compiled = Vec::new();
     for (index, hook) in hooks.into_iter().flatten().enumerate() {
+        let texts = hook.args().iter().flatten().chain(hook.env().iter().flatten()).map(String::as_bytes);
+        if texts.chain([hook.path().as_os_str().as_encoded_bytes()]).any(|text| text.contains(&0)) {
+            return Err(Error::invalid(format!("hooks.{stage}[{index}]: a string has a NUL byte")));
+        }
         compiled.push(HostHook {
             timeout: check(stage, index, hook)?,
             path: hook.path().clone(),

@@ -1,4 +1,4 @@
-//! Compiling a bundle to a plan: pure, but for looking at what kind of file a bind source is never (init does).
+//! Compiling a bundle to a plan: pure, but for one look at whether a joined namespace is the host's own (sysctls).
 //!
 //! ```text
 //!  config.json ─▶ supported?  ─▶ namespaces ─▶ mounts, devices, paths ─▶ process ─▶ Plan
@@ -17,6 +17,8 @@ mod namespaces;
 mod paths;
 mod process;
 mod supported;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::path::PathBuf;
@@ -101,8 +103,8 @@ struct Compiler<'a> {
     namespaces: Namespaces,
     tables: Tables,
     warnings: Vec<String>,
-    /// /dev, when it becomes read-only behind the console.
-    late_readonly: Option<Text>,
+    /// Mounts that become read-only when all is in place below them.
+    late_readonly: Vec<Text>,
 }
 
 /// Compiles a bundle for `create` and `run`.
@@ -133,9 +135,8 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.create_container_hooks()?;
     compiler.sysctls()?;
     compiler.hidden_paths()?;
-    if root.readonly().unwrap_or(false) {
-        compiler.tables.push(Step::RootReadonly);
-    }
+    compiler.readonly_mounts();
+    compiler.root_readonly(root)?;
     compiler.enter_root(options.no_pivot)?;
     compiler.early_process(process)?;
     let listener = options.wait_on_socket.then(|| compiler.tables.slot(SlotSource::Listener));
@@ -155,6 +156,14 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
 pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &ExecCompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket)?;
     supported::check_process(process)?;
+    if !compiler.namespaces.has(libc::CLONE_NEWNS) {
+        // Nothing that is joined would bring the process to the container's root: it would run in the host's.
+        return Err(Error::unsupported(
+            "exec in a container without a mount namespace is not supported by this version",
+        ));
+    }
+    // The container's init is in all its namespaces. The paths in config.json may be gone by now.
+    compiler.tables.slots.clear();
     let slot = compiler.tables.slot(SlotSource::ContainerInit);
     let join = vec![(slot, compiler.namespaces.all() as u32)];
     compiler.tables.push(Step::CloseFds);
@@ -197,7 +206,7 @@ impl<'a> Compiler<'a> {
         let mut tables = Tables::default();
         let namespaces = Namespaces::compile(linux, &mut tables)?;
         let warnings = bundle.warnings().to_vec();
-        Ok(Self { bundle, spec, linux, host, console_socket, namespaces, tables, warnings, late_readonly: None })
+        Ok(Self { bundle, spec, linux, host, console_socket, namespaces, tables, warnings, late_readonly: Vec::new() })
     }
 
     fn process(&self) -> Result<&'a Process> {

@@ -62,9 +62,11 @@ const RECURSIVE: &[&str] = &[
 ];
 
 /// Flags of the file system itself, set with fsconfig.
-const SUPERBLOCK: &[&str] = &["sync", "dirsync", "mand", "lazytime", "iversion"];
+const SUPERBLOCK: &[&str] = &["sync", "dirsync", "mand", "lazytime"];
 /// Their opposites, and words without an effect here.
-const NOTHING: &[&str] = &["defaults", "async", "nomand", "nolazytime", "noiversion", "silent", "loud"];
+///
+/// fsconfig has no word for `iversion`: file systems that count versions do so always (Linux 6.x).
+const NOTHING: &[&str] = &["defaults", "async", "nomand", "nolazytime", "iversion", "noiversion", "silent", "loud"];
 
 const PROPAGATION: &[(&str, u64)] = &[
     ("shared", libc::MS_SHARED),
@@ -90,6 +92,14 @@ pub(super) struct MountOptions {
     pub(super) idmap: bool,
     /// For the file system: its own flags, and what is not known here.
     pub(super) data: Vec<(String, Option<String>)>,
+}
+
+impl MountOptions {
+    /// Makes the recursive attributes ones of the mount itself; they win, as they are applied last.
+    pub(super) fn fold_recursive(&mut self) {
+        let Attributes { set, clear } = std::mem::take(&mut self.recursive_attributes);
+        apply(&mut self.attributes, set, clear);
+    }
 }
 
 /// Reads options in order; a later one wins over an earlier one.

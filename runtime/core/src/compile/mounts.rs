@@ -13,6 +13,8 @@ use crate::plan::SlotSource;
 use crate::{Error, Result};
 
 const RDONLY: u64 = 0x1;
+/// Bytes of one value of fsconfig(2), without the NUL.
+const LONGEST_VALUE: usize = 255;
 /// Files of procfs that lxcfs and the like may cover; runc's list.
 const ALLOWED_IN_PROC: &[&str] = &[
     "/proc/cpuinfo",
@@ -39,7 +41,7 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn read(index: usize, mount: &'a SpecMount, warnings: &mut Vec<String>) -> Result<Self> {
-        let options = mount_options::parse(mount.options().as_deref().unwrap_or(&[]));
+        let mut options = mount_options::parse(mount.options().as_deref().unwrap_or(&[]));
         if !mount.destination().is_absolute() {
             warnings.push(format!(
                 "mounts[{index}]: the destination {} is not absolute; it is taken from the root",
@@ -51,6 +53,10 @@ impl<'a> Entry<'a> {
             Some(kind) if !kind.is_empty() => kind,
             _ => return Err(Error::invalid(format!("mounts[{index}]: neither a type nor the option bind or rbind"))),
         };
+        if kind != "bind" {
+            // Nothing is below a new file system or a cgroup's folder: `rro` means `ro`.
+            options.fold_recursive();
+        }
         let entry = Self { index, mount, destination: clean(mount.destination()), options, kind };
         entry.check()?;
         Ok(entry)
@@ -58,7 +64,8 @@ impl<'a> Entry<'a> {
 
     fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Error::invalid(format!("{}: {why}", self.field())));
-        let mapped = self.mount.uid_mappings().is_some() || self.mount.gid_mappings().is_some() || self.options.idmap;
+        let listed = |map: &Option<Vec<_>>| map.as_ref().is_some_and(|map| !map.is_empty());
+        let mapped = listed(self.mount.uid_mappings()) || listed(self.mount.gid_mappings()) || self.options.idmap;
         if mapped {
             return Err(Error::unsupported(format!(
                 "{}: idmapped mounts are not supported by this version of flint",
@@ -74,6 +81,15 @@ impl<'a> Entry<'a> {
         }
         if self.destination == Path::new("/proc") && !matches!(self.kind, "proc" | "bind") {
             return refuse("only a proc file system may be mounted on /proc");
+        }
+        // What init reads and writes below /proc must be the kernel's answer (CVE-2019-16884).
+        let from_proc = self
+            .mount
+            .source()
+            .as_ref()
+            .is_some_and(|source| source.is_absolute() && clean(source) == Path::new("/proc"));
+        if self.destination == Path::new("/proc") && self.kind == "bind" && !from_proc {
+            return refuse("only the host's /proc may be bound there");
         }
         if self.options.copy_up && self.kind != "tmpfs" {
             return refuse("tmpcopyup is for tmpfs only");
@@ -154,11 +170,12 @@ impl Compiler<'_> {
     }
 
     fn filesystem(&mut self, entry: &Entry<'_>) -> Result<()> {
-        let late_readonly = entry.options.attributes.set & RDONLY != 0
-            && (entry.destination == Path::new("/dev") || entry.options.copy_up);
+        let readonly = entry.options.attributes.set & RDONLY != 0;
+        // Later mounts may need their targets made in it; runc delays the same ones.
+        let late_readonly = readonly && (entry.destination == Path::new("/dev") || entry.kind == "tmpfs");
         let mut data = entry.options.data.clone();
         // As mount(2) does with MS_RDONLY: the file system, not only this view of it.
-        if entry.options.attributes.set & RDONLY != 0 && !late_readonly {
+        if readonly && !late_readonly {
             data.push(("ro".to_owned(), None));
         }
         let source = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
@@ -170,10 +187,17 @@ impl Compiler<'_> {
             step.attributes.set &= !RDONLY;
         }
         self.tables.push(Step::Mount(step));
-        if late_readonly && entry.options.copy_up {
-            self.tables.push(Step::RemountReadonly { path: target });
+        if late_readonly {
+            self.late_readonly.push(target);
         }
         Ok(())
+    }
+
+    /// As late as possible: hooks may still make nodes in /dev.
+    pub(super) fn readonly_mounts(&mut self) {
+        for path in std::mem::take(&mut self.late_readonly) {
+            self.tables.push(Step::RemountReadonly { path });
+        }
     }
 
     fn new_filesystem(
@@ -183,8 +207,20 @@ impl Compiler<'_> {
         source: &[u8],
         data: &[(String, Option<String>)],
     ) -> Result<MountSource> {
+        let data = split_lower_folders(kind, data);
+        if let Some(long) =
+            data.iter().filter_map(|(_, value)| value.as_ref()).find(|value| value.len() > LONGEST_VALUE)
+        {
+            return Err(Error::unsupported(format!(
+                "{field}: the value {long:?} of an option has {} bytes, more than the {LONGEST_VALUE} that fsconfig(2) takes",
+                long.len()
+            )));
+        }
+        if source.len() > LONGEST_VALUE {
+            return Err(Error::unsupported(format!("{field}: the source is longer than {LONGEST_VALUE} bytes")));
+        }
         let mut options = Vec::with_capacity(data.len());
-        for (key, value) in data {
+        for (key, value) in &data {
             let value = value.as_ref().map_or(Ok(Text::NONE), |value| self.tables.text(field, value))?;
             options.push(FsOption { key: self.tables.text(field, key)?, value });
         }
@@ -218,9 +254,7 @@ impl Compiler<'_> {
         for hierarchy in &hierarchies {
             self.cgroup_hierarchy(entry, hierarchy)?;
         }
-        if entry.options.attributes.set & RDONLY != 0 {
-            self.tables.push(Step::RemountReadonly { path: target });
-        }
+        // The folder of the hierarchies stays writable with `ro`, as under runc: it is the container's own tmpfs.
         Ok(())
     }
 
@@ -233,7 +267,9 @@ impl Compiler<'_> {
                 None => vec![(name.to_owned(), None)],
             };
             let data: Vec<_> = hierarchy.name.split(',').flat_map(named).collect();
-            self.new_filesystem(&entry.field(), "cgroup", b"cgroup", &data)?
+            // What mountinfo shows under runc.
+            let source: &[u8] = if hierarchy.name == "name=systemd" { b"systemd" } else { b"cgroup" };
+            self.new_filesystem(&entry.field(), "cgroup", source, &data)?
         } else {
             self.cgroup_folder(&hierarchy.name, entry.options.attributes)
         };
@@ -261,4 +297,27 @@ impl Compiler<'_> {
         self.tables.push(Step::Mount(step));
         Ok(())
     }
+}
+
+/// Long lists of an overlay's lower folders, folder by folder: mount(2) took a page, fsconfig(2) takes 255 bytes for
+/// each value (`lowerdir+` and `datadir+`: Linux 6.8). A list with escaped colons is left as it is.
+fn split_lower_folders(kind: &str, data: &[(String, Option<String>)]) -> Vec<(String, Option<String>)> {
+    let mut split = Vec::with_capacity(data.len());
+    for (key, value) in data {
+        match value {
+            Some(list)
+                if kind == "overlay" && key == "lowerdir" && list.len() > LONGEST_VALUE && !list.contains('\\') =>
+            {
+                let (layers, layers_of_data) = list.split_once("::").unwrap_or((list, ""));
+                let entries = |key: &str, list: &str, separator: &str| -> Vec<(String, Option<String>)> {
+                    let folders = list.split(separator).filter(|folder| !folder.is_empty());
+                    folders.map(|folder| (key.to_owned(), Some(folder.to_owned()))).collect()
+                };
+                split.extend(entries("lowerdir+", layers, ":"));
+                split.extend(entries("datadir+", layers_of_data, "::"));
+            }
+            _ => split.push((key.clone(), value.clone())),
+        }
+    }
+    split
 }

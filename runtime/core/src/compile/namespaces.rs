@@ -104,28 +104,26 @@ impl Namespaces {
         new.fold(0, |flags, (kind, _)| flags | *kind as u64)
     }
 
-    /// What the throw-away process joins. A user namespace first: it gives the right to the others, which init joins.
-    /// With a new user namespace it joins them all, since the right to join the host's ends there.
+    /// The user namespace first: it gives the right to the others.
+    ///
+    /// What is joined beside a *new* user namespace belongs to the host's: init would have no right to join it from
+    /// inside its own, so all of it comes before the clone.
     pub(super) fn joined_before_clone(&self) -> Vec<(Slot, u32)> {
-        let early = |kind: i32| self.is_early(kind);
-        self.joined().filter(|(_, kind)| early(*kind as i32)).collect()
+        let early = [libc::CLONE_NEWUSER, libc::CLONE_NEWPID];
+        let mut joined: Vec<_> =
+            self.joined().filter(|(kind, _)| early.contains(kind) || self.is_new(libc::CLONE_NEWUSER)).collect();
+        joined.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER);
+        joined.into_iter().map(|(kind, slot)| (slot, kind as u32)).collect()
     }
 
     pub(super) fn joined_by_init(&self) -> Vec<(Slot, u32)> {
-        self.joined().filter(|(_, kind)| !self.is_early(*kind as i32)).collect()
+        let before = self.joined_before_clone();
+        let behind = self.joined().map(|(kind, slot)| (slot, kind as u32));
+        behind.filter(|joined| !before.contains(joined)).collect()
     }
 
-    fn is_early(&self, kind: i32) -> bool {
-        kind == libc::CLONE_NEWUSER || kind == libc::CLONE_NEWPID || self.is_new(libc::CLONE_NEWUSER)
-    }
-
-    /// CLONE_NEWUSER has the highest number but those of pid and network; it is put first.
-    fn joined(&self) -> impl Iterator<Item = (Slot, u32)> {
-        let of = |user: bool| {
-            let kinds = self.kinds.iter().filter(move |(kind, _)| (**kind == libc::CLONE_NEWUSER) == user);
-            kinds.filter_map(|(kind, slot)| slot.map(|slot| (slot, *kind as u32)))
-        };
-        of(true).chain(of(false))
+    fn joined(&self) -> impl Iterator<Item = (i32, Slot)> + '_ {
+        self.kinds.iter().filter_map(|(kind, slot)| slot.map(|slot| (*kind, slot)))
     }
 
     pub(super) fn id_maps(&self) -> (IdMap, IdMap) {

@@ -1,8 +1,10 @@
 //! The root, hidden and read-only paths, kernel parameters.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use flint_init::plan::Step;
+use oci_spec::runtime::Root;
 
 use super::{Compiler, mount_options};
 use crate::plan::SlotSource;
@@ -93,6 +95,20 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// `root.readonly`.
+    pub(super) fn root_readonly(&mut self, root: &Root) -> Result<()> {
+        if !root.readonly().unwrap_or(false) {
+            return Ok(());
+        }
+        if !self.namespaces.has(libc::CLONE_NEWNS) {
+            return Err(Error::invalid(
+                "root.readonly needs a mount namespace in linux.namespaces; without one the host's mount would change",
+            ));
+        }
+        self.tables.push(Step::RootReadonly);
+        Ok(())
+    }
+
     pub(super) fn hidden_paths(&mut self) -> Result<()> {
         let linux = self.linux;
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten();
@@ -132,6 +148,24 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// Whether the container joins, by its path, the namespace that the runtime itself is in: the host's. A path that
+    /// is not there (any more) fails when it is opened.
+    fn joins_our_own(&self, kind: i32) -> bool {
+        let file = match kind {
+            libc::CLONE_NEWNET => "/proc/self/ns/net",
+            libc::CLONE_NEWIPC => "/proc/self/ns/ipc",
+            libc::CLONE_NEWUTS => "/proc/self/ns/uts",
+            _ => "/proc/self/ns/user",
+        };
+        let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        self.tables.slots.iter().any(|slot| match slot {
+            SlotSource::Namespace { kind: joined, path } if *joined == kind as u32 => {
+                identity(path).is_some_and(|found| identity(Path::new(file)) == Some(found))
+            }
+            _ => false,
+        })
+    }
+
     /// Only parameters of a namespace that the container has for itself.
     fn check_sysctl(&self, name: &str) -> Result<()> {
         let dotted = sysctl_path(name).replace('/', ".");
@@ -156,7 +190,7 @@ impl Compiler<'_> {
         if dotted.split('.').any(str::is_empty) || name.contains("..") {
             return Err(Error::invalid(format!("linux.sysctl: {name:?} is no name of a parameter")));
         }
-        if self.namespaces.has(needs.0) {
+        if self.namespaces.has(needs.0) && !self.joins_our_own(needs.0) {
             return Ok(());
         }
         Err(Error::invalid(format!(

@@ -1,5 +1,7 @@
 //! The program: limits, user, capabilities, seccomp, environment.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 
 use flint_init::plan::{Range, Step, Text};
@@ -79,8 +81,9 @@ impl Compiler<'_> {
     pub(super) fn late_process(&mut self, process: &Process) -> Result<()> {
         let environment = process.env().as_deref().unwrap_or(&[]);
         let needs_home = variable(process, "HOME=").is_none_or(str::is_empty);
-        let kept: Vec<&String> =
-            environment.iter().filter(|entry| !(needs_home && entry.starts_with("HOME="))).collect();
+        let environment = last_of_each(environment);
+        let kept: Vec<&str> =
+            environment.into_iter().filter(|entry| !(needs_home && entry.starts_with("HOME="))).collect();
         let arguments = self.tables.list("process.args", process.args().as_deref().unwrap_or(&[]), false)?;
         let environment = self.tables.list("process.env", &kept, needs_home)?;
         if needs_home {
@@ -132,20 +135,45 @@ impl Compiler<'_> {
 
     /// A set as bits. What the kernel or this process lacks is left out with a warning, as runc does.
     fn capabilities(&mut self, name: &str, set: Option<&Capabilities>) -> u64 {
-        let mut mask = 0;
+        let (mut mask, mut left_out) = (0, Vec::new());
         for capability in set.into_iter().flatten() {
             let capability = format!("CAP_{}", capability.to_string().trim_start_matches("CAP_"));
             let bit = capability.parse::<caps::Capability>().map_or(0, |known| known.bitmask());
-            if bit & self.host.capabilities == 0 {
-                self.warnings.push(format!(
-                    "process.capabilities.{name}: {capability} is unknown or not available here and ignored"
-                ));
+            if bit & self.available_capabilities() == 0 {
+                left_out.push(capability);
             } else {
                 mask |= bit;
             }
         }
+        // The set comes in no order, the same config must give the same plan.
+        left_out.sort();
+        self.warnings.extend(left_out.into_iter().map(|capability| {
+            format!("process.capabilities.{name}: {capability} is unknown or not available here and ignored")
+        }));
         mask
     }
+
+    /// What init can have. Who makes or joins a user namespace has all capabilities in it, whatever the maker lacks
+    /// (user_namespaces(7)).
+    fn available_capabilities(&self) -> u64 {
+        if self.namespaces.has_user() { u64::MAX } else { self.host.capabilities }
+    }
+}
+
+/// The environment with each name once: in the place of its first entry, with the value of its last, as under runc.
+fn last_of_each(environment: &[String]) -> Vec<&str> {
+    let mut kept: Vec<&str> = Vec::with_capacity(environment.len());
+    let mut places = HashMap::with_capacity(environment.len());
+    for entry in environment {
+        match places.entry(entry.split_once('=').map_or(entry.as_str(), |(name, _)| name)) {
+            Entry::Occupied(place) => kept[*place.get()] = entry.as_str(),
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(entry);
+            }
+        }
+    }
+    kept
 }
 
 /// The value of the last `NAME=` in the environment.

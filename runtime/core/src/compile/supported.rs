@@ -15,6 +15,7 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
     refuse("vm", spec.vm().is_some())?;
     refuse("windows", spec.windows().is_some())?;
     refuse("solaris", spec.solaris().is_some())?;
+    refuse("zos", spec.zos().is_some())?;
     spec.linux().as_ref().map_or(Ok(()), check_linux)
 }
 

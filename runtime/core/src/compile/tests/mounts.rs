@@ -1,0 +1,126 @@
+//! Mounts and what is in /dev.
+
+use flint_init::plan::MountSource;
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn mounts_of_all_sorts() {
+    let cases = [
+        (json!({"destination": "/m", "type": "tmpfs"}), "tmpfs -> /m (tmpfs)"),
+        (json!({"destination": "/a/../../m//x/.", "type": "tmpfs"}), "tmpfs -> /m/x (tmpfs)"),
+        (json!({"destination": "/m", "type": "bind", "source": "../s"}), "/bundle/../s -> /m (bind)"),
+        (json!({"destination": "/m", "type": "none", "source": "/s", "options": ["rbind"]}), "/s -> /m (rbind)"),
+        (
+            json!({"destination": "/m", "source": "/s", "options": ["bind", "rro", "rnosuid", "private"]}),
+            "/s -> /m (bind, rro, rnosuid, private)",
+        ),
+        (
+            json!({"destination": "/m", "source": "/s", "options": ["bind", "ro", "rw", "dev"]}),
+            "/s -> /m (bind, rw, dev)",
+        ),
+        (
+            json!({"destination": "/m", "type": "tmpfs", "options": ["rnosuid", "rnoexec"]}),
+            "tmpfs -> /m (tmpfs, nosuid, noexec)",
+        ),
+        (
+            json!({"destination": "/m", "type": "ext4", "source": "/dev/x", "options": ["ro", "dirsync", "iversion", "data=journal"]}),
+            "/dev/x -> /m (ext4, dirsync, data=journal, ro, ro)",
+        ),
+        (
+            json!({"destination": "/m", "type": "ext4", "source": "/dev/x", "options": ["rro"]}),
+            "/dev/x -> /m (ext4, ro, ro)",
+        ),
+        (
+            json!({"destination": "/m", "type": "tmpfs", "options": ["copy-up", "size=1m"]}),
+            "tmpfs -> /m (tmpfs, size=1m, tmpcopyup)",
+        ),
+        (json!({"destination": "/proc", "type": "proc", "source": "proc"}), "proc -> /proc (proc)"),
+        (json!({"destination": "/proc", "source": "/proc", "options": ["rbind"]}), "/proc -> /proc (rbind)"),
+    ];
+    for (mount, line) in cases {
+        let plan = compiled(&set("/mounts", json!([mount])));
+        assert_eq!(lines_of(&plan, "mount"), [format!("mount #0 {line}")]);
+    }
+}
+
+#[test]
+fn proc_and_sysfs_refuse_links() {
+    for (kind, refuse) in [("proc", true), ("sysfs", true), ("tmpfs", false), ("mqueue", false)] {
+        let plan = compiled(&set(
+            "/mounts",
+            json!([{"destination": "/proc", "type": "proc"}, {"destination": "/x", "type": kind}]),
+        ));
+        let Step::Mount(mount) =
+            plan.init[position(&plan, |step| matches!(step, Step::Mount(mount) if mount.index == 1))]
+        else {
+            unreachable!()
+        };
+        assert_eq!(mount.no_symlinks, refuse, "{kind}");
+        assert!(matches!(mount.source, MountSource::New { .. }));
+    }
+}
+
+#[test]
+fn long_lists_of_lower_folders() {
+    let folders: Vec<String> = (0..20).map(|number| format!("/var/lib/layers/{number:020}")).collect();
+    let options = json!([format!("lowerdir={}::/data", folders.join(":")), "upperdir=/u", "workdir=/w"]);
+    let plan = compiled(&set("/mounts", json!([{"destination": "/m", "type": "overlay", "options": options}])));
+    let line = &lines_of(&plan, "mount")[0];
+    assert_eq!(line.matches("lowerdir+=/var").count(), 20);
+    assert!(line.contains(", datadir+=/data, upperdir=/u"), "{line}");
+    let short = json!([{"destination": "/m", "type": "overlay", "options": ["lowerdir=/a:/b"]}]);
+    assert_eq!(
+        lines_of(&compiled(&set("/mounts", short)), "mount"),
+        ["mount #0 overlay -> /m (overlay, lowerdir=/a:/b)"]
+    );
+}
+
+#[test]
+fn what_becomes_read_only_late() {
+    let mounts = json!([
+        {"destination": "/dev", "type": "tmpfs", "options": ["ro"]},
+        {"destination": "/run", "type": "tmpfs", "options": ["rro"]},
+        {"destination": "/run/below", "type": "tmpfs"}
+    ]);
+    let mut config = set("/mounts", mounts);
+    config["hooks"] = json!({"createContainer": [{"path": "/h"}]});
+    let plan = compiled(&config);
+    let late = position(&plan, |step| matches!(step, Step::RemountReadonly { .. }));
+    assert_eq!(lines_of(&plan, "make the mount"), ["make the mount /dev read-only", "make the mount /run read-only"]);
+    assert!(late > position(&plan, |step| matches!(step, Step::RunHook(_))));
+    assert!(late < position(&plan, |step| matches!(step, Step::PivotRoot)));
+    assert_eq!(lines_of(&plan, "mount #0"), ["mount #0 tmpfs -> /dev (tmpfs)"]);
+}
+
+#[test]
+fn a_dev_of_the_hosts_keeps_its_devices() {
+    let mut config = set("/mounts", json!([{"destination": "/dev/", "source": "/dev", "options": ["rbind"]}]));
+    config["linux"]["devices"] = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]);
+    let plan = compiled(&config);
+    assert!(lines_of(&plan, "make the device").is_empty() && lines_of(&plan, "link").is_empty());
+}
+
+#[test]
+fn devices() {
+    let devices = json!([
+        {"path": "/dev/null", "type": "c", "major": 9, "minor": 9, "fileMode": 0o600, "uid": 5, "gid": 6},
+        {"path": "/dev/disk", "type": "b", "major": 8, "minor": 0, "fileMode": 0o60640},
+        {"path": "/dev/fifo", "type": "p"},
+        {"path": "/dev/u", "type": "u", "major": 1, "minor": 2}
+    ]);
+    let made = lines_of(&compiled(&set("/linux/devices", devices.clone())), "make the device");
+    assert_eq!(made.len(), 5 + 4);
+    assert_eq!(
+        made[5..],
+        [
+            "make the device /dev/null (c 9:9, mode 0600, owner 5:6)",
+            "make the device /dev/disk (b 8:0, mode 0640, owner 0:0)",
+            "make the device /dev/fifo (p 0:0, mode 0666, owner 0:0)",
+            "make the device /dev/u (c 1:2, mode 0666, owner 0:0)",
+        ]
+    );
+    let plan = compiled(&with_user(set("/linux/devices", devices)));
+    assert_eq!(lines_of(&plan, "make the device"), ["make the device /dev/fifo (p 0:0, mode 0666, owner 0:0)"]);
+}
