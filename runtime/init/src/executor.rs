@@ -1,5 +1,6 @@
 //! Cloning init, and init's loop over the steps of its plan.
 
+use core::convert::Infallible;
 use core::ffi::c_char;
 
 use flint_sys::process::{Child, Clone};
@@ -49,12 +50,18 @@ pub fn spawn(plan: PlanRef<'_>, bindings: Bindings<'_>) -> flint_sys::Result<Chi
         pidfd: false,
         block_signals: true,
     };
-    process::spawn(options, (plan, bindings), if direct { run } else { join })
+    if direct {
+        process::spawn(options, (plan, bindings), run)
+    } else {
+        process::spawn(options, (plan, bindings), join)
+    }
 }
 
 /// The throw-away process: setns(2) for the pid namespace acts on children only, and for the user namespace
 /// wants a process with one thread (trap 7).
-fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> ! {
+// Never inlined: the check of the linked program finds it by its name.
+#[inline(never)]
+fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     let channel = bindings.channel;
     let code = match join_and_clone(plan, bindings) {
         Ok(()) => 0,
@@ -85,7 +92,9 @@ fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
 }
 
 /// init: executes the steps; never returns.
-fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> ! {
+// Never inlined: the check of the linked program finds it by its name.
+#[inline(never)]
+fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     #[cfg(feature = "faults")]
     if let Some(fault) = bindings.fault {
         flint_sys::arm(fault);

@@ -1,5 +1,6 @@
 //! Hooks in the container's namespaces: createContainer before the root is changed, startContainer after.
 
+use core::convert::Infallible;
 use core::ffi::c_char;
 
 use flint_sys::process::{self, Clone, Ended};
@@ -60,7 +61,9 @@ fn wait(pidfd: Fd, timeout: u32) -> Outcome<Ended> {
 
 /// The hook's process, from the clone to its program. 127 and 126 are the shell's codes for a program that is
 /// missing or cannot be executed.
-fn execute(hook: HookProcess<'_>) -> ! {
+// Never inlined: the check of the linked program finds it by its name.
+#[inline(never)]
+fn execute(hook: HookProcess<'_>) -> Infallible {
     Init::stdio_from(hook.state, hook.output);
     let _ = signal::set_default(libc::SIGPIPE);
     let _ = signal::set_mask(0);
