@@ -107,7 +107,7 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
         Ok(spec) => return Ok((spec, Vec::new())),
         Err(error) => error,
     };
-    let malformed = || Error::invalid(format!("config.json: {error}"));
+    let malformed = || Error::invalid(format!("config.json: {}", name_field(json, &error)));
     let mut value: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
     let mut warnings = Vec::new();
     drop_unknown_capabilities(&mut value, &mut warnings);
@@ -118,6 +118,14 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     serde_json::from_value(value)
         .map(|spec| (spec, warnings))
         .map_err(|error| Error::invalid(format!("config.json: {error}")))
+}
+
+/// The error with the field that it is about; asked for only when there is one.
+fn name_field(json: &[u8], error: &serde_json::Error) -> String {
+    match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(json)) {
+        Err(found) if found.path().iter().next().is_some() => format!("{}: {}", found.path(), found.inner()),
+        _ => error.to_string(),
+    }
 }
 
 fn drop_unknown_capabilities(config: &mut Value, warnings: &mut Vec<String>) {

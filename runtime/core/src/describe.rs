@@ -244,7 +244,7 @@ fn kinds(flags: u32) -> String {
 }
 
 fn propagation(flag: u64) -> &'static str {
-    match flag {
+    match flag & !libc::MS_REC {
         libc::MS_SHARED => "shared",
         libc::MS_SLAVE => "slave",
         libc::MS_PRIVATE => "private",

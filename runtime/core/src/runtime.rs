@@ -113,6 +113,13 @@ impl Runtime {
         }
     }
 
+    fn state_with_owner(&self, id: &str) -> Result<State> {
+        let folder = self.folder(id)?;
+        let Some(record) = folder.load()? else { return Ok(unrecorded(id, &folder)) };
+        let state = State::of(&record, status(&folder, Some(&record)));
+        Ok(State { owner: crate::state::owner_name(record.owner), ..state })
+    }
+
     /// All containers of the root, by id; what cannot be read is left to the caller as an error with its id.
     ///
     /// # Errors
@@ -127,7 +134,7 @@ impl Runtime {
             if check_id(&id).is_err() || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            match self.state(&id) {
+            match self.state_with_owner(&id) {
                 // Deleted in the meantime.
                 Err(error) if error.kind() == Kind::NotFound => {}
                 state => states.push((id, state)),

@@ -119,7 +119,7 @@ pub struct State {
     /// config.json's annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The user who made it.
+    /// The user who made it; filled by [`crate::Runtime::list`] alone.
     pub owner: String,
 }
 
@@ -134,7 +134,8 @@ impl State {
             rootfs: record.rootfs.clone(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),
-            owner: owner_name(record.owner),
+            // As in runc, only `list` looks the name up.
+            owner: String::new(),
         }
     }
 
@@ -170,7 +171,7 @@ impl State {
 }
 
 /// The user's name, or the number when it has none.
-fn owner_name(uid: u32) -> String {
+pub(crate) fn owner_name(uid: u32) -> String {
     if uid == 0 {
         return "root".to_owned();
     }

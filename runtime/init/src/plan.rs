@@ -214,7 +214,7 @@ pub enum Step {
     },
     /// Sets the propagation of every mount inherited from the host.
     InheritedPropagation {
-        /// `MS_SLAVE`, `MS_PRIVATE`, `MS_SHARED` or `MS_UNBINDABLE`.
+        /// `MS_SLAVE`, `MS_PRIVATE`, `MS_SHARED` or `MS_UNBINDABLE`; with `MS_REC` for the mounts below, too.
         flag: u64,
     },
     /// Opens the root filesystem and, in a new mount namespace, mounts it on itself.
@@ -321,7 +321,7 @@ pub enum Step {
     ChangeRoot,
     /// Sets the propagation of the container's root mount (`linux.rootfsPropagation`).
     RootPropagation {
-        /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`.
+        /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`; with `MS_REC` for the mounts below, too.
         flag: u64,
     },
     /// setrlimit(2); raising a hard limit without CAP_SYS_RESOURCE is warned about and left.

@@ -16,10 +16,17 @@ const PASSWD_LINE: usize = 1024;
 const PASSWD_MOST: usize = 1 << 20;
 
 impl Init<'_> {
-    /// Changes to the folder, then asks the kernel whether it can be reached from the root: a path through a
-    /// leaked descriptor (/proc/self/fd/7) cannot (CVE-2024-21626).
+    /// Changes to the folder without following a link of procfs (/proc/self/fd/7), then asks the kernel whether it
+    /// can be reached from the root: a path through a leaked descriptor cannot (CVE-2024-21626).
     pub(crate) fn working_directory(&mut self, path: Text, early: bool) -> Outcome {
-        match file::chdir(self.text(path)?) {
+        let folder = match self.open_inside(self.text(path)?, libc::O_PATH | libc::O_DIRECTORY, 0) {
+            Err(Errno(libc::EACCES)) if early => return Ok(()),
+            Err(Errno(libc::ELOOP)) => return Err(Failure::new(Operation::OutsideRoot, libc::ELOOP)),
+            result => result.at(Operation::Chdir)?,
+        };
+        let changed = file::fchdir(folder);
+        let _ = file::close(folder);
+        match changed {
             Err(Errno(libc::EACCES)) if early => return Ok(()),
             result => result.at(Operation::Chdir)?,
         }

@@ -21,10 +21,9 @@ impl Init<'_> {
     /// The propagation of all mounts that the new namespace inherited. Not shared by default: nothing that is
     /// mounted here may reach the host.
     pub(crate) fn inherited_propagation(&mut self, flag: u64) -> Outcome {
-        self.inherited_shared = flag == libc::MS_SHARED;
+        self.inherited_shared = flag & libc::MS_SHARED != 0;
         let root = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
-        let change = Change { propagation: flag, recursive: true, ..Change::default() };
-        let result = mount::mount_setattr(root, change).at(Operation::MountSetattr);
+        let result = mount::mount_setattr(root, propagation(flag)).at(Operation::MountSetattr);
         let _ = file::close(root);
         result
     }
@@ -186,11 +185,15 @@ impl Init<'_> {
 
     pub(crate) fn root_propagation(flag: u64) -> Outcome {
         let root = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
-        let change = Change { propagation: flag, recursive: true, ..Change::default() };
-        let result = mount::mount_setattr(root, change).at(Operation::MountSetattr);
+        let result = mount::mount_setattr(root, propagation(flag)).at(Operation::MountSetattr);
         let _ = file::close(root);
         result
     }
+}
+
+/// A propagation flag as mount(2) has it, with `MS_REC` for the mounts below.
+fn propagation(flag: u64) -> Change {
+    Change { propagation: flag & !libc::MS_REC, recursive: flag & libc::MS_REC != 0, ..Change::default() }
 }
 
 /// Makes one folder, unless it is there, and opens it; a link in its place is refused.

@@ -58,7 +58,7 @@ impl Compiler<'_> {
         let bind = self.namespaces.has(libc::CLONE_NEWNS);
         if self.namespaces.is_new(libc::CLONE_NEWNS) {
             // Mounts of the host come in, none of the container's go out, unless config.json says otherwise.
-            let flag = self.root_propagation()?.unwrap_or(libc::MS_SLAVE);
+            let flag = self.root_propagation()?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
             self.tables.push(Step::InheritedPropagation { flag });
         }
         self.tables.push(Step::Root { path, bind });
@@ -73,7 +73,7 @@ impl Compiler<'_> {
             return Ok(None);
         };
         match mount_options::propagation(name) {
-            Some((flag, _)) => Ok(Some(flag)),
+            Some((flag, recursive)) => Ok(Some(if recursive { flag | libc::MS_REC } else { flag })),
             None => Err(Error::invalid(format!(
                 "linux.rootfsPropagation: {name:?} is none of shared, slave, private, unbindable"
             ))),
@@ -87,7 +87,7 @@ impl Compiler<'_> {
             (true, true) => Step::MoveRoot,
             (false, _) => Step::ChangeRoot,
         });
-        if let Some(flag) = self.root_propagation()?.filter(|flag| *flag != libc::MS_SLAVE)
+        if let Some(flag) = self.root_propagation()?.filter(|flag| flag & libc::MS_SLAVE == 0)
             && self.namespaces.is_new(libc::CLONE_NEWNS)
         {
             self.tables.push(Step::RootPropagation { flag });

@@ -1,9 +1,11 @@
 //! The host's end of the channel to init.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use flint_init::plan::Barrier;
-use flint_init::protocol::{Kind as Said, Message, SIZE};
+use flint_init::protocol::{BEFORE_STEPS, Kind as Said, Message, SIZE};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
@@ -13,6 +15,8 @@ use crate::{Error, Kind, Result};
 #[derive(Debug)]
 pub(crate) struct Channel {
     fd: OwnedFd,
+    /// Heard while something else was waited for.
+    early: RefCell<VecDeque<Message>>,
 }
 
 /// What init said next.
@@ -33,11 +37,27 @@ impl Channel {
     pub(crate) fn pair() -> Result<(Self, OwnedFd)> {
         let (host, init) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| Error::os("make the channel to init", errno))?;
-        Ok((Self { fd: host }, init))
+        Ok((Self::from_fd(host), init))
     }
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, early: RefCell::default() }
+    }
+
+    /// init's pid, from the throw-away process that cloned it. init may be quicker to speak than that process.
+    ///
+    /// # Errors
+    ///
+    /// A packet that is no message.
+    pub(crate) fn hear_cloned(&self) -> Result<Heard> {
+        loop {
+            match self.receive()? {
+                Heard::Said(message) if message.kind != Said::Cloned && message.step != BEFORE_STEPS => {
+                    self.early.borrow_mut().push_back(message);
+                }
+                heard => return Ok(heard),
+            }
+        }
     }
 
     /// The next message.
@@ -46,6 +66,11 @@ impl Channel {
     ///
     /// A packet that is no message.
     pub(crate) fn hear(&self) -> Result<Heard> {
+        let early = self.early.borrow_mut().pop_front();
+        early.map_or_else(|| self.receive(), |message| Ok(Heard::Said(message)))
+    }
+
+    fn receive(&self) -> Result<Heard> {
         let mut buffer = [0u8; SIZE + 1];
         loop {
             match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {

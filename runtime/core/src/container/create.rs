@@ -272,6 +272,7 @@ impl<'a> Making<'a> {
     fn await_ready(&mut self) -> Result<()> {
         self.hear_until(|message| message.kind == Said::Ready, "create")?;
         self.record.phase = Phase::Created;
+        self.write_hook_state(Status::Created)?;
         // `run` goes on to `running` at once and writes that instead.
         if self.record.options.wait_on_socket { self.save() } else { Ok(()) }
     }
@@ -322,9 +323,7 @@ impl<'a> Making<'a> {
         let pid = self.pid()?;
         self.record.pid = pid;
         self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, 0))?;
-        if let Some(slot) = self.plan.slots.iter().position(|source| *source == SlotSource::HookState) {
-            self.write_hook_state(Slot(slot as u16))?;
-        }
+        self.write_hook_state(Status::Creating)?;
         self.save()
     }
 
@@ -335,11 +334,18 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// The JSON that init's hooks read; made before the clone, filled when the pid is known.
-    fn write_hook_state(&self, slot: Slot) -> Result<()> {
-        let json = State::hook_json(&self.record, Status::Creating, self.record.pid)?;
-        let file = self.slots.get(slot).ok_or_else(out_of_order)?;
-        rustix::io::pwrite(file, &json, 0).map(drop).map_err(|errno| Error::os("write the hooks' state", errno))
+    /// The JSON that init's hooks read: the file is made before the clone and filled when the pid is known, and once
+    /// more when createContainer hooks are done and startContainer hooks to come.
+    fn write_hook_state(&self, status: Status) -> Result<()> {
+        let Some(slot) = self.plan.slots.iter().position(|source| *source == SlotSource::HookState) else {
+            return Ok(());
+        };
+        let json = State::hook_json(&self.record, status, self.record.pid)?;
+        let file = self.slots.get(Slot(slot as u16)).ok_or_else(out_of_order)?;
+        rustix::fs::ftruncate(file, json.len() as u64)
+            .and_then(|()| rustix::io::pwrite(file, &json, 0))
+            .map(drop)
+            .map_err(|errno| Error::os("write the hooks' state", errno))
     }
 
     fn run_hooks(&self, stage: HostHookStage) -> Result<()> {
@@ -401,7 +407,7 @@ fn out_of_order() -> Error {
 /// From the throw-away process that joins namespaces: init's pid. It is our child, so the pid stays its own until
 /// we reap it. The throw-away process itself is reaped here.
 pub(crate) fn hear_cloned(channel: &Channel, plan: &Plan, joiner: &Process) -> Result<Process> {
-    let heard = channel.hear();
+    let heard = channel.hear_cloned();
     let result = match heard? {
         Heard::Said(message) if message.kind == Said::Cloned => Process::of_child(message.number),
         Heard::Said(message) if message.kind == Said::Failed => Err(sentence::failed(plan, &message)),
