@@ -92,8 +92,9 @@ impl Run {
             self.step("cargo-deny", |_| passes(workspace::cargo().args(deny)))?;
         }
         self.step("unit tests", |run| {
-            let tests = ["test", "--workspace", "--exclude", "integration-tests", "--locked", "--no-fail-fast"];
-            run.tests(workspace::cargo().args(tests))
+            let apart = ["--exclude", "integration-tests", "--exclude", "init-object"];
+            let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
+            run.tests(workspace::cargo().args(tests).args(apart))
         })?;
         if !quick {
             let mut programs = None;
@@ -101,6 +102,11 @@ impl Run {
                 dist::build()?;
                 programs = Some(faulty_runtime()?);
                 Ok(Counts::default())
+            })?;
+            self.step("the linked init side", |run| {
+                let program = workspace::dist_folder().join("debug/flint");
+                let tests = ["test", "--package", "init-object", "--locked", "--no-fail-fast"];
+                run.tests(workspace::cargo().args(tests).env("FLINT_DEBUG_BIN", program))
             })?;
             let faulty = programs;
             self.step("integration tests", |run| match &faulty {

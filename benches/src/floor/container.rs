@@ -87,7 +87,7 @@ impl<T> Step<T> for flint_sys::Result<T> {
 }
 
 /// The container's side of clone3.
-pub(super) fn run(lane: Lane<'_>) -> ! {
+pub(super) fn run(lane: Lane<'_>) -> Infallible {
     let Err(Failure(step, Errno(number))) = set_up(lane);
     let _ = writeln!(Stderr, "flint-floor: {step}: errno {number}");
     process::exit(127)

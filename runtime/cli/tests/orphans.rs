@@ -1,4 +1,5 @@
 //! Reaping for a subreaper, in a process of its own: it takes every child's exit.
+#![forbid(unsafe_code)]
 
 #[allow(dead_code, unreachable_pub)] // Only the reaping is tested here.
 #[path = "../src/signals.rs"]

@@ -1,4 +1,5 @@
 //! Our terminal is cooked again after every way out, seen on a real tty made by script(1).
+#![forbid(unsafe_code)]
 
 #[allow(dead_code, unreachable_pub)] // Only the raw mode is tested here.
 #[path = "../src/terminal.rs"]

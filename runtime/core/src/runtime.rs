@@ -157,16 +157,36 @@ impl Runtime {
 
 /// What a container is doing: the record says how far its making came, the kernel the rest.
 pub(crate) fn status(folder: &Folder, record: Option<&Record>) -> Status {
+    status_if(record, || matches!(folder.try_lock(), Ok(Some(_))))
+}
+
+/// The same for a command that holds the container's lock: nobody else can be at work on it.
+pub(crate) fn status_under_lock(record: &Record) -> Status {
+    status_if(Some(record), || true)
+}
+
+/// `idle` tells whether nobody is making the container just now.
+fn status_if(record: Option<&Record>, idle: impl Fn() -> bool) -> Status {
     let alive = |record: &Record| start_time(record.pid).is_some_and(|time| time == record.start_time);
     match record {
         Some(record) if record.phase == Phase::Running && alive(record) => Status::Running,
         Some(record) if record.phase == Phase::Created && alive(record) => Status::Created,
+        Some(record) if record.phase == Phase::Starting && alive(record) => {
+            if idle() {
+                Status::Running
+            } else {
+                Status::Creating
+            }
+        }
         Some(record) if record.phase != Phase::Creating => Status::Stopped,
         // Somebody is at work on it, or was killed at it.
-        _ => match folder.try_lock() {
-            Ok(Some(_)) => Status::Stopped,
-            _ => Status::Creating,
-        },
+        _ => {
+            if idle() {
+                Status::Stopped
+            } else {
+                Status::Creating
+            }
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Phase {
     Created,
     /// `start` has released init.
     Running,
+    /// `run` makes and starts it in one go: created while `run` holds the lock, running afterwards.
+    Starting,
 }
 
 /// state.json: written whole before each thing that must not be forgotten.

@@ -195,7 +195,7 @@ impl<'a> Making<'a> {
         let (folder, _) = self.folder.insert((folder, lock));
         // The places of the cgroups are recorded before they are made: a maker that is killed leaves them findable.
         self.record.cgroup = Cgroup::places(&self.runtime.host()?.layout, &self.plan.cgroup);
-        folder.save(&self.record)?;
+        folder.save_first(&self.record)?;
         folder.save_config(self.bundle.json())
     }
 
@@ -271,10 +271,12 @@ impl<'a> Making<'a> {
 
     fn await_ready(&mut self) -> Result<()> {
         self.hear_until(|message| message.kind == Said::Ready, "create")?;
-        self.record.phase = Phase::Created;
         self.write_hook_state(Status::Created)?;
-        // `run` goes on to `running` at once and writes that instead.
-        if self.record.options.wait_on_socket { self.save() } else { Ok(()) }
+        if !self.record.options.wait_on_socket {
+            return Ok(());
+        }
+        self.record.phase = Phase::Created;
+        self.save()
     }
 
     fn hear_until(&mut self, wanted: impl Fn(&flint_init::protocol::Message) -> bool, doing: &str) -> Result<()> {
@@ -324,6 +326,10 @@ impl<'a> Making<'a> {
         self.record.pid = pid;
         self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, 0))?;
         self.write_hook_state(Status::Creating)?;
+        if !self.record.options.wait_on_socket {
+            // `run` says now what will be true in a moment: one write less.
+            self.record.phase = Phase::Starting;
+        }
         self.save()
     }
 
@@ -358,10 +364,8 @@ impl<'a> Making<'a> {
         hooks::run(name, list, &State::hook_json(&self.record, Status::Creating, self.record.pid)?)
     }
 
-    /// `run`: the state says running before init is let go, so that a kill in between is seen for what it is.
+    /// `run`: the state has said so since the pid was recorded, so that a kill in between is seen for what it is.
     fn start(&mut self) -> Result<Vec<String>> {
-        self.record.phase = Phase::Running;
-        self.save()?;
         let ended = || self.init.as_ref().and_then(|init| init.wait().ok());
         release(self.channel()?, &self.record, || Ok(Cow::Borrowed(self.plan)), ended)
     }

@@ -8,7 +8,7 @@ use crate::container::folder::Folder;
 use crate::container::hooks;
 use crate::container::kill::signal_init;
 use crate::container::process::{open_pidfd, wait_for_end};
-use crate::runtime::status;
+use crate::runtime::status_under_lock;
 use crate::state::{Phase, Record, State, Status};
 use crate::{Error, Kind, Result, Runtime};
 
@@ -33,7 +33,7 @@ impl Runtime {
             // Its maker was killed before it had made anything else.
             return folder.remove(self.root_fd());
         };
-        let status = status(&folder, Some(&record));
+        let status = status_under_lock(&record);
         if status == Status::Running && !force {
             return Err(Error::new(
                 Kind::WrongState,

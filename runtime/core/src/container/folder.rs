@@ -135,10 +135,18 @@ impl Folder {
     ///
     /// A full or read-only state root.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let json = serde_json::to_vec(record).map_err(|error| Error::invalid(format!("encode the state: {error}")))?;
-        self.write(NEW_STATE, &json)?;
+        self.write(NEW_STATE, &encode(record)?)?;
         nix::fcntl::renameat(&self.fd, NEW_STATE, &self.fd, STATE)
             .map_err(|errno| self.failure("write state.json in", errno))
+    }
+
+    /// Writes the first state.json, where there is none to replace. A reader takes an empty one for none.
+    ///
+    /// # Errors
+    ///
+    /// A full or read-only state root.
+    pub(crate) fn save_first(&self, record: &Record) -> Result<()> {
+        self.write(STATE, &encode(record)?)
     }
 
     /// Reads state.json; `None` when the container's maker was killed before it wrote one.
@@ -242,6 +250,10 @@ impl Folder {
             Err(errno) => Err(self.failure("remove", errno)),
         }
     }
+}
+
+fn encode(record: &Record) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|error| Error::invalid(format!("encode the state: {error}")))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::container::folder::Folder;
 use crate::container::process::ExitStatus;
 use crate::container::{hooks, sentence};
 use crate::plan::{HostHook, Plan};
-use crate::runtime::status;
+use crate::runtime::status_under_lock;
 use crate::state::{Phase, Record, State, Status};
 use crate::{Error, Kind, Result, Runtime};
 
@@ -28,7 +28,7 @@ impl Runtime {
         let folder = self.folder(id)?;
         let _lock = folder.lock()?;
         let record = folder.record()?;
-        match status(&folder, Some(&record)) {
+        match status_under_lock(&record) {
             Status::Created => {}
             Status::Stopped => return Err(Error::new(Kind::WrongState, "cannot start a container that has stopped")),
             Status::Running => return Err(Error::new(Kind::WrongState, "cannot start an already running container")),

@@ -1,4 +1,5 @@
 //! Real cgroups: on the host's own layout, and on cgroup v2. Needs root.
+#![forbid(unsafe_code)]
 
 mod container;
 mod v2;
