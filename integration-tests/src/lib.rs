@@ -1,1 +1,48 @@
-//! Placeholder.
+//! The harness of the integration tests: real bundles, real runtimes, real daemons.
+//!
+//! A test asks for its [`peers`] (flint and runc), opens a [`Case`] for each, builds a [`Bundle`] in it, runs the
+//! runtime as a person would and looks at what the container saw. `Case::finish` then asserts that nothing is left:
+//! no mount, cgroup, process, file or open fd that carries the case's own prefix.
+//!
+//! ```text
+//! peers() ──> Case::new(&runtime) ──> case.bundle().args(..).edit(..) ──> case.run(&bundle) ──> case.finish()
+//!                  │ unique prefix, own --root, own folder                                         │
+//!                  └── Drop: delete -f, kill, rmdir, umount: only what carries the prefix <────────┘ (also after a panic)
+//! ```
+//!
+//! Rules: only things that carry the case's prefix are looked at or cleaned up, because tests run in parallel and other
+//! programs use the machine. Nothing here asserts on time; waits are bounded only so that a hang becomes a failure.
+//! When something that a test needs is missing, the test calls [`skip`] and returns.
+//!
+//! `FLINT_BIN` names the runtime under test (else target/dist/flint, else target/debug/flint). With
+//! `FLINT_BIN=/usr/sbin/runc` the tests compare runc with itself: this proves the harness, not flint.
+#![forbid(unsafe_code)]
+#![allow(clippy::missing_panics_doc, reason = "a panic is how a test harness reports a failure")]
+
+mod bundle;
+mod case;
+mod console;
+mod containerd;
+mod daemon;
+mod debian;
+mod docker;
+mod leaks;
+mod process;
+mod runtime;
+mod skip;
+mod spec;
+mod view;
+
+pub use bundle::{Bundle, fill_rootfs};
+pub use case::{Case, new_prefix};
+pub use console::{ConsoleSocket, PtyRun, ReceivedConsole, Terminal};
+pub use containerd::Containerd;
+pub use daemon::Daemon;
+pub use debian::debian_rootfs;
+pub use docker::{Dockerd, Reply};
+pub use leaks::{Leaks, processes_with, sweep};
+pub use process::{Command, Output, Running, find_program, wait_until};
+pub use runtime::{Runtime, flint, peers, runc, under_test_only};
+pub use skip::{missing, skip, test_name};
+pub use spec::{default_spec, merge};
+pub use view::{Allowed, View, assert_same, view_script};

@@ -1,0 +1,56 @@
+//! A Debian rootfs with glibc and bash, made once by debootstrap and kept in a cache.
+
+use std::path::{Path, PathBuf};
+
+use crate::{find_program, skip};
+
+/// The cached rootfs (bookworm, minbase), made if it is missing; None after a skip.
+///
+/// It stands in `$XDG_CACHE_HOME/flint-tests` or /var/cache/flint-tests, is shared and must be mounted read-only.
+#[must_use]
+pub fn debian_rootfs() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| "/var/cache".into(), PathBuf::from);
+    let cache = cache.join("flint-tests");
+    let rootfs = cache.join("bookworm");
+    if rootfs.join("bin/bash").exists() {
+        return Some(rootfs);
+    }
+    let Some(debootstrap) = find_program("debootstrap") else {
+        skip("debootstrap is not installed");
+        return None;
+    };
+    std::fs::create_dir_all(&cache).expect("make the cache");
+    // Beside its place and then renamed: a half-made one is never used, and two test runs do not meet.
+    let work = tempfile::Builder::new().prefix("making-").tempdir_in(&cache).expect("make a folder in the cache");
+    let made = make(&debootstrap, work.path());
+    if let Err(reason) = made {
+        skip(&format!("debootstrap failed, no mirror can be reached? {reason}"));
+        return None;
+    }
+    let _ = std::fs::rename(work.path().join("rootfs"), &rootfs);
+    Some(rootfs)
+}
+
+fn make(debootstrap: &Path, work: &Path) -> Result<(), String> {
+    let target = work.join("rootfs");
+    // The machine's own mirror, if its sources name one: a default mirror may be out of reach there.
+    let sources = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()
+        + &std::fs::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
+    let mirror = sources
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .find(|word| word.starts_with("http") && !word.contains("security"))
+        .map(str::to_owned);
+    let output = std::process::Command::new("timeout")
+        .args(["600".as_ref(), debootstrap.as_os_str(), "--variant=minbase".as_ref(), "bookworm".as_ref()])
+        .arg(&target)
+        .args(mirror)
+        .output()
+        .map_err(|error| error.to_string())?;
+    if output.status.success() && target.join("bin/bash").exists() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Err(text.lines().last().unwrap_or("it printed nothing").to_owned())
+}

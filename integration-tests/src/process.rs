@@ -1,0 +1,234 @@
+//! Running programs with a deadline, their output in files.
+//!
+//! Output goes to files and not to pipes, because a detached container keeps its creator's stdout and stderr open: a
+//! pipe would never reach its end.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a program may take before it counts as hung. Far above what any of them needs: it makes a hang a failure
+/// and asserts nothing about speed.
+const HANG: Duration = Duration::from_secs(60);
+
+/// What a program left behind.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Exit code; 128 + signal when it was killed.
+    pub code: i32,
+    /// Standard output, invalid UTF-8 replaced.
+    pub stdout: String,
+    /// Standard error, invalid UTF-8 replaced.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The same output, after asserting that the exit code is 0.
+    #[track_caller]
+    #[must_use]
+    pub fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// The same output, after asserting the exit code.
+    #[track_caller]
+    #[must_use]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The lines of stderr that are not empty.
+    #[must_use]
+    pub fn error_lines(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| !line.trim().is_empty()).collect()
+    }
+}
+
+/// A program to run, with a deadline.
+#[derive(Debug)]
+pub struct Command {
+    inner: std::process::Command,
+    input: Vec<u8>,
+}
+
+impl Command {
+    /// Runs `program` (a path, or a name looked up in PATH).
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self { inner: std::process::Command::new(program), input: Vec::new() }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.inner.args(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.inner.current_dir(dir);
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    /// Gives the program `bytes` on stdin (else it reads /dev/null).
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    /// Runs it to its end and collects what it wrote.
+    #[track_caller]
+    #[must_use]
+    pub fn output(self) -> Output {
+        let what = format!("{:?}", self.inner);
+        self.spawn().finish(&what)
+    }
+
+    /// Starts it. The caller finishes or kills it; a dropped one is killed.
+    #[track_caller]
+    #[must_use]
+    pub fn spawn(mut self) -> Running {
+        let stdout = output_file();
+        let stderr = output_file();
+        let stdin = if self.input.is_empty() {
+            Stdio::null()
+        } else {
+            let mut file = tempfile::tempfile().expect("make a file for stdin");
+            file.write_all(&self.input).expect("write stdin");
+            file.rewind().expect("rewind stdin");
+            Stdio::from(file)
+        };
+        let child = self
+            .inner
+            .stdin(stdin)
+            .stdout(stdout.try_clone().expect("dup stdout"))
+            .stderr(stderr.try_clone().expect("dup stderr"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {:?}: {error}", self.inner));
+        Running { child: Some(child), stdout, stderr }
+    }
+}
+
+/// A program that runs. Dropping it kills it, by its own pid.
+#[derive(Debug)]
+pub struct Running {
+    child: Option<Child>,
+    stdout: File,
+    stderr: File,
+}
+
+impl Running {
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// Waits for the end; kills it and panics when it hangs. `what` names it then.
+    #[track_caller]
+    #[must_use]
+    pub fn finish(mut self, what: &str) -> Output {
+        let mut child = self.child.take().expect("a running child");
+        let deadline = Instant::now() + HANG;
+        let mut pause = Duration::from_millis(1);
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("wait for the child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{what} hangs; stderr so far: {}", self.stderr());
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        };
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+        Output { code, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// What it wrote to stdout until now.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read_all(&self.stdout)
+    }
+
+    /// What it wrote to stderr until now.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        read_all(&self.stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Opened to append: a container's program may open it once more through /dev/stdout, and both must not overwrite.
+fn output_file() -> File {
+    let file = tempfile::Builder::new().append(true).tempfile().expect("make a file for output");
+    file.into_file()
+}
+
+/// Reads by position: the offset belongs to the program that writes.
+fn read_all(file: &File) -> String {
+    use std::os::unix::fs::FileExt;
+    let length = file.metadata().map_or(0, |meta| meta.len());
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.read_at(&mut bytes[done..], done as u64) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => done += count,
+        }
+    }
+    bytes.truncate(done);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Looks a program up in PATH and the sbin folders.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"])
+        .map(|dir| Path::new(dir).join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Polls `done` until it holds; panics, naming `what`, when it never does.
+#[track_caller]
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    assert!(becomes_true(done), "never happened: {what}");
+}
+
+/// Polls `done` until it holds; false when it never does. For callers whose message must be made afterwards.
+pub(crate) fn becomes_true(mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + HANG;
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
