@@ -52,6 +52,12 @@ impl Case {
 
     /// What is passed as `--root`.
     #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What is passed as `--root`.
+    #[must_use]
     pub fn state_root(&self) -> PathBuf {
         self.dir.path().join("state")
     }

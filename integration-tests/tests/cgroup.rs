@@ -1,4 +1,5 @@
 //! Cgroups: limits as the kernel's files tell them, where processes stand, and what is removed.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

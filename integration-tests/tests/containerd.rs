@@ -1,4 +1,5 @@
 //! Under a real containerd: `ctr run --runc-binary flint`, by containerd's own shim, beside runc.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::sync::Arc;

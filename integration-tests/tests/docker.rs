@@ -1,4 +1,5 @@
 //! Under a real dockerd: `docker run --runtime flint` and its friends, beside docker's own runc.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::sync::Arc;

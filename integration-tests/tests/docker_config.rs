@@ -1,4 +1,5 @@
 //! The config.json that docker really generates, run by flint and by runc directly.
+#![forbid(unsafe_code)]
 
 use std::fs;
 

@@ -1,4 +1,5 @@
 //! Under a real dockerd: what is done to a container that runs (exec, terminals, stop, kill, rm, top), beside runc.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Bad input: one clear line on stderr, an exit code that is not 0, and nothing left behind.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::Path;

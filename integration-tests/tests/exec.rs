@@ -1,4 +1,5 @@
 //! `exec`: what a second process in a container sees and inherits, flint beside runc.
+#![forbid(unsafe_code)]
 
 use std::fs;
 

@@ -1,4 +1,5 @@
 //! The runtime dies at any point of its work: what is left can be seen and cleaned by the next command.
+#![forbid(unsafe_code)]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Hooks: when they run, in which namespace, with which state on stdin, and what their failure does.
+#![forbid(unsafe_code)]
 
 use std::fs;
 

@@ -1,4 +1,5 @@
 //! create, start, state, kill, delete, exec, list, ps: a container's life, one command at a time and two at once.
+#![forbid(unsafe_code)]
 
 use std::fs;
 

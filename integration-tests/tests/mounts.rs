@@ -1,4 +1,5 @@
 //! Mounts, masks, devices and the root, as the container sees them: flint beside runc.
+#![forbid(unsafe_code)]
 
 use std::fs;
 

@@ -1,4 +1,5 @@
 //! `run`: the main job, and what the default container looks like from inside, flint beside runc.
+#![forbid(unsafe_code)]
 
 use std::fs;
 

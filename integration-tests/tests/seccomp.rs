@@ -1,4 +1,5 @@
 //! Seccomp: every action and argument operator that a program can feel, flint beside runc.
+#![forbid(unsafe_code)]
 
 use integration_tests::{Bundle, Case, peers};
 use serde_json::{Value, json};
@@ -120,6 +121,7 @@ fn an_allow_list_without_privileges_and_with() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one long table")]
 fn the_default_action_is_for_all_others() {
     // Docker's way: nothing but a list is allowed. This list suffices for a static busybox.
     let allowed = json!([

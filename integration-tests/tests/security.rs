@@ -1,4 +1,5 @@
 //! Past holes of container runtimes, tried on flint and on runc: the image or the config is hostile.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,5 @@
 //! What config.json asks for, as the container sees it: flint beside runc, property by property.
+#![forbid(unsafe_code)]
 
 use integration_tests::{Bundle, Case, peers, under_test_only};
 use serde_json::{Value, json};

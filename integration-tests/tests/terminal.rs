@@ -1,4 +1,5 @@
 //! Terminals: the console socket's protocol, `-t` in the foreground, and what the container's side looks like.
+#![forbid(unsafe_code)]
 
 use integration_tests::{Case, ConsoleSocket, PtyRun, peers};
 use serde_json::{Value, json};
