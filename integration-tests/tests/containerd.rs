@@ -141,7 +141,10 @@ fn terminal() {
         let image = "localhost/flint-it:busybox";
         let mut run = containerd.on_terminal(&["run", "--rm", "--tty", "--runc-binary", &binary, image, &id, "sh"]);
         run.wait_for("# ");
-        run.send("tty; echo si'ze' $(stty size); exit 4\n");
+        run.send("tty; echo si'ze' $(stty size)\n");
+        run.wait_for("size 33 77");
+        // Only now: ctr does not wait for output that is still under way when the task ends.
+        run.send("exit 4\n");
         let output = run.finish().exits(4);
         assert!(output.stdout.contains("/dev/pts/0"), "{}: {}", runtime.name, output.stdout);
         assert!(output.stdout.contains("size 33 77"), "{}: {}", runtime.name, output.stdout);
@@ -156,7 +159,10 @@ fn exec_on_a_terminal() {
         let id = forever(&containerd, &runtime, &[]);
         let mut exec = containerd.on_terminal(&["task", "exec", "--exec-id", "shell", "--tty", &id, "sh"]);
         exec.wait_for("# ");
-        exec.send("tty; echo si'ze' $(stty size); exit 3\n");
+        exec.send("tty; echo si'ze' $(stty size)\n");
+        exec.wait_for("size 33 77");
+        // Only now: ctr does not wait for output that is still under way when the task ends.
+        exec.send("exit 3\n");
         let output = exec.finish().exits(3);
         assert!(output.stdout.contains("size 33 77"), "{}: {}", runtime.name, output.stdout);
         remove(&containerd, &id);

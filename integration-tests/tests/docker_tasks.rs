@@ -71,7 +71,9 @@ fn exec_on_a_terminal() {
         let id = docker.forever(runtime, &[]);
         let mut exec = docker.on_terminal(&["exec", "-it", "-u", "1000", &id, "sh"]);
         exec.wait_for("$ ");
-        exec.send("tty; ls -ln $(tty) | cut -d' ' -f1; echo si'ze' $(stty size); exit 3\n");
+        exec.send("tty; ls -ln $(tty) | cut -d' ' -f1; echo si'ze' $(stty size)\n");
+        exec.wait_for("size 33 77");
+        exec.send("exit 3\n");
         let output = exec.finish().exits(3);
         assert!(output.stdout.contains("/dev/pts/"), "{runtime}: {}", output.stdout);
         assert!(output.stdout.contains("size 33 77"), "{runtime}: {}", output.stdout);
