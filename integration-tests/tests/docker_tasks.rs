@@ -52,8 +52,9 @@ fn terminals() {
     for runtime in ["flint", "runc"] {
         let mut run = docker.on_terminal(&["run", "--rm", "--runtime", runtime, "-it", "flint-it-busybox", "sh"]);
         run.wait_for("# ");
-        // The words are put together so that the echo of what is typed does not match.
-        run.send("tty; echo si'ze' $(stty size); test -t 0 && echo ter'minal'\n");
+        // docker tells the size some time after the start. The words are put together so that the echo of what is
+        // typed does not match.
+        run.send("until stty size 2>/dev/null | grep -q 33; do sleep 0.05; done; tty; echo si'ze' $(stty size); test -t 0 && echo ter'minal'\n");
         run.wait_for("terminal");
         let id = docker.call(&["ps", "--quiet", "--no-trunc", "--filter", "status=running"]).ok().stdout;
         assert!(!id.is_empty());
@@ -71,7 +72,7 @@ fn exec_on_a_terminal() {
         let id = docker.forever(runtime, &[]);
         let mut exec = docker.on_terminal(&["exec", "-it", "-u", "1000", &id, "sh"]);
         exec.wait_for("$ ");
-        exec.send("tty; ls -ln $(tty) | cut -d' ' -f1; echo si'ze' $(stty size)\n");
+        exec.send("until stty size 2>/dev/null | grep -q 33; do sleep 0.05; done; tty; ls -ln $(tty) | cut -d' ' -f1; echo si'ze' $(stty size)\n");
         exec.wait_for("size 33 77");
         exec.send("exit 3\n");
         let output = exec.finish().exits(3);

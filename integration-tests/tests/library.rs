@@ -50,6 +50,7 @@ fn two_thousand_containers_from_32_threads() {
     });
     assert_eq!(descriptors(), before, "descriptors are left");
     assert!(runtime.list().expect("list").is_empty(), "containers are left");
+    drop(runtime);
     case.finish();
 }
 

@@ -83,7 +83,8 @@ impl RawMode {
     pub(crate) fn enter() -> Result<Option<Self>> {
         static HOOK: Once = Once::new();
         let Some(tty) = our_tty() else { return Ok(None) };
-        if rustix::termios::tcgetpgrp(tty).ok() != Some(rustix::process::getpgrp()) {
+        // A tty that controls no session of ours has no foreground: whoever gave it to us means it.
+        if rustix::termios::tcgetpgrp(tty).is_ok_and(|foreground| foreground != rustix::process::getpgrp()) {
             return Ok(None);
         }
         let cooked = rustix::termios::tcgetattr(tty).context("reading the settings of our terminal")?;

@@ -79,6 +79,8 @@ fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
         let fd = bindings.fds.get(usize::from(slot.0)).copied().ok_or(Failure::new(Operation::Plan, libc::EBADF))?;
         flint_sys::namespace::setns(fd, kind).at(Operation::Setns)?;
     }
+    // Before the clone: in the container's pid namespace a privileged process could look at what init inherits.
+    close_all_but(bindings.keep)?;
     let options = Clone {
         flags: bindings.flags | libc::CLONE_PARENT as u64,
         cgroup: bindings.cgroup,
@@ -152,7 +154,11 @@ pub(crate) struct Init<'a> {
 impl<'a> Init<'a> {
     fn perform(&mut self, step: &Step) -> Outcome {
         match *step {
-            Step::CloseFds => self.close_fds(),
+            Step::CloseFds => {
+                // What init makes gets exactly the modes that it asks for.
+                process::umask(0);
+                close_all_but(self.keep)
+            }
             Step::NotDumpable => identity::set_dumpable(false).at(Operation::Prctl),
             Step::Barrier(barrier) => self.barrier(barrier),
             Step::JoinNamespace { slot, kind } => self.join_namespace(slot, kind),
@@ -229,19 +235,17 @@ impl<'a> Init<'a> {
     pub(crate) fn warn(&self, failure: Failure) -> Outcome {
         protocol::send(self.channel, Message::failure(Kind::Warned, self.step, failure)).at(Operation::Channel)
     }
+}
 
-    /// Trap 1: between the descriptors to keep, every gap is closed.
-    fn close_fds(&self) -> Outcome {
-        // What init makes gets exactly the modes that it asks for.
-        process::umask(0);
-        let mut next = 0u32;
-        for &Fd(fd) in self.keep {
-            let fd = fd as u32;
-            if fd > next {
-                file::close_range(next, fd.wrapping_sub(1)).at(Operation::CloseRange)?;
-            }
-            next = fd.wrapping_add(1);
+/// Trap 1: between the descriptors to keep, every gap is closed.
+fn close_all_but(keep: &[Fd]) -> Outcome {
+    let mut next = 0u32;
+    for &Fd(fd) in keep {
+        let fd = fd as u32;
+        if fd > next {
+            file::close_range(next, fd.wrapping_sub(1)).at(Operation::CloseRange)?;
         }
-        file::close_range(next, u32::MAX).at(Operation::CloseRange)
+        next = fd.wrapping_add(1);
     }
+    file::close_range(next, u32::MAX).at(Operation::CloseRange)
 }

@@ -1,11 +1,9 @@
 //! Where the fault tests make a system call of init fail. Without the feature `faults` this is nothing.
 
-use crate::Result;
-
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::unnecessary_wraps, reason = "must vanish where faults are not built in")]
-pub(crate) fn point(_number: libc::c_long) -> Result<()> {
+pub(crate) fn point(_number: libc::c_long) -> crate::Result<()> {
     Ok(())
 }
 
