@@ -8,7 +8,7 @@
 //!          ──> statistics, report (table, JSON, goals), plot (SVG)
 //!
 //!   flint-floor ──> floor  one container by raw system calls, nothing else
-//!   flint-payload          what runs inside: true, pause, echo
+//!   payload                what runs inside (bundles/examples/payload)
 //! ```
 //!
 //! All contestants run in one place (the same mount namespace, cgroups, rootfs) and interleaved: only ratios of one

@@ -1,4 +1,5 @@
 //! The harness itself: it sees each kind of leak, and a test that panics leaves nothing.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -28,13 +28,10 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
     }
     dist::build()?;
     let dist = workspace::dist_folder();
-    let status = workspace::cargo()
-        .args(["run", "--quiet", "--locked", "--profile", "dist", "--package", "benches", "--bin", "spinup", "--"])
+    let program = dist.join(&bench);
+    let status = std::process::Command::new(&program)
         .args(parser.raw_args()?)
-        .env("FLINT_DIST", &dist)
-        .env("FLINT_BIN", dist.join("flint"))
-        .env("PATH", workspace::path_with(&dist)?)
         .status()
-        .context("starting cargo run")?;
+        .with_context(|| format!("starting {}", program.display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -36,6 +36,7 @@ const PROGRAMS: &[Program] = &[
     Program { package: "flint-bundle", name: "flint-bundle", linked_static: false },
     // What containers run and are measured against; static, so that they bring no start-up cost of their own.
     Program { package: "benches", name: "flint-floor", linked_static: true },
+    Program { package: "benches", name: "spinup", linked_static: true },
     Program { package: "payload", name: "payload", linked_static: true },
 ];
 

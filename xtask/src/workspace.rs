@@ -185,13 +185,6 @@ pub(crate) fn commit() -> Option<String> {
     (output.status.success() && !commit.trim().is_empty()).then(|| commit.trim().to_owned())
 }
 
-/// `PATH` with a folder in front.
-pub(crate) fn path_with(folder: &Path) -> anyhow::Result<std::ffi::OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
-    std::env::join_paths(folders).context("a folder's name holds a colon and cannot stand in PATH")
-}
-
 /// Where a program lies in `PATH`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -13,7 +13,7 @@ use benches::contestant::{PEERS, Runtime, beside, find};
 use benches::measure::{Stopwatch, adopt_orphans, reap_orphans};
 use benches::spin_up::{self, Row, Setting};
 use benches::{bundle, cgroup, plot, query, report};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -64,10 +64,13 @@ fn run() -> Result<bool> {
     adopt_orphans()?;
     let folder = tempfile::Builder::new().prefix("flint-bench-").tempdir().context("cannot make a folder")?;
     let prefix = format!("flint-bench-{}", std::process::id());
-    let result = measure(&options, folder.path(), &prefix, stop);
+    let states = mount_states(folder.path())?;
+    let result = measure(&options, folder.path(), &states, &prefix, stop);
+    let unmounted = umount2(&states, MntFlags::MNT_DETACH).context("cannot unmount the state roots");
     reap_orphans();
     let swept = cgroup::sweep(&prefix);
     let (text, json, svg, met) = result?;
+    unmounted?;
     match swept? {
         0 => {}
         left => eprintln!("spinup: {left} cgroups were left behind by a runtime and removed"),
@@ -81,13 +84,22 @@ fn run() -> Result<bool> {
 /// The table, the JSON, the plot, whether all goals were met.
 type Outcome = (String, serde_json::Value, String, bool);
 
-fn measure(options: &Options, folder: &Path, prefix: &str, stop: Arc<AtomicBool>) -> Result<Outcome> {
+/// A tmpfs for the state roots, as /run is on a host: in a temporary folder on a disk they would measure the disk.
+fn mount_states(folder: &Path) -> Result<PathBuf> {
+    let states = folder.join("states");
+    fs::create_dir(&states).with_context(|| format!("cannot make {}", states.display()))?;
+    mount(Some("tmpfs"), &states, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))
+        .with_context(|| format!("cannot mount a tmpfs on {}", states.display()))?;
+    Ok(states)
+}
+
+fn measure(options: &Options, folder: &Path, states: &Path, prefix: &str, stop: Arc<AtomicBool>) -> Result<Outcome> {
     let hierarchies = cgroup::hierarchies()?;
     let pure_unified = !hierarchies.is_empty() && hierarchies.iter().all(|hierarchy| hierarchy.unified);
     let bundle = folder.join("bundle");
     let program = if options.state { "pause" } else { "true" };
-    let rootfs = bundle::make(&bundle, &beside("flint-payload")?, program, pure_unified)?;
-    let (runtimes, missing) = contestants(options, folder);
+    let rootfs = bundle::make(&bundle, &beside("payload")?, program, pure_unified)?;
+    let (runtimes, missing) = contestants(options, states);
     let stopwatch = Stopwatch::new(Duration::from_secs(options.timeout), stop);
     let mut rows = if options.state {
         query::measure(&bundle, &runtimes, options.containers, prefix, &stopwatch)?
