@@ -114,6 +114,8 @@ impl Demo {
         let mut config: Json = serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))?;
         config["process"]["args"] = json!(arguments);
         config["process"]["terminal"] = json!(false);
+        // What is in it is older than this, and so are some of the peers.
+        config["ociVersion"] = json!("1.0.2");
         config["hostname"] = json!("flint-demo");
         fs::write(&path, serde_json::to_vec_pretty(&config)?).with_context(|| format!("writing {}", path.display()))
     }
@@ -157,7 +159,7 @@ impl Demo {
             let rootfs = self.bundle.join("rootfs");
             let start = move |_| {
                 let mut command = Command::new(&floor);
-                command.arg(&rootfs).arg("/bin/true");
+                command.arg("--rootfs").arg(&rootfs).args(["--program", "/bin/true"]).stdout(Stdio::null());
                 command
             };
             keep_if_it_runs(Runner::new("floor", start, |_| {}), &mut runners, &mut notes);

@@ -254,9 +254,11 @@ fn ways_into_the_root() {
 
 #[test]
 fn propagation_of_the_root() {
-    for (name, flag) in
-        [("shared", libc::MS_SHARED), ("rprivate", libc::MS_PRIVATE), ("unbindable", libc::MS_UNBINDABLE)]
-    {
+    for (name, flag) in [
+        ("shared", libc::MS_SHARED),
+        ("rprivate", libc::MS_PRIVATE | libc::MS_REC),
+        ("unbindable", libc::MS_UNBINDABLE),
+    ] {
         let plan = compiled(&set("/linux/rootfsPropagation", json!(name)));
         assert!(plan.init.contains(&Step::InheritedPropagation { flag }), "{name}");
         assert!(plan.init.contains(&Step::RootPropagation { flag }), "{name}");
