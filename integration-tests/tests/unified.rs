@@ -1,0 +1,75 @@
+//! Cgroup v2 alone: the host's v2 tree in a mount namespace of the test's own. Which controllers it has is the
+//! host's matter; birth in the cgroup, the cgroup namespace, the device filter, kill and removal need none.
+#![forbid(unsafe_code)]
+
+use std::sync::{Mutex, PoisonError};
+
+use integration_tests::{Case, Command, Output, under_test_only};
+use serde_json::json;
+
+/// What the v2 root hands down; flint enables what there is, as runc does, and the host gets it back as it was.
+const RESTORED: &str = "mount --make-rprivate / && umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup || exit 99; \
+    before=$(cat /sys/fs/cgroup/cgroup.subtree_control); \"$@\"; code=$?; \
+    for name in $(cat /sys/fs/cgroup/cgroup.subtree_control); do \
+        case \" $before \" in *\" $name \"*) ;; *) echo -$name > /sys/fs/cgroup/cgroup.subtree_control;; esac; \
+    done; exit $code";
+
+/// One at a time: what the root hands down is put back at the end.
+static TREE: Mutex<()> = Mutex::new(());
+
+fn on_v2(case: &Case, script: &str) -> Output {
+    let _one = TREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = case.state_root();
+    let flint = integration_tests::flint().path;
+    Command::new("unshare")
+        .args(["--mount", "sh", "-c", RESTORED, "sh", "sh", "-ec", script])
+        .env("FLINT", flint)
+        .env("ROOT", state)
+        .output()
+}
+
+#[test]
+fn a_container_lives_and_ends_in_its_own_cgroup() {
+    let Some([runtime]) = under_test_only("cgroup v2 in a mount namespace") else { return };
+    let case = Case::new(&runtime);
+    let bundle = case
+        .bundle()
+        .push("/linux/namespaces", json!({"type": "cgroup"}))
+        .shell("tail -n 1 /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.procs; cat < /dev/zero | head -c 3 | wc -c; exec sleep 1000")
+        .write();
+    let id = case.id("a");
+    let script = format!(
+        "$FLINT --root $ROOT run --detach --bundle {bundle} {id} > {out}; \
+         while ! grep -q '^3$' {out}; do sleep 0.02; done; cat {out}; \
+         $FLINT --root $ROOT exec {id} tail -n 1 /proc/self/cgroup; \
+         $FLINT --root $ROOT ps --format json {id}; \
+         $FLINT --root $ROOT delete --force {id}; \
+         find /sys/fs/cgroup -name '{id}*'; echo end",
+        bundle = bundle.display(),
+        out = case.path().join("out").display(),
+    );
+    let output = on_v2(&case, &script).ok();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines.first(), Some(&"0::/"), "{}", output.stdout);
+    assert_eq!(lines.iter().filter(|line| **line == "0::/").count(), 2, "exec is in it too: {}", output.stdout);
+    assert!(lines.iter().any(|line| line.starts_with('[') && *line != "[]"), "ps: {}", output.stdout);
+    assert_eq!(lines.last(), Some(&"end"));
+    assert!(!output.stdout.contains("/sys/fs/cgroup/"), "a cgroup is left: {}", output.stdout);
+    case.finish();
+}
+
+#[test]
+fn devices_are_filtered_by_bpf() {
+    let Some([runtime]) = under_test_only("cgroup v2 in a mount namespace") else { return };
+    let case = Case::new(&runtime);
+    let bundle = case
+        .bundle()
+        .capabilities(&["CAP_MKNOD"])
+        .edit(json!({"linux": {"resources": {"devices": [{"allow": false, "access": "rwm"}]}}}))
+        .shell("head -c 1 /dev/zero | wc -c; mknod /dev/mem c 1 1 && head -c 1 /dev/mem || echo refused")
+        .write();
+    let id = case.id("a");
+    let output = on_v2(&case, &format!("$FLINT --root $ROOT run --bundle {} {id}", bundle.display())).ok();
+    assert_eq!(output.stdout, "1\nrefused\n", "{}", output.stderr);
+    case.finish();
+}
