@@ -54,11 +54,10 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         console: None,
         pidfd_socket: arguments.value("pidfd-socket").map(PathBuf::from),
         pid_file: super::pid_file(arguments)?,
-        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + super::listen_fds(),
+        listen_fds: super::listen_fds(),
+        cgroup: arguments.texts("cgroup")?,
     };
-    if !arguments.texts("cgroup")?.is_empty() {
-        bail!("--cgroup is not supported by this version");
-    }
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;
     let (mut process, warnings) = match arguments.value("process") {

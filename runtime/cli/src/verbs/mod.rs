@@ -137,8 +137,15 @@ fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
         pid_file: pid_file(arguments)?,
         no_pivot: arguments.is_set("no-pivot"),
         no_new_keyring: arguments.is_set("no-new-keyring"),
-        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + listen_fds(),
+        listen_fds: listen_fds(),
     })
+}
+
+/// How many sockets a systemd socket unit gave us, from descriptor 3 on: the container's program gets them, as under
+/// runc (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// Absolute: whoever writes it may be in another folder by then.

@@ -124,6 +124,40 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Moves a process into an existing cgroup below the container's: `[controller,..:]path`, in the hierarchies of
+    /// those controllers, or in all of them (`exec --cgroup`).
+    ///
+    /// # Errors
+    ///
+    /// A path that leaves the container's cgroup, a controller without a hierarchy, a cgroup that does not exist.
+    pub fn add_below(&self, place: &str, pid: i32) -> Result<()> {
+        let (controllers, path) = place.split_once(':').map_or((None, place), |(names, path)| (Some(names), path));
+        let path = path.trim_start_matches('/');
+        if path.split('/').any(|part| part == "..") {
+            return Err(Error::invalid(format!("cgroup {place:?}: the path must not leave the container's cgroup")));
+        }
+        for controller in controllers.into_iter().flat_map(|names| names.split(',')) {
+            if self.with(controller).is_none() && self.unified.as_ref().is_none_or(|_| !self.v1.is_empty()) {
+                return Err(Error::invalid(format!("cgroup {place:?}: the container has no cgroup of {controller}")));
+            }
+        }
+        let wanted = |branch: &&Branch| match controllers {
+            Some(names) if !branch.name.is_empty() => names.split(',').any(|name| branch.has(name)),
+            Some(_) => self.v1.is_empty(),
+            None => true,
+        };
+        for branch in self.v1.iter().chain(&self.unified).filter(wanted) {
+            let failure = |errno: Errno| {
+                Error::os(format!("move process {pid} into {}", branch.path.join(path).display()), errno)
+            };
+            let directory = branch.directory().map_err(failure)?;
+            let folder = super::branch::open_beneath(directory, if path.is_empty() { "." } else { path });
+            let inner = Branch::open_at(&branch.name, branch.path.join(path), folder.map_err(failure)?);
+            inner.write("cgroup.procs", &pid.to_string()).map_err(failure)?;
+        }
+        Ok(())
+    }
+
     /// All processes, those of sub-cgroups too. Empty when the cgroup is gone.
     ///
     /// # Errors

@@ -50,6 +50,8 @@ pub struct CompileOptions {
     pub new_keyring: bool,
     /// --preserve-fds
     pub preserve_fds: u32,
+    /// How many of them are sockets of a systemd socket unit (sd_listen_fds(3)); 0 for none.
+    pub listen_fds: u32,
     /// Wait for `start` on a socket (`create`), not on the channel (`run`).
     pub wait_on_socket: bool,
 }
@@ -63,6 +65,8 @@ pub struct ExecCompileOptions {
     pub console_socket: bool,
     /// --preserve-fds
     pub preserve_fds: u32,
+    /// How many of them are sockets of a systemd socket unit (sd_listen_fds(3)); 0 for none.
+    pub listen_fds: u32,
 }
 
 /// What a plan depends on besides the bundle: facts about the host, found out once.
@@ -100,6 +104,7 @@ struct Compiler<'a> {
     linux: Option<&'a Linux>,
     host: &'a Host,
     console_socket: bool,
+    listen_fds: u32,
     namespaces: Namespaces,
     tables: Tables,
     warnings: Vec<String>,
@@ -114,7 +119,7 @@ struct Compiler<'a> {
 /// `Invalid` for what config.json gets wrong, `Unsupported` for what this flint or this host lacks; each names
 /// the field.
 pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result<Plan> {
-    let mut compiler = Compiler::new(bundle, host, options.console_socket)?;
+    let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
     let process = compiler.process()?;
     let root = compiler.spec.root().as_ref().ok_or_else(|| Error::invalid("config.json has no root"))?;
     let rootfs = compiler.rootfs(root.path())?;
@@ -154,7 +159,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
 ///
 /// As [`compile`].
 pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &ExecCompileOptions) -> Result<Plan> {
-    let mut compiler = Compiler::new(bundle, host, options.console_socket)?;
+    let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
     supported::check_process(process)?;
     if !compiler.namespaces.has(libc::CLONE_NEWNS) {
         // Nothing that is joined would bring the process to the container's root: it would run in the host's.
@@ -199,14 +204,25 @@ pub fn poststop_hooks(bundle: &Bundle) -> Result<Vec<HostHook>> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(bundle: &'a Bundle, host: &'a Host, console_socket: bool) -> Result<Self> {
+    fn new(bundle: &'a Bundle, host: &'a Host, console_socket: bool, listen_fds: u32) -> Result<Self> {
         let spec = bundle.spec();
         supported::check(spec)?;
         let linux = spec.linux().as_ref();
         let mut tables = Tables::default();
         let namespaces = Namespaces::compile(linux, &mut tables)?;
         let warnings = bundle.warnings().to_vec();
-        Ok(Self { bundle, spec, linux, host, console_socket, namespaces, tables, warnings, late_readonly: Vec::new() })
+        Ok(Self {
+            bundle,
+            spec,
+            linux,
+            host,
+            console_socket,
+            listen_fds,
+            namespaces,
+            tables,
+            warnings,
+            late_readonly: Vec::new(),
+        })
     }
 
     fn process(&self) -> Result<&'a Process> {

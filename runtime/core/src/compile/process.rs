@@ -82,8 +82,13 @@ impl Compiler<'_> {
         let environment = process.env().as_deref().unwrap_or(&[]);
         let needs_home = variable(process, "HOME=").is_none_or(str::is_empty);
         let environment = last_of_each(environment);
-        let kept: Vec<&str> =
+        let mut kept: Vec<&str> =
             environment.into_iter().filter(|entry| !(needs_home && entry.starts_with("HOME="))).collect();
+        let listen_fds = format!("LISTEN_FDS={}", self.listen_fds);
+        if self.listen_fds > 0 {
+            // The program is process 1 of its pid namespace, or at least is told so (sd_listen_fds(3)).
+            kept.extend([listen_fds.as_str(), "LISTEN_PID=1"]);
+        }
         let arguments = self.tables.list("process.args", process.args().as_deref().unwrap_or(&[]), false)?;
         let environment = self.tables.list("process.env", &kept, needs_home)?;
         if needs_home {

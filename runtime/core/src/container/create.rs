@@ -38,6 +38,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the container's program gets.
     pub preserve_fds: u32,
+    /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).
+    pub listen_fds: u32,
 }
 
 impl CreateOptions {
@@ -48,6 +50,7 @@ impl CreateOptions {
             no_pivot: self.no_pivot,
             new_keyring: !self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            listen_fds: self.listen_fds,
             wait_on_socket,
         }
     }

@@ -35,6 +35,10 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors from 3 on the program gets.
     pub preserve_fds: u32,
+    /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// Cgroups below the container's own to put the process into: `[controller,..:]path`.
+    pub cgroup: Vec<String>,
 }
 
 impl Runtime {
@@ -58,6 +62,7 @@ impl Runtime {
             id: id.to_owned(),
             console_socket: options.console.is_some() || options.console_socket.is_some(),
             preserve_fds: options.preserve_fds,
+            listen_fds: options.listen_fds,
         };
         let plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
         Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(&folder, options)
@@ -149,6 +154,9 @@ impl Joining<'_> {
             _ => return Err(sentence::died("exec", process.wait().ok(), 0)),
         }
         self.cgroup.add(process.pid())?;
+        for place in &options.cgroup {
+            self.cgroup.add_below(place, process.pid())?;
+        }
         if let Some(score) = self.plan.oom_score_adj
             && let Err(error) = write_proc(process.pid(), "oom_score_adj", &score.to_string())
         {

@@ -97,6 +97,7 @@ fn options() -> CompileOptions {
         no_pivot: false,
         new_keyring: true,
         preserve_fds: 0,
+        listen_fds: 0,
         wait_on_socket: true,
     }
 }
@@ -117,7 +118,7 @@ fn refused(config: &Value) -> Error {
 }
 
 fn exec_plan(config: &Value, process: &Value) -> Result<Plan> {
-    let options = ExecCompileOptions { id: "c1".to_owned(), console_socket: false, preserve_fds: 0 };
+    let options = ExecCompileOptions { id: "c1".to_owned(), console_socket: false, preserve_fds: 0, listen_fds: 0 };
     compile_exec(&bundle(config)?, &serde_json::from_value(process.clone()).unwrap(), &hybrid(), &options)
 }
 
