@@ -125,8 +125,6 @@ fn rust_flags() -> anyhow::Result<String> {
         Ok(path) => Ok(path),
         Err(path) => Err(anyhow::anyhow!("the path {} is not UTF-8; move the checkout", path.display())),
     };
-    // At a fixed address: a program of this kind would spend its first tenth on relocating itself, twice a run.
-    flags.push("-Crelocation-model=static".to_owned());
     flags.push(format!("--remap-path-prefix={}=flint", utf8(workspace::root())?));
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=cargo", utf8(home)?));

@@ -156,6 +156,8 @@ impl Folder {
     /// A damaged record, or one of a newer version.
     pub(crate) fn load(&self) -> Result<Option<Record>> {
         match self.read(STATE)? {
+            // The maker was killed between making the file and writing it.
+            Some(json) if json.is_empty() => Ok(None),
             Some(json) => {
                 Record::from_json(&json).map(Some).map_err(|error| error.context(format!("container {}", self.id)))
             }
