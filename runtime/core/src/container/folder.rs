@@ -260,7 +260,9 @@ fn encode(record: &Record) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::check_id;
+    use std::os::fd::AsFd as _;
+
+    use super::{Folder, check_id};
 
     #[test]
     fn ids() {
@@ -270,5 +272,18 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a b", "ä", "a\0", "../x"] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_empty_or_missing_state_is_none_and_can_be_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let fd = std::fs::File::open(root.path()).unwrap();
+        let folder = Folder::make(fd.as_fd(), root.path(), "a").unwrap();
+        assert!(folder.load().unwrap().is_none());
+        std::fs::write(root.path().join("a/state.json"), "").unwrap();
+        assert!(folder.load().unwrap().is_none());
+        assert!(folder.record().unwrap_err().to_string().contains("broken off"));
+        folder.remove(fd.as_fd()).unwrap();
+        assert!(!root.path().join("a").exists());
     }
 }
