@@ -40,7 +40,8 @@ impl Runtime {
                 format!("cannot delete container {id} that is not stopped: running (kill it first, or use --force)"),
             ));
         }
-        if status != Status::Stopped {
+        // A maker that was killed after it let init go left a waiting init and a record that says creating.
+        if status != Status::Stopped || record.pid != 0 {
             end(&record)?;
         }
         self.clean(&folder, &record)
@@ -49,7 +50,7 @@ impl Runtime {
     /// Removes what belongs to a container whose init has ended.
     fn clean(&self, folder: &Folder, record: &Record) -> Result<()> {
         let cgroup = Cgroup::from_paths(&record.cgroup);
-        if record.phase != Phase::Creating {
+        if record.phase != Phase::Creating || record.pid != 0 {
             // With a shared pid namespace others may live on.
             cgroup.kill_all()?;
         }
