@@ -9,7 +9,7 @@ use crate::container::hooks;
 use crate::container::kill::signal_init;
 use crate::container::process::{open_pidfd, wait_for_end};
 use crate::runtime::status_under_lock;
-use crate::state::{Phase, Record, State, Status};
+use crate::state::{Record, State, Status};
 use crate::{Error, Kind, Result, Runtime};
 
 /// How long a killed init may take to end; the kernel may have much memory to give back.
@@ -33,25 +33,22 @@ impl Runtime {
             // Its maker was killed before it had made anything else.
             return folder.remove(self.root_fd());
         };
-        let status = status_under_lock(&record);
-        if status == Status::Running && !force {
+        if status_under_lock(&record) == Status::Running && !force {
             return Err(Error::new(
                 Kind::WrongState,
                 format!("cannot delete container {id} that is not stopped: running (kill it first, or use --force)"),
             ));
         }
-        // A maker that was killed after it let init go left a waiting init and a record that says creating.
-        if status != Status::Stopped || record.pid != 0 {
-            end(&record)?;
-        }
+        // Whatever the record says: a maker that was killed after it let init go left one that waits for a start.
+        end(&record)?;
         self.clean(&folder, &record)
     }
 
     /// Removes what belongs to a container whose init has ended.
     fn clean(&self, folder: &Folder, record: &Record) -> Result<()> {
         let cgroup = Cgroup::from_paths(&record.cgroup);
-        if record.phase != Phase::Creating || record.pid != 0 {
-            // With a shared pid namespace others may live on.
+        if record.pid != 0 {
+            // It had an init; with a shared pid namespace others may live on.
             cgroup.kill_all()?;
         }
         cgroup.delete()?;
@@ -75,7 +72,7 @@ fn late_hooks(folder: &Folder, record: &Record) -> Result<Option<Bundle>> {
     Bundle::from_parts(record.bundle.clone(), folder.config()?).map(Some)
 }
 
-/// Kills init and waits until it has ended; its pid namespace goes with it.
+/// Kills init, if there is one, and waits until it has ended; its pid namespace goes with it.
 fn end(record: &Record) -> Result<()> {
     let pidfd = match open_pidfd(record.pid) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(()),
