@@ -32,6 +32,7 @@ pub mod protocol;
 mod root;
 mod start;
 mod stdio;
+mod step;
 
 pub use executor::{Bindings, spawn};
 #[cfg(feature = "faults")]

@@ -17,6 +17,7 @@ mod exec;
 mod folder;
 mod hooks;
 mod kill;
+mod making;
 mod process;
 mod sentence;
 mod start;

@@ -1,0 +1,324 @@
+//! The host's lane of a plan: a container being made, and what undoes it.
+
+use std::borrow::Cow;
+use std::os::fd::AsRawFd as _;
+
+use flint_init::Bindings;
+use flint_init::plan::{Barrier, Slot};
+use flint_init::protocol::Kind as Said;
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::container::bind::{self, Slots, Sources};
+use crate::container::channel::{Channel, Heard};
+use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
+use crate::container::folder::{Folder, Lock};
+use crate::container::process::{Container, Process, start_time};
+use crate::container::start::release;
+use crate::container::{hooks, sentence};
+use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
+use crate::state::{self, Phase, Record, State, Status};
+use crate::{Error, Kind, Result, Runtime};
+
+/// A container being made: what there is of it already.
+pub(super) struct Making<'a> {
+    runtime: &'a Runtime,
+    bundle: &'a Bundle,
+    plan: &'a Plan,
+    options: CreateOptions,
+    pub(super) record: Record,
+    folder: Option<(Folder, Lock)>,
+    cgroup: Option<Cgroup>,
+    slots: Slots,
+    channel: Option<Channel>,
+    init: Option<Process>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn new(
+        runtime: &'a Runtime,
+        id: &str,
+        bundle: &'a Bundle,
+        plan: &'a Plan,
+        options: CreateOptions,
+        on_socket: bool,
+    ) -> Self {
+        let record = Record {
+            version: state::VERSION,
+            id: id.to_owned(),
+            phase: Phase::Creating,
+            pid: 0,
+            start_time: 0,
+            oci_version: bundle.spec().version().clone(),
+            bundle: bundle.path().to_owned(),
+            rootfs: plan.rootfs.clone(),
+            created: state::now(),
+            owner: nix::unistd::getuid().as_raw(),
+            annotations: plan.annotations.clone(),
+            cgroup: crate::cgroup::Paths::default(),
+            options: options.compile(id, on_socket),
+            late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
+        };
+        let (slots, warnings) = (Slots::for_plan(plan), plan.warnings.clone());
+        Self {
+            runtime,
+            bundle,
+            plan,
+            options,
+            record,
+            folder: None,
+            cgroup: None,
+            slots,
+            channel: None,
+            init: None,
+            warnings,
+        }
+    }
+
+    pub(super) fn execute(&mut self) -> Result<()> {
+        for (index, step) in self.plan.host.iter().enumerate() {
+            self.perform(*step)?;
+            crate::fault::after_host_step(index);
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, step: HostStep) -> Result<()> {
+        match step {
+            HostStep::ClaimId => self.claim(),
+            HostStep::MakeCgroup => self.make_cgroup(),
+            HostStep::Bind(slot) => self.bind(slot),
+            HostStep::Clone => self.clone_init(),
+            HostStep::Await(barrier) => self.await_barrier(barrier),
+            HostStep::IdMaps => self.write_id_maps(),
+            HostStep::OomScore => self.write_oom_score(),
+            HostStep::JoinCgroup => match (&self.cgroup, &self.init) {
+                (Some(cgroup), Some(init)) => cgroup.add(init.pid()),
+                _ => Ok(()),
+            },
+            HostStep::SaveState => self.save_pid(),
+            HostStep::Hooks(stage) => self.run_hooks(stage),
+            HostStep::Release(barrier) => self.channel()?.release(barrier),
+            HostStep::AwaitReady => self.await_ready(),
+        }
+    }
+
+    fn claim(&mut self) -> Result<()> {
+        let folder = Folder::make(self.runtime.root_fd(), self.runtime.root(), &self.record.id)?;
+        let lock = folder.lock()?;
+        let (folder, _) = self.folder.insert((folder, lock));
+        // The places of the cgroups are recorded before they are made: a maker that is killed leaves them findable.
+        self.record.cgroup = Cgroup::places(&self.runtime.host()?.layout, &self.plan.cgroup);
+        folder.save_first(&self.record)?;
+        folder.save_config(self.bundle.json())
+    }
+
+    fn make_cgroup(&mut self) -> Result<()> {
+        let cgroup = Cgroup::create(&self.runtime.host()?.layout, &self.plan.cgroup)?;
+        self.record.cgroup = cgroup.paths().clone();
+        self.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    fn bind(&mut self, slot: Slot) -> Result<()> {
+        let folder = self.folder.as_ref().map(|(folder, _)| folder).ok_or_else(out_of_order)?;
+        if self.plan.slots.get(usize::from(slot.0)) == Some(&SlotSource::ConsoleSocket)
+            && let (None, Some(path)) = (&self.options.console, &self.options.console_socket)
+        {
+            self.options.console = Some(bind::connect_to(path)?);
+        }
+        let mut sources =
+            Sources { folder, cgroup: self.cgroup.as_ref(), console: self.options.console.take(), init: None };
+        self.slots.bind(self.plan, slot, &mut sources)?;
+        self.options.console = sources.console;
+        Ok(())
+    }
+
+    fn clone_init(&mut self) -> Result<()> {
+        let (channel, init_end) = Channel::pair()?;
+        let fds = self.slots.numbers();
+        let keep = bind::keep(&self.slots, init_end.as_raw_fd(), self.options.preserve_fds);
+        let join: Vec<_> = self.plan.joins();
+        let mut pointers = self.plan.pointers();
+        let in_user_namespace = self.plan.clone_flags & libc::CLONE_NEWUSER as u64 != 0;
+        let bindings = Bindings {
+            fds: &fds,
+            keep: &keep,
+            channel: flint_init::Fd(init_end.as_raw_fd()),
+            pointers: &mut pointers,
+            join: &join,
+            flags: self.plan.clone_flags,
+            cgroup: self.cgroup.as_ref().and_then(Cgroup::clone_into).map(|fd| flint_init::Fd(fd.as_raw_fd())),
+            #[cfg(feature = "faults")]
+            fault: crate::fault::of_init(),
+        };
+        let child = flint_init::spawn(self.plan.as_ref(), bindings).map_err(|errno| {
+            let hint = match errno.0 {
+                libc::ENOSPC => " (a limit in /proc/sys/user or on cgroups is reached)",
+                libc::EPERM if in_user_namespace => " (user namespaces are not allowed: see kernel.unprivileged_userns_clone and user.max_user_namespaces)",
+                libc::EAGAIN => " (a limit on processes is reached: ulimit -u, pids.max, kernel.pid_max)",
+                _ => "",
+            };
+            Error::new(Kind::System, format!("clone the container's init: {}{hint}", crate::error::errno_text(errno.0)))
+        })?;
+        let child = Process::of_child(child.pid)?;
+        self.channel = Some(channel);
+        if join.is_empty() {
+            self.init = Some(child);
+        } else {
+            self.init = Some(hear_cloned(self.channel()?, self.plan, &child)?);
+        }
+        Ok(())
+    }
+
+    fn channel(&self) -> Result<&Channel> {
+        self.channel.as_ref().ok_or_else(out_of_order)
+    }
+
+    fn pid(&self) -> Result<i32> {
+        self.init.as_ref().map(Process::pid).ok_or_else(out_of_order)
+    }
+
+    fn await_barrier(&mut self, barrier: Barrier) -> Result<()> {
+        self.hear_until(|message| message.kind == Said::Reached && message.step == barrier as u32, "create")
+    }
+
+    fn await_ready(&mut self) -> Result<()> {
+        self.hear_until(|message| message.kind == Said::Ready, "create")?;
+        self.write_hook_state(Status::Created)?;
+        if !self.record.options.wait_on_socket {
+            return Ok(());
+        }
+        self.record.phase = Phase::Created;
+        self.save()
+    }
+
+    fn hear_until(&mut self, wanted: impl Fn(&flint_init::protocol::Message) -> bool, doing: &str) -> Result<()> {
+        loop {
+            match self.channel()?.hear()? {
+                Heard::Said(message) if wanted(&message) => return Ok(()),
+                Heard::Said(message) if message.kind == Said::Warned => {
+                    self.warnings.push(sentence::warned(self.plan, &message));
+                }
+                Heard::Said(message) if message.kind == Said::Failed => {
+                    return Err(sentence::failed(self.plan, &message));
+                }
+                Heard::Said(_) => return Err(Error::new(Kind::System, "init said something out of turn")),
+                Heard::End => {
+                    let ended = self.init.as_ref().and_then(|init| init.wait().ok());
+                    let oom_kills = self.cgroup.as_ref().map_or(0, Cgroup::oom_kills);
+                    return Err(sentence::died(doing, ended, oom_kills));
+                }
+            }
+        }
+    }
+
+    fn write_id_maps(&self) -> Result<()> {
+        let pid = self.pid()?;
+        let lines = |map: &[(u32, u32, u32)]| -> String {
+            map.iter()
+                .fold(String::new(), |lines, (inside, outside, count)| lines + &format!("{inside} {outside} {count}\n"))
+        };
+        write_proc(pid, "uid_map", &lines(&self.plan.uid_map))?;
+        write_proc(pid, "gid_map", &lines(&self.plan.gid_map))
+    }
+
+    fn write_oom_score(&mut self) -> Result<()> {
+        let Some(score) = self.plan.oom_score_adj else { return Ok(()) };
+        match write_proc(self.pid()?, "oom_score_adj", &score.to_string()) {
+            // Lowering it needs CAP_SYS_RESOURCE (nested use).
+            Err(error) if error.kind() == Kind::Permission => {
+                self.warnings.push(format!("process.oomScoreAdj {score} is left as it is: {error}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn save_pid(&mut self) -> Result<()> {
+        let pid = self.pid()?;
+        self.record.pid = pid;
+        self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, 0))?;
+        self.write_hook_state(Status::Creating)?;
+        if !self.record.options.wait_on_socket {
+            // `run` says now what will be true in a moment: one write less.
+            self.record.phase = Phase::Starting;
+        }
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        match &self.folder {
+            Some((folder, _)) => folder.save(&self.record),
+            None => Err(out_of_order()),
+        }
+    }
+
+    /// The JSON that init's hooks read: the file is made before the clone and filled when the pid is known, and once
+    /// more when createContainer hooks are done and startContainer hooks to come.
+    fn write_hook_state(&self, status: Status) -> Result<()> {
+        let Some(slot) = self.plan.slots.iter().position(|source| *source == SlotSource::HookState) else {
+            return Ok(());
+        };
+        let json = State::hook_json(&self.record, status, self.record.pid)?;
+        let file = self.slots.get(Slot(slot as u16)).ok_or_else(out_of_order)?;
+        rustix::fs::ftruncate(file, json.len() as u64)
+            .and_then(|()| rustix::io::pwrite(file, &json, 0))
+            .map(drop)
+            .map_err(|errno| Error::os("write the hooks' state", errno))
+    }
+
+    fn run_hooks(&self, stage: HostHookStage) -> Result<()> {
+        let (name, list) = match stage {
+            HostHookStage::Prestart => ("prestart", &self.plan.hooks.prestart),
+            HostHookStage::CreateRuntime => ("createRuntime", &self.plan.hooks.create_runtime),
+            HostHookStage::Poststart => ("poststart", &self.plan.hooks.poststart),
+            HostHookStage::Poststop => ("poststop", &self.plan.hooks.poststop),
+        };
+        hooks::run(name, list, &State::hook_json(&self.record, Status::Creating, self.record.pid)?)
+    }
+
+    /// `run`: the state has said so since the pid was recorded, so that a kill in between is seen for what it is.
+    pub(super) fn start(&mut self) -> Result<Vec<String>> {
+        let ended = || self.init.as_ref().and_then(|init| init.wait().ok());
+        release(self.channel()?, &self.record, || Ok(Cow::Borrowed(self.plan)), ended)
+    }
+
+    pub(super) fn finish(mut self, more_warnings: Vec<String>) -> Result<Container> {
+        if let Err(error) = self.hand_out() {
+            return Err(self.undo(error));
+        }
+        self.warnings.extend(more_warnings);
+        match self.init.take() {
+            Some(init) => Ok(init.with_warnings(self.warnings)),
+            None => Err(out_of_order()),
+        }
+    }
+
+    fn hand_out(&self) -> Result<()> {
+        let Some(init) = &self.init else { return Err(out_of_order()) };
+        publish(init, self.options.pid_file.as_deref(), self.options.pidfd_socket.as_deref())
+    }
+
+    /// Removes all that was made; what cannot be removed is told behind the first error.
+    pub(super) fn undo(mut self, error: Error) -> Error {
+        // init first: nothing in the cgroup may start something new.
+        drop(self.channel.take());
+        if let Some(init) = self.init.take() {
+            init.destroy();
+        }
+        let mut error = error;
+        if let Some(cgroup) = self.cgroup.take() {
+            error = error.with_cleanup(cgroup.kill_all().and_then(|()| cgroup.delete()));
+        }
+        if let Some((folder, _lock)) = self.folder.take() {
+            error = error.with_cleanup(folder.remove(self.runtime.root_fd()));
+        }
+        error
+    }
+}
+
+fn out_of_order() -> Error {
+    Error::new(Kind::System, "the plan's host lane is out of order")
+}
