@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use rustix::termios::{OptionalActions, SpecialCodeIndex, Termios, Winsize};
+use rustix::termios::{OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize};
 
 /// The end of a socket pair on which init sends the pty's master.
 #[derive(Debug)]
@@ -90,6 +90,9 @@ impl RawMode {
         let cooked = rustix::termios::tcgetattr(tty).context("reading the settings of our terminal")?;
         let mut raw = cooked.clone();
         raw.make_raw();
+        // The container's terminal leaves line ends as they are (see `Relay::new`): ours turns them into new lines.
+        raw.output_modes |= cooked.output_modes & OutputModes::OPOST;
+        raw.output_modes |= cooked.output_modes & OutputModes::ONLCR;
         HOOK.call_once(|| {
             let inner = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -185,6 +188,11 @@ impl<'a> Relay<'a> {
     pub(crate) fn new(master: OwnedFd, input: BorrowedFd<'a>, output: BorrowedFd<'a>) -> Result<Self> {
         rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)
             .context("making the container's terminal non-blocking")?;
+        // As runc does: what is not shown on a terminal (a pipe, a file) shall have \n where the program wrote \n.
+        if let Ok(mut settings) = rustix::termios::tcgetattr(&master) {
+            settings.output_modes.remove(OutputModes::ONLCR);
+            let _ = rustix::termios::tcsetattr(&master, OptionalActions::Now, &settings);
+        }
         Ok(Self {
             master,
             input,

@@ -1,6 +1,6 @@
 //! Steps in words: one line each, for `flint plan` and for the sentences of errors.
 
-use flint_init::plan::{Attributes, Barrier, HookStage, Mount, MountSource, Slot, Step};
+use flint_init::plan::{Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Slot, Step};
 use serde_json::{Value, json};
 
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
@@ -189,10 +189,17 @@ fn describe_mount(plan: &Plan, mount: &Mount) -> String {
         MountSource::Bind { path, recursive } => {
             (plan.string(path), vec![if recursive { "rbind" } else { "bind" }.to_owned()])
         }
-        MountSource::Prepared { slot } => (source(plan, slot), vec!["bind, opened by the host".to_owned()]),
+        MountSource::Inside { path, recursive } => (
+            format!("the container's {}", plan.string(path)),
+            vec![if recursive { "rbind" } else { "bind" }.to_owned()],
+        ),
+        MountSource::Prepared { slot } => prepared(plan, slot),
     };
     words.extend(attributes(mount.attributes, ""));
     words.extend(attributes(mount.recursive_attributes, "r"));
+    if let Some(idmap) = mount.idmap {
+        words.push(idmap_words(plan, idmap));
+    }
     if mount.propagation != 0 {
         words.push(format!("{}{}", if mount.propagation_recursive { "r" } else { "" }, propagation(mount.propagation)));
     }
@@ -201,6 +208,39 @@ fn describe_mount(plan: &Plan, mount: &Mount) -> String {
     }
     let number = if mount.index == Mount::OWN { String::new() } else { format!(" #{}", mount.index) };
     format!("mount{number} {from} -> {} ({})", plan.string(mount.target), words.join(", "))
+}
+
+/// What the host opened, with the attributes that it gave it.
+fn prepared(plan: &Plan, slot: Slot) -> (String, Vec<String>) {
+    let mut words = Vec::new();
+    let idmap = match plan.slots.get(usize::from(slot.0)) {
+        Some(SlotSource::BindMount { recursive, attributes: own, recursive_attributes, idmap, .. }) => {
+            words.push(if *recursive { "rbind" } else { "bind" }.to_owned());
+            words.extend(attributes(*own, ""));
+            words.extend(attributes(*recursive_attributes, "r"));
+            *idmap
+        }
+        Some(SlotSource::Filesystem { fstype, options, attributes: own, idmap, .. }) => {
+            words.push(fstype.clone());
+            words.extend(options.iter().map(|(key, value)| match value {
+                Some(value) => format!("{key}={value}"),
+                None => key.clone(),
+            }));
+            words.extend(attributes(*own, ""));
+            *idmap
+        }
+        _ => {
+            words.push("bind".to_owned());
+            None
+        }
+    };
+    words.extend(idmap.map(|idmap| idmap_words(plan, idmap)));
+    words.push("opened by the host".to_owned());
+    (source(plan, slot), words)
+}
+
+fn idmap_words(plan: &Plan, idmap: IdMap) -> String {
+    format!("{} by {}", if idmap.recursive { "ridmap" } else { "idmap" }, source(plan, idmap.slot))
 }
 
 fn attributes(attributes: Attributes, prefix: &str) -> Vec<String> {
@@ -221,6 +261,8 @@ fn source(plan: &Plan, slot: Slot) -> String {
     match plan.slots.get(usize::from(slot.0)) {
         Some(SlotSource::Proc) => "/proc".to_owned(),
         Some(SlotSource::Namespace { path, .. } | SlotSource::BindMount { path, .. }) => path.display().to_string(),
+        Some(SlotSource::Filesystem { fstype, .. }) => format!("a new {fstype}"),
+        Some(SlotSource::IdMapping { uid, gid }) => format!("a user namespace with uids {uid:?}, gids {gid:?}"),
         Some(SlotSource::ContainerInit) => "the container's init".to_owned(),
         Some(SlotSource::ConsoleSocket) => "the console socket".to_owned(),
         Some(SlotSource::Listener) => "the socket for start".to_owned(),

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use flint_init::plan::{Attributes, Barrier, FsOption, PlanRef, Slot, Step, Text};
+use flint_init::plan::{Attributes, Barrier, FsOption, IdMap, PlanRef, Slot, Step, Text};
 
 use crate::cgroup;
 
@@ -154,6 +154,26 @@ pub enum SlotSource {
         /// For the mount.
         attributes: Attributes,
     },
+    /// A new user namespace with these maps, for idmapped mounts; it outlives the process that made it.
+    IdMapping {
+        /// As (inside, outside, count): ids as the file system has them, and as the mount shows them.
+        uid: Vec<(u32, u32, u32)>,
+        /// Likewise.
+        gid: Vec<(u32, u32, u32)>,
+    },
+    /// A detached mount of a new file system, opened with the runtime's rights.
+    Filesystem {
+        /// Its type, such as `tmpfs`.
+        fstype: String,
+        /// The `source` parameter.
+        source: Vec<u8>,
+        /// Its other parameters; without a value a flag.
+        options: Vec<(String, Option<String>)>,
+        /// For the mount.
+        attributes: Attributes,
+        /// Whose owners are shown, where not the file system's.
+        idmap: Option<IdMap>,
+    },
     /// A detached bind mount, opened with the runtime's rights (user namespaces: trap 5).
     BindMount {
         /// Absolute path on the host.
@@ -164,6 +184,8 @@ pub enum SlotSource {
         attributes: Attributes,
         /// For all below it too.
         recursive_attributes: Attributes,
+        /// Whose owners are shown, where not the file system's.
+        idmap: Option<IdMap>,
     },
 }
 

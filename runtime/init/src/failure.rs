@@ -93,6 +93,8 @@ operations! {
     MoveMount = "move_mount",
     /// mount_setattr
     MountSetattr = "mount_setattr",
+    /// mount_setattr with a user namespace
+    IdMap = "mount_setattr(MOUNT_ATTR_IDMAP)",
     /// The target lies on procfs, reached through a link or a mount.
     TargetInProc = "target is inside procfs",
     /// Copying a folder up into a tmpfs.

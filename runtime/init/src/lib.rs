@@ -54,7 +54,19 @@ pub fn signal_process(pidfd: Fd, signal: i32) -> flint_sys::Result<()> {
 ///
 /// EINVAL when `mount` is not at a mount's root, EPERM.
 pub fn set_mount_attributes(mount: Fd, attributes: plan::Attributes, recursive: bool) -> flint_sys::Result<()> {
-    let change = flint_sys::mount::Change { set: attributes.set, clear: attributes.clear, propagation: 0, recursive };
+    use flint_sys::mount::Change;
+    let change = Change { set: attributes.set, clear: attributes.clear, recursive, ..Change::default() };
+    flint_sys::mount::mount_setattr(mount, change)
+}
+
+/// Shows the owners of a detached mount's files through the maps of a user namespace (`MOUNT_ATTR_IDMAP`).
+///
+/// # Errors
+///
+/// EINVAL for a file system that knows no maps, EPERM for one that is not the caller's or has maps already.
+pub fn map_mount_ids(mount: Fd, user_namespace: Fd, recursive: bool) -> flint_sys::Result<()> {
+    use flint_sys::mount::Change;
+    let change = Change { idmap: Some(user_namespace), recursive, ..Change::default() };
     flint_sys::mount::mount_setattr(mount, change)
 }
 

@@ -6,7 +6,7 @@ use flint_sys::{Errno, Fd, file};
 use crate::copy_up;
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
-use crate::plan::{Mount, MountSource, Range, Text};
+use crate::plan::{IdMap, Mount, MountSource, Range, Text};
 
 /// `PROC_SUPER_MAGIC`
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -45,21 +45,37 @@ impl Init<'_> {
     fn detached(&mut self, plan: &Mount) -> Outcome<Fd> {
         let mount = match plan.source {
             MountSource::New { fstype, source, options } => {
-                return self.new_filesystem(fstype, source, options, plan.attributes.set);
+                let mount = self.new_filesystem(fstype, source, options, plan.attributes.set)?;
+                self.map_ids(mount, plan.idmap)?;
+                return Ok(mount);
             }
             MountSource::Prepared { slot } => return self.slot(slot),
             MountSource::Bind { path, recursive } => {
                 let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
                 mount::open_tree(Fd::CWD, self.text(path)?, flags).at(Operation::OpenSource)?
             }
+            MountSource::Inside { path, recursive } => {
+                let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
+                let source = self.open_inside(self.text(path)?, libc::O_PATH, 0).at(Operation::OpenSource)?;
+                let tree = mount::open_tree(source, c"", flags).at(Operation::OpenSource)?;
+                let _ = file::close(source);
+                tree
+            }
         };
+        self.map_ids(mount, plan.idmap)?;
         for (attributes, recursive) in [(plan.attributes, false), (plan.recursive_attributes, true)] {
             if !attributes.is_empty() {
-                let change = Change { set: attributes.set, clear: attributes.clear, propagation: 0, recursive };
+                let change = Change { set: attributes.set, clear: attributes.clear, recursive, ..Change::default() };
                 mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
             }
         }
         Ok(mount)
+    }
+
+    fn map_ids(&self, mount: Fd, idmap: Option<IdMap>) -> Outcome {
+        let Some(IdMap { slot, recursive }) = idmap else { return Ok(()) };
+        let change = Change { idmap: Some(self.slot(slot)?), recursive, ..Change::default() };
+        mount::mount_setattr(mount, change).at(Operation::IdMap)
     }
 
     /// By init and not by the host: proc, sysfs and mqueue show the namespaces of the caller of fsopen (trap 5).

@@ -46,7 +46,7 @@ impl PathBuffer {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.length == 0
     }
 }

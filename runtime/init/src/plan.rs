@@ -76,6 +76,15 @@ impl Attributes {
     }
 }
 
+/// The user namespace that the owners of a mount's files are shown through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// Holds the user namespace.
+    pub slot: Slot,
+    /// On the mounts below, too (`ridmap`).
+    pub recursive: bool,
+}
+
 /// Where a mount comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountSource {
@@ -91,6 +100,13 @@ pub enum MountSource {
     /// A clone of an existing tree (open_tree), found by its path in the runtime's mount namespace.
     Bind {
         /// Absolute path on the host.
+        path: Text,
+        /// Take the mounts below it too (`rbind`).
+        recursive: bool,
+    },
+    /// A clone of a tree inside the container's root, as far as it is made: found there, whatever the links in it.
+    Inside {
+        /// Absolute path inside the root.
         path: Text,
         /// Take the mounts below it too (`rbind`).
         recursive: bool,
@@ -119,6 +135,8 @@ pub struct Mount {
     pub attributes: Attributes,
     /// For the mount and all below it (`rro` and friends).
     pub recursive_attributes: Attributes,
+    /// Whose owners are shown; the host lane has done it for what it prepared.
+    pub idmap: Option<IdMap>,
     /// Propagation to set on the mount (`MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`), 0 for none.
     pub propagation: u64,
     /// Set the propagation on the mounts below it too.

@@ -16,6 +16,8 @@ const FOLDER_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY;
 /// New folders on the way to a target.
 const FOLDER_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
+/// Dangling links that are followed on the way to one target; the kernel's own limit for links.
+const MOST_LINKS: u32 = 40;
 
 impl Init<'_> {
     /// The propagation of all mounts that the new namespace inherited. Not shared by default: nothing that is
@@ -70,8 +72,16 @@ impl Init<'_> {
             Err(Errno(libc::ENOENT)) => {}
             result => return result.at(Operation::OpenTarget).map(|target| (target, true)),
         }
+        let mut followed = PathBuffer::new();
+        followed.push(path.to_bytes())?;
+        if !no_symlinks && self.follow_dangling(&mut followed)? {
+            match self.open_inside(followed.as_c_str(), libc::O_PATH, resolve) {
+                Err(Errno(libc::ENOENT)) => {}
+                result => return result.at(Operation::OpenTarget).map(|target| (target, true)),
+            }
+        }
         let mut name = PathBuffer::new();
-        let parent = self.parent(path, no_symlinks, &mut name)?;
+        let parent = self.parent(followed.as_c_str(), no_symlinks, &mut name)?;
         let made = if folder {
             file::mkdirat(parent, name.as_c_str(), FOLDER_MODE).at(Operation::MakeFolder)
         } else {
@@ -101,19 +111,18 @@ impl Init<'_> {
     /// kernel, links and all; below it every folder is made and opened by one name without following a link,
     /// so nothing can lead out of the root between the two (CVE-2024-45310).
     fn folder(&mut self, path: &[u8], no_symlinks: bool) -> Outcome<Fd> {
-        let resolve = if no_symlinks { file::RESOLVE_NO_SYMLINKS } else { 0 };
-        let mut buffer = PathBuffer::new();
-        let mut existing = path;
-        let mut folder = loop {
-            buffer.clear();
-            buffer.push(b"/")?;
-            buffer.push(existing)?;
-            match self.open_inside(buffer.as_c_str(), FOLDER_PATH, resolve) {
-                Err(Errno(libc::ENOENT)) if !existing.is_empty() => existing = split(existing).0,
-                result => break result.at(Operation::OpenTarget)?,
+        let (mut folder, mut existing) = self.existing_folder(path, no_symlinks)?;
+        let mut followed = PathBuffer::new();
+        if existing < path.len() && !no_symlinks {
+            followed.push(path)?;
+            if self.follow_dangling(&mut followed)? {
+                let _ = file::close(folder);
+                (folder, existing) = self.existing_folder(followed.as_c_str().to_bytes(), no_symlinks)?;
             }
-        };
-        for name in path.get(existing.len()..).unwrap_or(&[]).split(|&byte| byte == b'/') {
+        }
+        let path = if followed.is_empty() { path } else { followed.as_c_str().to_bytes() };
+        let mut buffer = PathBuffer::new();
+        for name in path.get(existing..).unwrap_or(&[]).split(|&byte| byte == b'/') {
             if name.is_empty() {
                 continue;
             }
@@ -124,6 +133,55 @@ impl Init<'_> {
             folder = next?;
         }
         Ok(folder)
+    }
+
+    /// Opens the longest part of a path inside the root that is there; the length of that part.
+    fn existing_folder(&mut self, path: &[u8], no_symlinks: bool) -> Outcome<(Fd, usize)> {
+        let resolve = if no_symlinks { file::RESOLVE_NO_SYMLINKS } else { 0 };
+        let mut buffer = PathBuffer::new();
+        let mut existing = path;
+        loop {
+            buffer.clear();
+            buffer.push(b"/")?;
+            buffer.push(existing)?;
+            match self.open_inside(buffer.as_c_str(), FOLDER_PATH, resolve) {
+                Err(Errno(libc::ENOENT)) if !existing.is_empty() => existing = split(existing).0,
+                result => return result.at(Operation::OpenTarget).map(|folder| (folder, existing.len())),
+            }
+        }
+    }
+
+    /// Puts what a dangling link says in its place, as long as the first missing name of the path is one: its target
+    /// is what is to be made. Only the text changes here; it is resolved inside the root again. Tells whether it did.
+    fn follow_dangling(&mut self, path: &mut PathBuffer) -> Outcome<bool> {
+        for followed in 0..MOST_LINKS {
+            let whole = path.as_c_str().to_bytes();
+            let (folder, existing) = self.existing_folder(whole, false)?;
+            let (start, missing) = whole.split_at_checked(existing).unwrap_or((whole, &[]));
+            let missing = missing.strip_prefix(b"/").unwrap_or(missing);
+            let length = missing.iter().position(|&byte| byte == b'/').unwrap_or(missing.len());
+            let (name, rest) = missing.split_at_checked(length).unwrap_or((missing, &[]));
+            let mut link = PathBuffer::new();
+            link.push(name)?;
+            let mut target = [0u8; 4096];
+            let read = if link.is_empty() {
+                Err(Errno(libc::ENOENT))
+            } else {
+                file::readlinkat(folder, link.as_c_str(), &mut target)
+            };
+            let _ = file::close(folder);
+            let Ok(read) = read else { return Ok(followed > 0) };
+            let target = target.get(..read).unwrap_or(&[]);
+            let mut next = PathBuffer::new();
+            if target.first() != Some(&b'/') {
+                next.push(start)?;
+                next.push(b"/")?;
+            }
+            next.push(target.strip_suffix(b"/").unwrap_or(target))?;
+            next.push(rest)?;
+            *path = next;
+        }
+        Err(Failure::new(Operation::OpenTarget, libc::ELOOP))
     }
 
     pub(crate) fn make_folder(&mut self, path: Text) -> Outcome {

@@ -26,6 +26,8 @@ pub const ATTR_NOATIME: u64 = 0x0000_0010;
 pub const ATTR_STRICTATIME: u64 = 0x0000_0020;
 /// `MOUNT_ATTR_NODIRATIME`
 pub const ATTR_NODIRATIME: u64 = 0x0000_0080;
+/// `MOUNT_ATTR_IDMAP`
+const ATTR_IDMAP: u64 = 0x0010_0000;
 /// `MOUNT_ATTR_NOSYMFOLLOW` (Linux 5.14)
 pub const ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 
@@ -114,17 +116,21 @@ pub struct Change {
     pub propagation: u64,
     /// Also on the mounts below.
     pub recursive: bool,
+    /// A user namespace whose maps the mount's owners are shown through (`MOUNT_ATTR_IDMAP`).
+    pub idmap: Option<Fd>,
 }
 
 /// Changes attributes and propagation of the mount that `mount` is open on (Linux 5.12).
 ///
 /// # Errors
 ///
-/// EINVAL when the descriptor is not at a mount's root; EPERM for a flag that an outer user namespace locked.
+/// EINVAL when the descriptor is not at a mount's root, or for a file system that knows no maps; EPERM for a flag
+/// that an outer user namespace locked.
 pub fn mount_setattr(mount: Fd, change: Change) -> Result<()> {
-    let Change { set, clear, propagation, recursive } = change;
+    let Change { set, clear, propagation, recursive, idmap } = change;
+    let (idmap, userns) = idmap.map_or((0, 0), |fd| (ATTR_IDMAP, fd.0 as u64));
     // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
-    let attributes = [set, clear, propagation, 0];
+    let attributes = [set | idmap, clear, propagation, userns];
     let flags = libc::AT_EMPTY_PATH as usize | if recursive { AT_RECURSIVE as usize } else { 0 };
     // SAFETY: the path is the live empty string, the structure is live and its size given.
     unsafe {

@@ -31,6 +31,8 @@ const MOUNT_OPTIONS: &[&str] = &[
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
+    "iversion",
     "lazytime",
     "loud",
     "mand",
@@ -38,6 +40,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "nodev",
     "nodiratime",
     "noexec",
+    "noiversion",
     "nolazytime",
     "nomand",
     "norelatime",
@@ -52,6 +55,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "relatime",
     "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -145,7 +149,7 @@ fn document() -> Document {
             intel_rdt: disabled(),
             memory_policy: json!({}),
             // containerd hands out idmapped mounts only where this says so.
-            mount_extensions: json!({ "idmap": disabled() }),
+            mount_extensions: json!({ "idmap": { "enabled": true } }),
             net_devices: disabled(),
         },
         annotations: BTreeMap::from([
@@ -197,7 +201,7 @@ mod tests {
         let json = serde_json::to_value(document()).expect("JSON");
         let features: oci_spec::runtime::Features = serde_json::from_value(json.clone()).expect("a features document");
         assert_eq!(features.oci_version_min(), "1.0.0");
-        assert_eq!(json["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(json["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     }
 
     #[test]

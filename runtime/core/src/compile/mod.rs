@@ -11,6 +11,7 @@
 
 mod devices;
 mod hooks;
+mod idmap;
 mod mount_options;
 mod mounts;
 mod namespaces;

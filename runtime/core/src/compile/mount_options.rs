@@ -88,10 +88,17 @@ pub(super) struct MountOptions {
     pub(super) propagation: u64,
     pub(super) propagation_recursive: bool,
     pub(super) copy_up: bool,
-    /// `idmap`, `ridmap`: not supported yet.
-    pub(super) idmap: bool,
+    /// `idmap`, `ridmap`
+    pub(super) idmap: Option<IdmapOption>,
     /// For the file system: its own flags, and what is not known here.
     pub(super) data: Vec<(String, Option<String>)>,
+}
+
+/// `idmap`, or `ridmap` for the mounts below too; with crun's `=uids=...;gids=...` the maps themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IdmapOption {
+    pub(super) recursive: bool,
+    pub(super) maps: Option<String>,
 }
 
 impl MountOptions {
@@ -125,7 +132,11 @@ fn take(parsed: &mut MountOptions, option: &str) {
             "bind" => parsed.bind = true,
             "rbind" => (parsed.bind, parsed.bind_recursive) = (true, true),
             "tmpcopyup" | "copy-up" => parsed.copy_up = true,
-            "idmap" | "ridmap" => parsed.idmap = true,
+            idmap if is_idmap(idmap) => {
+                let (name, maps) = idmap.split_once('=').unwrap_or((idmap, ""));
+                let maps = (!maps.is_empty()).then(|| maps.to_owned());
+                parsed.idmap = Some(IdmapOption { recursive: name == "ridmap", maps });
+            }
             "remount" | "" => {}
             known if NOTHING.contains(&known) => {}
             flag if SUPERBLOCK.contains(&flag) => parsed.data.push((flag.to_owned(), None)),
@@ -135,6 +146,10 @@ fn take(parsed: &mut MountOptions, option: &str) {
             }),
         }
     }
+}
+
+fn is_idmap(option: &str) -> bool {
+    matches!(option.split_once('=').map_or(option, |(name, _)| name), "idmap" | "ridmap")
 }
 
 /// The name of a propagation, and whether it is the recursive form.

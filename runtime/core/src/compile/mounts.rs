@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flint_init::plan::{Attributes, FsOption, Mount, MountSource, Range, Step, Text};
+use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Step, Text};
 use oci_spec::runtime::Mount as SpecMount;
 
 use super::Compiler;
@@ -40,7 +40,12 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn read(index: usize, mount: &'a SpecMount, warnings: &mut Vec<String>) -> Result<Self> {
+    fn read(
+        index: usize,
+        mount: &'a SpecMount,
+        inside_root: impl Fn(&Path) -> Option<PathBuf>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let mut options = mount_options::parse(mount.options().as_deref().unwrap_or(&[]));
         if !mount.destination().is_absolute() {
             warnings.push(format!(
@@ -57,21 +62,15 @@ impl<'a> Entry<'a> {
             // Nothing is below a new file system or a cgroup's folder: `rro` means `ro`.
             options.fold_recursive();
         }
-        let entry = Self { index, mount, destination: clean(mount.destination()), options, kind };
+        // Some callers write the destination as a path of the host, below the root filesystem; runc takes both.
+        let destination = inside_root(mount.destination()).unwrap_or_else(|| clean(mount.destination()));
+        let entry = Self { index, mount, destination, options, kind };
         entry.check()?;
         Ok(entry)
     }
 
     fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Error::invalid(format!("{}: {why}", self.field())));
-        let listed = |map: &Option<Vec<_>>| map.as_ref().is_some_and(|map| !map.is_empty());
-        let mapped = listed(self.mount.uid_mappings()) || listed(self.mount.gid_mappings()) || self.options.idmap;
-        if mapped {
-            return Err(Error::unsupported(format!(
-                "{}: idmapped mounts are not supported by this version of flint",
-                self.field()
-            )));
-        }
         if self.destination == Path::new("/") {
             return refuse("the destination must not be the root itself");
         }
@@ -109,6 +108,7 @@ impl<'a> Entry<'a> {
             no_symlinks: matches!(self.kind, "proc" | "sysfs"),
             attributes: self.options.attributes,
             recursive_attributes: self.options.recursive_attributes,
+            idmap: None,
             propagation: self.options.propagation,
             propagation_recursive: self.options.propagation_recursive,
             copy_up: self.options.copy_up,
@@ -125,14 +125,19 @@ impl Compiler<'_> {
                 "mounts need a mount namespace in linux.namespaces; without one they would be the host's",
             ));
         }
+        let mut warnings = Vec::new();
         for (index, mount) in mounts.iter().enumerate() {
-            let entry = Entry::read(index, mount, &mut self.warnings)?;
+            let entry = Entry::read(index, mount, |path| self.inside_root(path), &mut warnings)?;
             match entry.kind {
                 "bind" => self.bind(&entry)?,
-                "cgroup" => self.cgroup_mount(&entry)?,
+                "cgroup" => {
+                    self.entry_idmap(&entry)?;
+                    self.cgroup_mount(&entry)?;
+                }
                 _ => self.filesystem(&entry)?,
             }
         }
+        self.warnings.append(&mut warnings);
         Ok(())
     }
 
@@ -150,20 +155,28 @@ impl Compiler<'_> {
             ));
         }
         let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let idmap = self.entry_idmap(entry)?;
         let mut step;
-        if self.namespaces.has_user() {
+        // From the container's own root: of what is mounted there by then, and no link of the image leads out of it.
+        if let Some(inside) = self.inside_root(&path).filter(|_| idmap.is_none() || !self.namespaces.has_user()) {
+            let path = self.tables.path(&entry.field(), bytes(&inside))?;
+            step = entry.step(MountSource::Inside { path, recursive }, target);
+            step.idmap = idmap;
+        } else if self.namespaces.has_user() {
             // In its own user namespace init may not reach the source, nor change what it did not mount (trap 5).
             let slot = self.tables.slot(SlotSource::BindMount {
                 path,
                 recursive,
                 attributes: entry.options.attributes,
                 recursive_attributes: entry.options.recursive_attributes,
+                idmap,
             });
             step = entry.step(MountSource::Prepared { slot }, target);
             (step.attributes, step.recursive_attributes) = (Attributes::default(), Attributes::default());
         } else {
             let path = self.tables.path(&entry.field(), bytes(&path))?;
             step = entry.step(MountSource::Bind { path, recursive }, target);
+            step.idmap = idmap;
         }
         self.tables.push(Step::Mount(step));
         Ok(())
@@ -180,17 +193,40 @@ impl Compiler<'_> {
         }
         let source = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
         let source = source.map_or(entry.kind.as_bytes(), |source| bytes(source)).to_vec();
-        let new = self.new_filesystem(&entry.field(), entry.kind, &source, &data)?;
-        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
-        let mut step = entry.step(new, target);
+        let mut attributes = entry.options.attributes;
         if late_readonly {
-            step.attributes.set &= !RDONLY;
+            attributes.set &= !RDONLY;
+        }
+        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let mut step;
+        let idmap = self.entry_idmap(entry)?;
+        if idmap.is_some() && self.namespaces.has_user() {
+            // Mapped by init, which is not root of the file system's user namespace then, it would be refused.
+            let (fstype, options) = (entry.kind.to_owned(), split_lower_folders(entry.kind, &data));
+            check_lengths(&entry.field(), &source, &options)?;
+            let slot = self.tables.slot(SlotSource::Filesystem { fstype, source, options, attributes, idmap });
+            step = entry.step(MountSource::Prepared { slot }, target);
+            step.attributes = Attributes::default();
+        } else {
+            step = entry.step(self.new_filesystem(&entry.field(), entry.kind, &source, &data)?, target);
+            (step.attributes, step.idmap) = (attributes, idmap);
         }
         self.tables.push(Step::Mount(step));
         if late_readonly {
             self.late_readonly.push(target);
         }
         Ok(())
+    }
+
+    /// A path of the host below the root filesystem, as a path inside it.
+    pub(super) fn inside_root(&self, path: &Path) -> Option<PathBuf> {
+        let root = self.bundle.path().join(self.spec.root().as_ref()?.path());
+        let inside = clean(path).strip_prefix(clean(&root)).ok().map(|inside| Path::new("/").join(inside))?;
+        (inside != Path::new("/")).then_some(inside)
+    }
+
+    fn entry_idmap(&mut self, entry: &Entry<'_>) -> Result<Option<IdMap>> {
+        self.idmap(&entry.field(), entry.kind, entry.mount, entry.options.idmap.as_ref())
     }
 
     /// As late as possible: hooks may still make nodes in /dev.
@@ -208,17 +244,7 @@ impl Compiler<'_> {
         data: &[(String, Option<String>)],
     ) -> Result<MountSource> {
         let data = split_lower_folders(kind, data);
-        if let Some(long) =
-            data.iter().filter_map(|(_, value)| value.as_ref()).find(|value| value.len() > LONGEST_VALUE)
-        {
-            return Err(Error::unsupported(format!(
-                "{field}: the value {long:?} of an option has {} bytes, more than the {LONGEST_VALUE} that fsconfig(2) takes",
-                long.len()
-            )));
-        }
-        if source.len() > LONGEST_VALUE {
-            return Err(Error::unsupported(format!("{field}: the source is longer than {LONGEST_VALUE} bytes")));
-        }
+        check_lengths(field, source, &data)?;
         let mut options = Vec::with_capacity(data.len());
         for (key, value) in &data {
             let value = value.as_ref().map_or(Ok(Text::NONE), |value| self.tables.text(field, value))?;
@@ -242,19 +268,35 @@ impl Compiler<'_> {
             };
             return self.push_cgroup(entry, source, &entry.destination);
         }
-        let tmpfs =
-            self.new_filesystem(&entry.field(), "tmpfs", b"tmpfs", &[("mode".to_owned(), Some("755".to_owned()))])?;
-        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
-        let mut folder = entry.step(tmpfs, target);
-        folder.keep_mode = false;
-        folder.attributes.set &= !RDONLY;
-        self.tables.push(Step::Mount(folder));
+        self.cgroup_top(entry)?;
         let hierarchies: Vec<Hierarchy> =
             self.host.layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined()).cloned().collect();
         for hierarchy in &hierarchies {
             self.cgroup_hierarchy(entry, hierarchy)?;
         }
         // The folder of the hierarchies stays writable with `ro`, as under runc: it is the container's own tmpfs.
+        Ok(())
+    }
+
+    /// The folder of the hierarchies. Where these are opened by the host, it is too, and before them: /proc/mounts
+    /// lists mounts by their age, and its readers take the last line of a path for the uppermost mount.
+    fn cgroup_top(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let options = [("mode".to_owned(), Some("755".to_owned()))];
+        let mut attributes = entry.options.attributes;
+        attributes.set &= !RDONLY;
+        let by_host = !self.namespaces.has(libc::CLONE_NEWCGROUP) && !self.namespaces.has_user();
+        let tmpfs = if by_host {
+            let (fstype, source, options) = ("tmpfs".to_owned(), b"tmpfs".to_vec(), options.to_vec());
+            let slot = self.tables.slot(SlotSource::Filesystem { fstype, source, options, attributes, idmap: None });
+            MountSource::Prepared { slot }
+        } else {
+            self.new_filesystem(&entry.field(), "tmpfs", b"tmpfs", &options)?
+        };
+        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let mut folder = entry.step(tmpfs, target);
+        folder.keep_mode = false;
+        folder.attributes = if by_host { Attributes::default() } else { attributes };
+        self.tables.push(Step::Mount(folder));
         Ok(())
     }
 
@@ -297,6 +339,20 @@ impl Compiler<'_> {
         self.tables.push(Step::Mount(step));
         Ok(())
     }
+}
+
+fn check_lengths(field: &str, source: &[u8], data: &[(String, Option<String>)]) -> Result<()> {
+    let mut values = data.iter().filter_map(|(_, value)| value.as_ref());
+    if let Some(long) = values.find(|value| value.len() > LONGEST_VALUE) {
+        return Err(Error::unsupported(format!(
+            "{field}: the value {long:?} of an option has {} bytes, more than the {LONGEST_VALUE} that fsconfig(2) takes",
+            long.len()
+        )));
+    }
+    if source.len() > LONGEST_VALUE {
+        return Err(Error::unsupported(format!("{field}: the source is longer than {LONGEST_VALUE} bytes")));
+    }
+    Ok(())
 }
 
 /// Long lists of an overlay's lower folders, folder by folder: mount(2) took a page, fsconfig(2) takes 255 bytes for

@@ -10,7 +10,7 @@ use super::text::Tables;
 use crate::plan::SlotSource;
 use crate::{Error, Result};
 
-type IdMap = Vec<(u32, u32, u32)>;
+pub(super) type IdMap = Vec<(u32, u32, u32)>;
 
 /// The namespaces of `linux.namespaces`.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +48,11 @@ impl Namespaces {
         Ok(namespaces)
     }
 
+    /// The slot of a user namespace that is joined.
+    pub(super) fn joined_user(&self) -> Option<Slot> {
+        self.kinds.get(&libc::CLONE_NEWUSER).copied().flatten()
+    }
+
     fn map_ids(&mut self, linux: Option<&Linux>) -> Result<()> {
         let maps = |map: Option<&Vec<LinuxIdMapping>>| -> IdMap {
             map.into_iter().flatten().map(|line| (line.container_id(), line.host_id(), line.size())).collect()
@@ -59,8 +64,8 @@ impl Namespaces {
             return Err(Error::invalid("linux.uidMappings and gidMappings need a user namespace in linux.namespaces"));
         }
         if self.is_new(libc::CLONE_NEWUSER) {
-            check_map("linux.uidMappings", &self.uid_map)?;
-            check_map("linux.gidMappings", &self.gid_map)?;
+            check_container_map("linux.uidMappings", &self.uid_map)?;
+            check_container_map("linux.gidMappings", &self.gid_map)?;
         }
         Ok(())
     }
@@ -146,10 +151,21 @@ fn flag(kind: LinuxNamespaceType) -> Result<i32> {
     })
 }
 
-fn check_map(field: &str, map: &IdMap) -> Result<()> {
+fn check_container_map(field: &str, map: &IdMap) -> Result<()> {
     if map.is_empty() {
         return Err(Error::invalid(format!("{field}: a new user namespace needs at least one line")));
     }
+    check_map(field, map)?;
+    if !map.iter().any(|&(inside, ..)| inside == 0) {
+        return Err(Error::invalid(format!(
+            "{field}: the container's 0 is not mapped, and flint needs it to set the container up"
+        )));
+    }
+    Ok(())
+}
+
+/// What the kernel takes as a map: ranges of ids that do not overlap (user_namespaces(7)).
+pub(super) fn check_map(field: &str, map: &IdMap) -> Result<()> {
     let overlap = |a: u32, b: u32, length_a: u32, length_b: u32| {
         u64::from(a) < u64::from(b) + u64::from(length_b) && u64::from(b) < u64::from(a) + u64::from(length_a)
     };
@@ -166,11 +182,6 @@ fn check_map(field: &str, map: &IdMap) -> Result<()> {
         {
             return Err(Error::invalid(format!("{field}[{index}] overlaps with {field}[{other}]")));
         }
-    }
-    if !map.iter().any(|&(inside, ..)| inside == 0) {
-        return Err(Error::invalid(format!(
-            "{field}: the container's 0 is not mapped, and flint needs it to set the container up"
-        )));
     }
     Ok(())
 }

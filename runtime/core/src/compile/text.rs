@@ -94,7 +94,10 @@ impl Tables {
 
     /// The slot for a source; the same source shares one, but for what is used up by its use.
     pub(super) fn slot(&mut self, source: SlotSource) -> Slot {
-        let shared = matches!(source, SlotSource::Proc | SlotSource::HookState | SlotSource::Namespace { .. });
+        let shared = matches!(
+            source,
+            SlotSource::Proc | SlotSource::HookState | SlotSource::Namespace { .. } | SlotSource::IdMapping { .. }
+        );
         if shared && let Some(index) = self.slots.iter().position(|known| *known == source) {
             return Slot(index as u16);
         }

@@ -1,19 +1,19 @@
 //! Binding a plan's slots: opening what belongs to one container.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use flint_init::plan::{Attributes, Slot};
+use flint_init::plan::{Attributes, IdMap, Slot};
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, sendmsg,
     socket,
 };
 use nix::sys::stat::{Mode, fstat};
-use rustix::mount::OpenTreeFlags;
 
 use crate::cgroup::Cgroup;
 use crate::container::folder::Folder;
+use crate::container::{detached, user_namespace};
 use crate::plan::{Plan, SlotSource};
 use crate::{Error, Kind, Result};
 
@@ -39,11 +39,34 @@ impl Slots {
     /// Opens what a slot needs.
     pub(crate) fn bind(&mut self, plan: &Plan, slot: Slot, sources: &mut Sources<'_>) -> Result<()> {
         let index = usize::from(slot.0);
-        let (Some(source), Some(place)) = (plan.slots.get(index), self.fds.get_mut(index)) else {
+        let Some(source) = plan.slots.get(index).filter(|_| index < self.fds.len()) else {
             return Err(Error::new(Kind::System, format!("the plan has no slot {index}")));
         };
-        *place = Some(open_source(source, sources)?);
+        let opened = match source {
+            SlotSource::BindMount { path, recursive, attributes, recursive_attributes, idmap } => {
+                let mount = detached::bind(path, *recursive, *attributes, *recursive_attributes)?;
+                self.map_ids(&mount, *idmap, || detached::filesystem_of(path))?;
+                mount
+            }
+            SlotSource::Filesystem { fstype, source, options, attributes, idmap } => {
+                let mount = detached::filesystem(fstype, source, options, *attributes)?;
+                self.map_ids(&mount, *idmap, || format!("a new {fstype}"))?;
+                mount
+            }
+            source => open_source(source, sources)?,
+        };
+        if let Some(place) = self.fds.get_mut(index) {
+            *place = Some(opened);
+        }
         Ok(())
+    }
+
+    fn map_ids(&self, mount: &OwnedFd, idmap: Option<IdMap>, what: impl FnOnce() -> String) -> Result<()> {
+        let Some(IdMap { slot, recursive }) = idmap else { return Ok(()) };
+        let Some(maps) = self.get(slot) else {
+            return Err(Error::new(Kind::System, "a mount's id maps were to be bound before it"));
+        };
+        detached::map_ids(mount, maps, recursive, what)
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&OwnedFd> {
@@ -71,16 +94,10 @@ fn open_source(source: &SlotSource, sources: &mut Sources<'_>) -> Result<OwnedFd
                 .mount_sources()
                 .find(|(name, _)| name == hierarchy)
                 .ok_or_else(|| missing(&format!("a cgroup in the hierarchy {hierarchy}")))?;
-            let mount = open_tree(path, false)?;
-            set_attributes(&mount, path, *attributes, false)?;
-            Ok(mount)
+            detached::bind(path, false, *attributes, Attributes::default())
         }
-        SlotSource::BindMount { path, recursive, attributes, recursive_attributes } => {
-            let mount = open_tree(path, *recursive)?;
-            set_attributes(&mount, path, *attributes, false)?;
-            set_attributes(&mount, path, *recursive_attributes, true)?;
-            Ok(mount)
-        }
+        SlotSource::IdMapping { uid, gid } => user_namespace::with_maps(uid, gid),
+        SlotSource::BindMount { .. } | SlotSource::Filesystem { .. } => Err(missing("a detached mount")),
     }
 }
 
@@ -151,26 +168,6 @@ pub(crate) fn send_fd(socket: &OwnedFd, data: &[u8], fd: BorrowedFd<'_>) -> Resu
 fn memory_file() -> Result<OwnedFd> {
     rustix::fs::memfd_create("flint-hook-state", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|errno| Error::os("memfd_create for the hooks' state", errno))
-}
-
-fn open_tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    rustix::mount::open_tree(rustix::fs::CWD, path, flags)
-        .map_err(|errno| Error::os(format!("open the mount source {}", path.display()), errno))
-}
-
-fn set_attributes(mount: &OwnedFd, path: &Path, attributes: Attributes, recursive: bool) -> Result<()> {
-    if attributes.is_empty() {
-        return Ok(());
-    }
-    flint_init::set_mount_attributes(flint_init::Fd(mount.as_fd().as_raw_fd()), attributes, recursive).map_err(
-        |errno| {
-            Error::os(format!("set the attributes of {}", path.display()), std::io::Error::from_raw_os_error(errno.0))
-        },
-    )
 }
 
 /// All descriptors that init keeps: stdio, the preserved ones, the slots and its channel; ascending.

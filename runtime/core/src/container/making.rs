@@ -15,7 +15,7 @@ use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
 use crate::container::folder::{Folder, Lock};
 use crate::container::process::{Container, Process, start_time};
 use crate::container::start::release;
-use crate::container::{hooks, sentence};
+use crate::container::{hooks, sentence, user_namespace};
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
 use crate::state::{self, Phase, Record, State, Status};
 use crate::{Error, Kind, Result, Runtime};
@@ -216,10 +216,7 @@ impl<'a> Making<'a> {
 
     fn write_id_maps(&self) -> Result<()> {
         let pid = self.pid()?;
-        let lines = |map: &[(u32, u32, u32)]| -> String {
-            map.iter()
-                .fold(String::new(), |lines, (inside, outside, count)| lines + &format!("{inside} {outside} {count}\n"))
-        };
+        let lines = user_namespace::lines;
         write_proc(pid, "uid_map", &lines(&self.plan.uid_map))?;
         write_proc(pid, "gid_map", &lines(&self.plan.gid_map))
     }

@@ -13,6 +13,7 @@ mod bind;
 mod channel;
 mod create;
 mod delete;
+mod detached;
 mod exec;
 mod folder;
 mod hooks;
@@ -21,6 +22,7 @@ mod making;
 mod process;
 mod sentence;
 mod start;
+mod user_namespace;
 
 pub use create::CreateOptions;
 pub use exec::ExecOptions;

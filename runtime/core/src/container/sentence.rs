@@ -1,9 +1,12 @@
 //! The sentences for what init reports: it says {step, operation, number}, the plan knows the rest.
 
+use std::path::Path;
+
 use flint_init::failure::{Failure, Operation};
-use flint_init::plan::{HookStage, Step};
+use flint_init::plan::{HookStage, MountSource, Step};
 use flint_init::protocol::{BEFORE_STEPS, Message};
 
+use crate::container::detached;
 use crate::container::process::ExitStatus;
 use crate::describe::describe;
 use crate::error::errno_text;
@@ -49,6 +52,17 @@ fn kind_of(errno: i32) -> Kind {
     }
 }
 
+/// mount_setattr(2) says no more than EINVAL: the file system and the kernel are what matters.
+fn idmap_refused(plan: &Plan, step: &Step) -> Option<Error> {
+    let Step::Mount(mount) = step else { return None };
+    let what = match mount.source {
+        MountSource::Bind { path, .. } => detached::filesystem_of(Path::new(&plan.string(path))),
+        MountSource::New { fstype, .. } => format!("a new {}", plan.string(fstype)),
+        _ => "its source".to_owned(),
+    };
+    Some(detached::no_idmap(&what).context(describe(plan, step)))
+}
+
 /// Failures whose words other programs match, and those that are no system call's.
 fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
     let number = failure.number;
@@ -85,6 +99,7 @@ fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
             };
             Some(Error::new(Kind::System, format!("{stage} hook #{} {}: {how}", hook.index, plan.string(hook.path))))
         }
+        (Step::Mount(_), Operation::IdMap) if number == libc::EINVAL => idmap_refused(plan, step),
         (_, Operation::TargetInProc | Operation::NullDevice | Operation::DeviceExists | Operation::Devpts) => {
             Some(Error::new(Kind::Invalid, format!("{}: {}", describe(plan, step), failure.operation.name())))
         }
@@ -125,6 +140,9 @@ fn program(name: &str, errno: i32, executed: bool) -> Error {
 /// What a person could do about it.
 fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
     match (step, failure.operation, failure.number) {
+        (Step::Mount(_), Operation::IdMap, libc::EPERM) => {
+            Some("it or a mount below it is idmapped already, or belongs to another user namespace")
+        }
         (_, Operation::MountSetattr, libc::EPERM) => {
             Some("the source is on a mount locked by the host's user namespace")
         }

@@ -4,6 +4,7 @@ use flint_init::plan::MountSource;
 use serde_json::json;
 
 use super::*;
+use crate::plan::SlotSource;
 
 #[test]
 fn mounts_of_all_sorts() {
@@ -123,4 +124,73 @@ fn devices() {
     );
     let plan = compiled(&with_user(set("/linux/devices", devices)));
     assert_eq!(lines_of(&plan, "make the device"), ["make the device /dev/fifo (p 0:0, mode 0666, owner 0:0)"]);
+}
+
+#[test]
+fn idmapped_mounts() {
+    let ids = json!([{"containerID": 0, "hostID": 9, "size": 2}]);
+    let bind = |option: &str| json!({"destination": "/m", "source": "/s", "options": ["bind", option]});
+    let own = json!({"destination": "/m", "source": "/s", "options": ["rbind", "ridmap", "ro"],
+        "uidMappings": ids.clone(), "gidMappings": ids.clone()});
+    let tmpfs = json!({"destination": "/m", "type": "tmpfs", "options": ["nosuid", "mode=0700"],
+        "uidMappings": ids.clone(), "gidMappings": ids});
+    let nine = "a user namespace with uids [(0, 9, 2)], gids [(0, 9, 2)]";
+    let container = "a user namespace with uids [(0, 100000, 65536)], gids [(0, 100000, 65536)]";
+    let with_maps = "idmap=uids=0-9-2;gids=0-9-2";
+    for (config, mount, line) in [
+        (config(), own.clone(), format!("/s -> /m (rbind, ro, ridmap by {nine})")),
+        (config(), bind(with_maps), format!("/s -> /m (bind, idmap by {nine})")),
+        (config(), tmpfs.clone(), format!("tmpfs -> /m (tmpfs, mode=0700, nosuid, idmap by {nine})")),
+        (with_user(config()), own, format!("/s -> /m (rbind, ro, ridmap by {nine}, opened by the host)")),
+        (with_user(config()), bind("idmap"), format!("/s -> /m (bind, idmap by {container}, opened by the host)")),
+        (
+            with_user(config()),
+            tmpfs,
+            format!("a new tmpfs -> /m (tmpfs, mode=0700, nosuid, idmap by {nine}, opened by the host)"),
+        ),
+    ] {
+        let plan = compiled(&with(config, "/mounts", json!([mount])));
+        assert_eq!(lines_of(&plan, "mount"), [format!("mount #0 {line}")]);
+    }
+    // One user namespace for equal maps.
+    let two = json!([bind(with_maps), bind(with_maps)]);
+    let slots = compiled(&set("/mounts", two)).slots;
+    assert_eq!(slots.iter().filter(|slot| matches!(slot, SlotSource::IdMapping { .. })).count(), 1);
+}
+
+#[test]
+fn idmaps_that_cannot_be() {
+    let ids = json!([{"containerID": 0, "hostID": 9, "size": 2}]);
+    let mount = |field: &str, value: Value| {
+        let mut mount = json!({"destination": "/m", "source": "/s", "options": ["bind"]});
+        mount[field] = value;
+        set("/mounts", json!([mount]))
+    };
+    for (config, words) in [
+        (mount("options", json!(["bind", "idmap"])), "which has no user namespace"),
+        (mount("uidMappings", ids.clone()), "must have both uid and gid mappings"),
+        (mount("options", json!(["bind", "idmap=uids=0-0-1"])), "must have both uid and gid mappings"),
+        (mount("options", json!(["bind", "idmap=users=0-0-1"])), "neither uids=... nor gids=..."),
+        (mount("options", json!(["bind", "ridmap=uids=0-0;gids=0-0-1"])), "must be three numbers"),
+        (mount("options", json!(["bind", "idmap=uids=@0-0-1;gids=0-0-1"])), "relative to the container's"),
+        (mount("options", json!(["bind", "idmap=uids=0-0-1#0-9-1;gids=0-0-1"])), "uidMappings[1] overlaps"),
+        (
+            set(
+                "/mounts",
+                json!([{"destination": "/m", "type": "mqueue", "uidMappings": ids.clone(), "gidMappings": ids}]),
+            ),
+            "no idmapped mounts of a mqueue",
+        ),
+    ] {
+        let error = refused(&config).to_string();
+        assert!(error.starts_with("mounts[0] /m: ") && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn paths_of_the_host_below_the_root() {
+    let mount = json!({"destination": "/bundle/rootfs/m/x", "source": "rootfs/a/../b", "options": ["rbind"]});
+    for config in [set("/mounts", json!([mount])), with_user(set("/mounts", json!([mount])))] {
+        assert_eq!(lines_of(&compiled(&config), "mount"), ["mount #0 the container's /b -> /m/x (rbind)"]);
+    }
 }

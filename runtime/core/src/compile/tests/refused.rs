@@ -16,12 +16,6 @@ fn check(kind: Kind, cases: &[(Value, &str)]) {
 
 #[test]
 fn known_and_not_supported() {
-    let mount = |field: &str, value: Value| {
-        let mut mount = json!({"destination": "/m", "type": "bind", "source": "/s", "options": ["bind"]});
-        mount[field] = value;
-        set("/mounts", json!([mount]))
-    };
-    let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
     let seccomp =
         |action: &str| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod"], "action": action}]});
     let mut listener = seccomp("SCMP_ACT_ERRNO");
@@ -30,10 +24,6 @@ fn known_and_not_supported() {
         Kind::Unsupported,
         &[
             (with_namespace(config(), json!({"type": "time"})), "linux.namespaces: time"),
-            (mount("options", json!(["bind", "idmap"])), "mounts[0] /m: idmapped"),
-            (mount("options", json!(["rbind", "ridmap"])), "mounts[0] /m: idmapped"),
-            (mount("uidMappings", map.clone()), "mounts[0] /m: idmapped"),
-            (mount("gidMappings", map), "mounts[0] /m: idmapped"),
             (set("/linux/intelRdt", json!({"closID": "a"})), "linux.intelRdt"),
             (set("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"})), "linux.memoryPolicy"),
             (set("/linux/personality", json!({"domain": "LINUX32"})), "linux.personality"),

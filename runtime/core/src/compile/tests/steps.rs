@@ -52,7 +52,7 @@ mount #2 devpts -> /dev/pts (devpts, newinstance, ptmxmode=0666, mode=0620, gid=
 mount #3 shm -> /dev/shm (tmpfs, mode=1777, size=65536k, nosuid, nodev, noexec)
 mount #4 mqueue -> /dev/mqueue (mqueue, nosuid, nodev, noexec)
 mount #5 sysfs -> /sys (sysfs, ro, ro, nosuid, nodev, noexec)
-mount #6 tmpfs -> /sys/fs/cgroup (tmpfs, mode=755, nosuid, nodev, noexec)
+mount #6 a new tmpfs -> /sys/fs/cgroup (tmpfs, mode=755, nosuid, nodev, noexec, opened by the host)
 mount #6 the container's cgroup (cpu,cpuacct) -> /sys/fs/cgroup/cpu,cpuacct (bind, opened by the host)
 link /sys/fs/cgroup/cpu -> cpu,cpuacct
 link /sys/fs/cgroup/cpuacct -> cpu,cpuacct
@@ -171,7 +171,7 @@ fn a_user_namespace() {
     let plan = compiled(&config);
     assert_eq!(lines_of(&plan, "make the device"), Vec::<String>::new());
     assert!(lines(&plan).contains(&"bind the host's device /dev/null to /dev/null".to_owned()));
-    assert_eq!(lines_of(&plan, "mount"), ["mount #0 /bundle/s -> /m (bind, opened by the host, rslave)"]);
+    assert_eq!(lines_of(&plan, "mount"), ["mount #0 /bundle/s -> /m (rbind, ro, opened by the host, rslave)"]);
     assert!(
         plan.slots.iter().any(
             |slot| matches!(slot, SlotSource::BindMount { recursive: true, attributes, .. } if attributes.set == 1)

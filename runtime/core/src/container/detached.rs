@@ -1,0 +1,95 @@
+//! Detached mounts: what init cannot open or change itself is opened here, with the runtime's rights.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use flint_init::Fd;
+use flint_init::plan::Attributes;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+
+use crate::{Error, Kind, Result};
+
+/// A clone of the tree at `path`, with its attributes.
+pub(super) fn bind(path: &Path, recursive: bool, attributes: Attributes, below: Attributes) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let mount = rustix::mount::open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|errno| Error::os(format!("open the mount source {}", path.display()), errno))?;
+    for (attributes, recursive) in [(attributes, false), (below, true)] {
+        if attributes.is_empty() {
+            continue;
+        }
+        flint_init::set_mount_attributes(number(&mount), attributes, recursive).map_err(|errno| {
+            let hint = if errno.0 == libc::EPERM {
+                " (the source is on a mount locked by the host's user namespace)"
+            } else {
+                ""
+            };
+            let text = crate::error::errno_text(errno.0);
+            Error::new(Kind::System, format!("set the attributes of {}: {text}{hint}", path.display()))
+        })?;
+    }
+    Ok(mount)
+}
+
+/// A new file system of the runtime's own user namespace.
+pub(super) fn filesystem(
+    fstype: &str,
+    source: &[u8],
+    options: &[(String, Option<String>)],
+    attributes: Attributes,
+) -> Result<OwnedFd> {
+    let failure = |doing: String| move |errno: rustix::io::Errno| Error::os(format!("make a {fstype}: {doing}"), errno);
+    let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failure("fsopen".to_owned()))?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", source).map_err(failure("source".to_owned()))?;
+    for (key, value) in options {
+        let result = match value {
+            Some(value) => rustix::mount::fsconfig_set_string(context.as_fd(), key, value),
+            None => rustix::mount::fsconfig_set_flag(context.as_fd(), key),
+        };
+        result.map_err(failure(format!("the option {key}")))?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(failure("create".to_owned()))?;
+    let flags = MountAttrFlags::from_bits_retain(attributes.set as u32);
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(failure("fsmount".to_owned()))
+}
+
+/// Shows the owners of the mount's files through the maps of a user namespace; `what` is asked for on failure.
+pub(super) fn map_ids(mount: &OwnedFd, maps: &OwnedFd, recursive: bool, what: impl FnOnce() -> String) -> Result<()> {
+    let Err(errno) = flint_init::map_mount_ids(number(mount), number(maps), recursive) else { return Ok(()) };
+    let hint = match errno.0 {
+        libc::EINVAL => return Err(no_idmap(&what())),
+        libc::EPERM => " (it or a mount below it is idmapped already, or belongs to another user namespace)",
+        _ => "",
+    };
+    Err(Error::new(Kind::System, format!("idmap {}: {}{hint}", what(), crate::error::errno_text(errno.0))))
+}
+
+/// The error for a file system without idmapped mounts.
+pub(super) fn no_idmap(what: &str) -> Error {
+    let kernel = nix::sys::utsname::uname().map(|names| names.release().to_string_lossy().into_owned());
+    Error::unsupported(format!(
+        "idmap {what}: invalid argument: Linux {} has no idmapped mounts of this file system",
+        kernel.unwrap_or_default()
+    ))
+}
+
+/// A path with the kind of its file system, from mountinfo.
+pub(super) fn filesystem_of(path: &Path) -> String {
+    let device = rustix::fs::stat(path).map(|stat| stat.st_dev).unwrap_or_default();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let wanted = format!("{major}:{minor}");
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let line = table.lines().find(|line| line.split(' ').nth(2) == Some(&wanted));
+    let fstype = line.and_then(|line| line.split_once(" - ")).and_then(|(_, rest)| rest.split(' ').next());
+    match fstype {
+        Some(fstype) => format!("{} (on {fstype})", path.display()),
+        None => path.display().to_string(),
+    }
+}
+
+fn number(fd: &OwnedFd) -> Fd {
+    Fd(fd.as_raw_fd())
+}

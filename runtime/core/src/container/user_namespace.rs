@@ -1,0 +1,71 @@
+//! User namespaces for idmapped mounts: a throw-away process is born into one, gets its maps, and is ended; the
+//! descriptor keeps the namespace.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use flint_init::plan::{Barrier, PlanRef, Step};
+use flint_init::protocol::Kind as Said;
+use flint_init::{Bindings, Fd};
+
+use crate::container::channel::{Channel, Heard};
+use crate::container::create::write_proc;
+use crate::container::process::Process;
+use crate::{Error, Kind, Result};
+
+/// One line of a map: inside, outside, count.
+type Line = (u32, u32, u32);
+
+/// What the process does: nothing but wait. It keeps no descriptor of its maker, and ends when the channel does.
+const STEPS: &[Step] = &[Step::CloseFds, Step::Barrier(Barrier::Born)];
+
+/// A user namespace with these maps.
+pub(super) fn with_maps(uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
+    let (channel, child_end) = Channel::pair()?;
+    let keep = [Fd(child_end.as_raw_fd())];
+    let bindings = Bindings {
+        fds: &[],
+        keep: &keep,
+        channel: keep[0],
+        pointers: &mut [],
+        join: &[],
+        flags: libc::CLONE_NEWUSER as u64,
+        cgroup: None,
+        #[cfg(feature = "faults")]
+        fault: None,
+    };
+    let plan = PlanRef { steps: STEPS, text: &[], strings: &[], options: &[], ids: &[], filter: &[] };
+    let child = flint_init::spawn(plan, bindings).map_err(|errno| {
+        let hint = match errno.0 {
+            libc::ENOSPC => " (user.max_user_namespaces is reached)",
+            libc::EPERM => " (user namespaces are not allowed: see kernel.unprivileged_userns_clone)",
+            _ => "",
+        };
+        let text = crate::error::errno_text(errno.0);
+        Error::new(Kind::System, format!("make a user namespace for idmapped mounts: {text}{hint}"))
+    })?;
+    drop(child_end);
+    let child = Process::of_child(child.pid)?;
+    let namespace = open_mapped(&channel, &child, uid, gid);
+    drop(channel);
+    child.destroy();
+    namespace
+}
+
+fn open_mapped(channel: &Channel, child: &Process, uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
+    match channel.hear()? {
+        Heard::Said(message) if message.kind == Said::Reached => {}
+        _ => return Err(Error::new(Kind::System, "the process that holds a new user namespace has ended")),
+    }
+    let pid = child.pid();
+    write_proc(pid, "uid_map", &lines(uid)).map_err(|error| error.context("id maps of a mount"))?;
+    write_proc(pid, "gid_map", &lines(gid)).map_err(|error| error.context("id maps of a mount"))?;
+    File::open(format!("/proc/{pid}/ns/user"))
+        .map(OwnedFd::from)
+        .map_err(|error| Error::os("open the user namespace of an idmapped mount", error))
+}
+
+/// As the kernel reads them.
+pub(super) fn lines(map: &[Line]) -> String {
+    map.iter().fold(String::new(), |lines, (inside, outside, count)| lines + &format!("{inside} {outside} {count}\n"))
+}
