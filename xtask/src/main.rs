@@ -21,6 +21,7 @@ mod packages;
 mod race;
 mod tally;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ usage: cargo xtask COMMAND [OPTION...]
   demo                  make a bundle, print its plan, run it, start 200 containers and print a table
   test                  everything: format, lints, checks, unit tests, integration tests
   bench spinup          compare with the kernel's floor and with the installed peers
+  vm                    run a command or a test in a virtual machine
   check-layers          crates depend on each other only as docs/architecture.md says
   check-licences        every dependency's licence is allowed by deny.toml
   check-dependencies    every direct dependency has its reason in docs/dependencies.md
@@ -70,6 +72,7 @@ fn dispatch() -> anyhow::Result<ExitCode> {
         "demo" => demo::command(parser),
         "test" => test::command(parser),
         "bench" => bench::command(parser),
+        "vm" => vm::command(parser),
         name => match check::ALL.iter().find(|check| check.name == name) {
             Some(check) => check::command(check, parser),
             None => anyhow::bail!("there is no command {name}; `cargo xtask --help` lists them"),

@@ -15,8 +15,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("crun", "a peer to compare with"),
     ("debootstrap", "a root filesystem of a real distribution"),
     ("docker.io", "dockerd runs containers by flint"),
+    ("erofs-utils", "the virtual machine's disks"),
     ("iptables", "dockerd's networks"),
+    ("kmod", "the virtual machine's kernel modules"),
     ("libseccomp-dev", "what seccomp filters are compared with"),
+    ("mmdebstrap", "the virtual machine's root filesystem"),
+    ("qemu-system-x86", "the virtual machine"),
     ("runc", "a peer to compare with"),
     ("strace", "which system calls init makes"),
 ];
