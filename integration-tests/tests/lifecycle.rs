@@ -126,6 +126,7 @@ fn list_and_ps() {
     let Some(peers) = peers() else { return };
     for runtime in peers {
         let case = Case::new(&runtime);
+        fs::create_dir_all(case.state_root()).expect("the state root");
         assert_eq!(case.call(["list", "--format", "json"]).ok().stdout.trim(), "null", "{}", runtime.name);
         let one = case.detached(&case.bundle().forever(), "one");
         let two = case.created(&case.bundle().forever(), "two");

@@ -243,6 +243,8 @@ fn the_default_spec_is_that_of_runc() {
         for value in [&mut spec, &mut expected] {
             value["ociVersion"] = Value::Null;
             value["hostname"] = Value::Null;
+            // runc up to 1.1 lists some; without inheritable ones they have no effect.
+            value["process"]["capabilities"].as_object_mut().expect("capabilities").remove("ambient");
         }
         assert_eq!(spec, expected, "{}", runtime.name);
         let again = case.command(["spec"]).dir(&case.path().join("spec")).output();

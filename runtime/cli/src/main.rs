@@ -87,6 +87,32 @@ impl Session {
         Ok(Runtime::open(options)?)
     }
 
+    /// Whether the state root that was asked for exists: a mistyped one must not look like one without containers.
+    ///
+    /// # Errors
+    /// It does not, or is no folder.
+    pub(crate) fn check_root(&self) -> Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        std::fs::read_dir(root).map(drop).map_err(|error| {
+            let errno = error.raw_os_error().map_or(error.to_string(), flint_runtime::error::errno_text);
+            anyhow::anyhow!("open the state root {}: {errno}", root.display())
+        })
+    }
+
+    /// How far init came, in the words that people grep runc's debug output for.
+    pub(crate) fn trace_init(&self, pid: i32) {
+        self.log.debug(|| format!("nsexec container setup: init was cloned, its pid is {pid}"));
+        self.log.debug(|| format!("child process in init(): {pid} executed its lane of the plan"));
+        self.log.debug(|| "init: closing the pipe to signal completion".to_owned());
+    }
+
+    /// The same for a process of exec.
+    pub(crate) fn trace_exec(&self, pid: i32) {
+        self.log.debug(|| format!("nsexec container setup: {pid} joined the container's namespaces"));
+        self.log.debug(|| format!("child process in init(): {pid} executed its lane of the plan"));
+        self.log.debug(|| "setns_init: about to exec was its last word".to_owned());
+    }
+
     /// Tells the library's warnings.
     pub(crate) fn warn(&self, warnings: &[String]) {
         for warning in warnings {
@@ -149,7 +175,13 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
             Some(verb) => told(print(&help::verb(verb?))),
         };
     }
-    let verb = verbs::find(&name).ok_or_else(|| unknown(&name))?;
+    let help = |argument: &OsString| ["-h", "--help"].iter().any(|help| argument == help);
+    let Some(verb) = verbs::find(&name) else {
+        if rest.clone().any(|argument| help(&argument)) {
+            return Err(Failure { sentence: format!("No help topic for '{name}'"), code: 3 });
+        }
+        return Err(unknown(&name));
+    };
     let arguments = arguments::parse(verb.flags, rest, verb.interspersed).map_err(|error| usage(&error, verb.name))?;
     if arguments.help {
         return told(print(&help::verb(verb)));

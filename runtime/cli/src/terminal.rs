@@ -181,7 +181,8 @@ pub(crate) struct Ready {
 }
 
 impl<'a> Relay<'a> {
-    /// A relay that has not begun.
+    /// A relay that has not begun. The pty is told not to end lines with a carriage return: where our stdout is a
+    /// pipe or a file, it gets the program's own bytes, as from runc.
     ///
     /// # Errors
     /// The master cannot be made non-blocking.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Arch, Capability, Spec};
+use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde_json::Value;
 
 use crate::{Error, Kind, Result};
@@ -110,14 +110,40 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     let malformed = || Error::invalid(format!("config.json: {}", name_field(json, &error)));
     let mut value: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
     let mut warnings = Vec::new();
-    drop_unknown_capabilities(&mut value, &mut warnings);
+    let completed = value.get_mut("process").is_some_and(|process| mend_process(process, "process.", &mut warnings));
     drop_unknown_architectures(&mut value, &mut warnings);
-    if warnings.is_empty() {
+    if warnings.is_empty() && !completed {
         return Err(malformed());
     }
     serde_json::from_value(value)
         .map(|spec| (spec, warnings))
         .map_err(|error| Error::invalid(format!("config.json: {error}")))
+}
+
+/// Reads a process as it stands in config.json, and as `exec --process` and containerd give it: with what was left
+/// out of it because it is not known here, each a sentence.
+///
+/// # Errors
+///
+/// `Invalid` for what is no process.
+pub fn read_process(json: &[u8]) -> Result<(Process, Vec<String>)> {
+    let malformed = |error: serde_json::Error| Error::invalid(error.to_string());
+    if let Ok(process) = serde_json::from_slice(json) {
+        return Ok((process, Vec::new()));
+    }
+    let mut value: Value = serde_json::from_slice(json).map_err(malformed)?;
+    let mut warnings = Vec::new();
+    mend_process(&mut value, "", &mut warnings);
+    serde_json::from_value(value).map(|process| (process, warnings)).map_err(malformed)
+}
+
+/// What callers may leave out or name freely, and oci-spec may not; tells whether something was added.
+fn mend_process(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) -> bool {
+    drop_unknown_capabilities(process, prefix, warnings);
+    let Some(process) = process.as_object_mut().filter(|process| !process.contains_key("user")) else { return false };
+    // root, as for runc, whose structures start as zeros.
+    process.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
+    true
 }
 
 /// The error with the field that it is about; asked for only when there is one.
@@ -128,14 +154,14 @@ fn name_field(json: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-fn drop_unknown_capabilities(config: &mut Value, warnings: &mut Vec<String>) {
-    let Some(sets) = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut) else { return };
+fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) {
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else { return };
     for (set, names) in sets {
         let Some(names) = names.as_array_mut() else { continue };
         names.retain(|name| {
             let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
             if !known {
-                warnings.push(format!("process.capabilities.{set}: {name} is unknown and ignored"));
+                warnings.push(format!("{prefix}capabilities.{set}: {name} is unknown and ignored"));
             }
             known
         });
@@ -204,6 +230,18 @@ mod tests {
         assert!(bundle.warnings()[0].contains("CAP_OF_TOMORROW"));
         let bounding = bundle.spec().process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone();
         assert_eq!(bounding.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_process_without_user_is_roots() {
+        let bundle = load(r#"{"ociVersion": "1.0.0", "process": {"cwd": "/", "args": ["a"]}}"#).unwrap();
+        assert_eq!(bundle.spec().process().as_ref().unwrap().user().uid(), 0);
+        let (process, warnings) =
+            super::read_process(br#"{"cwd": "/", "args": ["a"], "capabilities": {"bounding": ["CAP_OF_TOMORROW"]}}"#)
+                .unwrap();
+        assert_eq!(process.user().gid(), 0);
+        assert_eq!(warnings, [r#"capabilities.bounding: "CAP_OF_TOMORROW" is unknown and ignored"#]);
+        assert!(super::read_process(b"[]").is_err());
     }
 
     #[test]

@@ -83,6 +83,15 @@ impl Error {
         self
     }
 
+    /// The same error, with what the failed program wrote behind its sentence; unchanged when it wrote nothing.
+    #[must_use]
+    pub(crate) fn quoting(mut self, output: &str) -> Self {
+        if !output.is_empty() {
+            self.message = format!("{}; it wrote: {output}", self.message);
+        }
+        self
+    }
+
     /// Attaches a failure of the clean-up that followed; it never hides the first error.
     #[must_use]
     pub fn with_cleanup(mut self, failure: Result<()>) -> Self {

@@ -48,6 +48,9 @@ pub(crate) struct Record {
     pub(crate) options: CompileOptions,
     /// Whether poststart or poststop hooks must be looked for in the saved config.json.
     pub(crate) late_hooks: bool,
+    /// Whether it shares a pid namespace: then the end of its init does not end its other processes.
+    #[serde(default)]
+    pub(crate) shares_pids: bool,
 }
 
 impl Record {

@@ -112,6 +112,7 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         empty: None,
         inherited_shared: false,
         announced: false,
+        in_working_directory: false,
         program: PathBuffer::new(),
         home: PathBuffer::new(),
         step: 0,
@@ -144,6 +145,8 @@ pub(crate) struct Init<'a> {
     pub(crate) inherited_shared: bool,
     /// `Executing` was sent.
     pub(crate) announced: bool,
+    /// The working directory was changed to with root's rights.
+    pub(crate) in_working_directory: bool,
     /// What FindProgram found.
     pub(crate) program: PathBuffer,
     /// `HOME=...`

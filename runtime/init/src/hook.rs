@@ -8,7 +8,8 @@ use flint_sys::{Errno, Fd, file, signal, socket};
 
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
-use crate::plan::Hook;
+use crate::plan::{Hook, HookStage};
+use crate::protocol::{self, TEXT};
 
 /// What a hook's process needs.
 #[derive(Clone, Copy)]
@@ -18,32 +19,48 @@ struct HookProcess<'a> {
     environment: &'a [*const c_char],
     state: Fd,
     output: Fd,
+    folder: Option<Fd>,
 }
 
 impl Init<'_> {
-    /// Runs a hook and waits for it. Its output goes to the null device: init's own is the container's.
+    /// Runs a hook and waits for it. Its output goes to memory, and to the host if the hook fails: init's own stdio
+    /// is the container's. createContainer hooks start in the container's root, as under runc.
     pub(crate) fn run_hook(&mut self, hook: &Hook) -> Outcome {
         let state = self.slot(hook.state)?;
         file::rewind(state).at(Operation::Open)?;
-        let output = file::openat(Fd::CWD, c"/dev/null", libc::O_WRONLY | libc::O_NOCTTY, 0).unwrap_or(Fd(1));
+        let output = file::memory_file(c"flint-hook-output").at(Operation::Open)?;
         let process = HookProcess {
             path: self.text(hook.path)?,
             arguments: self.pointers(hook.arguments),
             environment: self.pointers(hook.environment),
             state,
             output,
+            folder: if hook.stage == HookStage::CreateContainer { self.root } else { None },
         };
         let options = Clone { pidfd: true, ..Clone::default() };
         let child = process::spawn(options, process, execute).at(Operation::Clone)?;
         let ended =
             child.pidfd.map_or(Err(Failure::new(Operation::Clone, libc::EBADF)), |pidfd| wait(pidfd, hook.timeout));
-        if output != Fd(1) {
-            let _ = file::close(output);
-        }
-        match ended? {
+        let result = ended.and_then(|ended| match ended {
             Ended::Exited(0) => Ok(()),
             Ended::Exited(code) => Err(Failure::new(Operation::HookExited, code)),
             Ended::Signaled(signal) => Err(Failure::new(Operation::HookSignaled, signal)),
+        });
+        if result.is_err() {
+            self.tell_output(output);
+        }
+        let _ = file::close(output);
+        result
+    }
+
+    /// The beginning of what a hook wrote: worth trying, but no reason to hide the hook's own failure.
+    fn tell_output(&self, output: Fd) {
+        let mut text = [0u8; TEXT];
+        if file::rewind(output).is_ok()
+            && let Ok(length @ 1..) = file::read(output, &mut text)
+            && let Some(text) = text.get(..length)
+        {
+            let _ = protocol::send_text(self.channel, text);
         }
     }
 }
@@ -64,6 +81,9 @@ fn wait(pidfd: Fd, timeout: u32) -> Outcome<Ended> {
 // Never inlined: the check of the linked program finds it by its name.
 #[inline(never)]
 fn execute(hook: HookProcess<'_>) -> Infallible {
+    if let Some(folder) = hook.folder {
+        let _ = file::fchdir(folder);
+    }
     Init::stdio_from(hook.state, hook.output);
     let _ = signal::set_default(libc::SIGPIPE);
     let _ = signal::set_mask(0);

@@ -17,8 +17,12 @@ const PASSWD_MOST: usize = 1 << 20;
 
 impl Init<'_> {
     /// Changes to the folder without following a link of procfs (/proc/self/fd/7), then asks the kernel whether it
-    /// can be reached from the root: a path through a leaked descriptor cannot (CVE-2024-21626).
+    /// can be reached from the root: a path through a leaked descriptor cannot (CVE-2024-21626). Changed to early, with
+    /// all of root's rights, it is not changed to again: the user may lack the right to enter it, as under runc.
     pub(crate) fn working_directory(&mut self, path: Text, early: bool) -> Outcome {
+        if self.in_working_directory {
+            return reachable();
+        }
         let folder = match self.open_inside(self.text(path)?, libc::O_PATH | libc::O_DIRECTORY, 0) {
             Err(Errno(libc::EACCES)) if early => return Ok(()),
             Err(Errno(libc::ELOOP)) => return Err(Failure::new(Operation::OutsideRoot, libc::ELOOP)),
@@ -30,11 +34,8 @@ impl Init<'_> {
             Err(Errno(libc::EACCES)) if early => return Ok(()),
             result => result.at(Operation::Chdir)?,
         }
-        match file::current_directory_is_reachable() {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(Errno(libc::ENOENT)) => Err(Failure::new(Operation::OutsideRoot, libc::ENOENT)),
-            Err(Errno(number)) => Err(Failure::new(Operation::Chdir, number)),
-        }
+        self.in_working_directory = true;
+        reachable()
     }
 
     /// As execvpe(3): a name with a slash is a path; else the first executable file in PATH. A file that may
@@ -143,6 +144,15 @@ impl Init<'_> {
         let Errno(number) =
             process::execve(self.program.as_c_str(), self.pointers(arguments), self.pointers(environment));
         Err(Failure::new(Operation::Execve, number))
+    }
+}
+
+/// Whether the current directory lies below the root.
+fn reachable() -> Outcome {
+    match file::current_directory_is_reachable() {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(Errno(libc::ENOENT)) => Err(Failure::new(Operation::OutsideRoot, libc::ENOENT)),
+        Err(Errno(number)) => Err(Failure::new(Operation::Chdir, number)),
     }
 }
 

@@ -16,7 +16,7 @@
 //!                                     |----------- end of channel ------->|   execve closed it
 //! ```
 //!
-//! `Failed` may come instead of any message of init, and after `Executing` too. The end of the channel without
+//! `Wrote` and its text come before the `Failed` of a hook. `Failed` may come instead of any message of init, and after `Executing` too. The end of the channel without
 //! `Ready` (create) or `Executing` (start) is a death.
 
 use flint_sys::{Fd, Result, file, socket};
@@ -45,6 +45,8 @@ pub enum Kind {
     Proceed = 8,
     /// The host: execute the program.
     Start = 9,
+    /// The packet after this one is text, [`TEXT`] bytes at most: what a failed hook wrote.
+    Wrote = 10,
 }
 
 /// One message.
@@ -62,6 +64,9 @@ pub struct Message {
 
 /// The `step` of a failure before the first step: joining and cloning.
 pub const BEFORE_STEPS: u32 = u32::MAX;
+
+/// Most bytes of the text after [`Kind::Wrote`].
+pub const TEXT: usize = 1024;
 
 /// Bytes of a message.
 pub const SIZE: usize = 16;
@@ -109,6 +114,7 @@ impl Message {
             7 => Kind::Cloned,
             8 => Kind::Proceed,
             9 => Kind::Start,
+            10 => Kind::Wrote,
             _ => return None,
         };
         Some(Self {
@@ -123,6 +129,11 @@ impl Message {
 /// Sends a message. By write(2), which a seccomp filter is likeliest to allow (trap 10).
 pub(crate) fn send(channel: Fd, message: Message) -> Result<()> {
     file::write(channel, &message.to_bytes()).map(drop)
+}
+
+/// Sends a text, of which no more than [`TEXT`] bytes are heard.
+pub(crate) fn send_text(channel: Fd, text: &[u8]) -> Result<()> {
+    send(channel, Message::of(Kind::Wrote)).and_then(|()| file::write(channel, text)).map(drop)
 }
 
 /// Receives a message; `None` at the end of the channel or for anything that is no message.

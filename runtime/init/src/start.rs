@@ -1,11 +1,16 @@
 //! Where init waits: barriers, and `start`.
 
-use flint_sys::{file, socket};
+use flint_sys::signal::Mask;
+use flint_sys::{Fd, file, process, signal, socket};
 
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::plan::{Barrier, Slot};
 use crate::protocol::{self, Kind, Message};
+
+/// What ends a created container before its program is there: a pid namespace shields its first process from the
+/// default action of every other signal than SIGKILL (pid_namespaces(7)).
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 impl Init<'_> {
     /// Tells the host and waits for it. A host that is gone, or says anything else, is the end.
@@ -29,7 +34,13 @@ impl Init<'_> {
         let Some(listener) = listener else { return self.expect(Kind::Start) };
         let listener = self.slot(listener)?;
         let _ = file::close(self.channel);
+        self.close_covers();
+        let ending = ENDING.iter().fold(0, |set: Mask, signal| set | 1 << (signal - 1));
+        let signals = signal::descriptor(ending).at(Operation::Signals)?;
         loop {
+            if !socket::first_readable(listener, signals).at(Operation::Channel)? {
+                end_by_signal(signals);
+            }
             let connection = socket::accept(listener).at(Operation::Channel)?;
             // A peer that hangs up early is no reason to end: the next one may mean it.
             let said =
@@ -39,9 +50,29 @@ impl Init<'_> {
             {
                 self.channel = connection;
                 let _ = file::close(listener);
+                let _ = file::close(signals);
                 return Ok(());
             }
             let _ = file::close(connection);
         }
     }
+
+    /// A container may stay created for long: what only served its making is not kept.
+    fn close_covers(&mut self) {
+        if let Some((null, _)) = self.null.take() {
+            let _ = file::close(null);
+        }
+        if let Some(empty) = self.empty.take() {
+            let _ = file::close(empty);
+        }
+    }
+}
+
+/// Ends as a program does that a signal ended: in a shell's words, 128 and the signal's number.
+fn end_by_signal(signals: Fd) -> ! {
+    // struct signalfd_siginfo, which starts with the number.
+    let mut info = [0u8; 128];
+    let _ = file::read(signals, &mut info);
+    let [number, ..] = info;
+    process::exit(128 + i32::from(number))
 }

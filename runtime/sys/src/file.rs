@@ -125,6 +125,16 @@ pub fn rewind(fd: Fd) -> Result<()> {
     unsafe { call!(SYS_lseek, fd.argument(), 0, libc::SEEK_SET as usize) }.map(drop)
 }
 
+/// Makes a file in memory that has no path (memfd_create(2)); CLOEXEC.
+///
+/// # Errors
+///
+/// EMFILE, ENFILE, ENOMEM.
+pub fn memory_file(name: &CStr) -> Result<Fd> {
+    // SAFETY: the name is live and NUL-terminated.
+    unsafe { call!(SYS_memfd_create, name.as_ptr() as usize, libc::MFD_CLOEXEC as usize) }.map(|fd| Fd(fd as i32))
+}
+
 /// mkdirat(2).
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Signal masks and dispositions, as the kernel has them (8-byte sets).
 
-use crate::Result;
 use crate::raw::call;
+use crate::{Fd, Result};
 
 /// A set of signals: bit n-1 is signal n.
 pub type Mask = u64;
@@ -51,4 +51,17 @@ pub fn set_default(signal: i32) -> Result<()> {
     // SAFETY: the structure is live and at least as large as the kernel's; the old one is not asked for. No
     // handler is installed.
     unsafe { call!(SYS_rt_sigaction, signal as usize, action.as_ptr() as usize, 0, SET_SIZE) }.map(drop)
+}
+
+/// A descriptor that is readable while one of the signals is pending (signalfd(2)); CLOEXEC. They must be blocked.
+///
+/// # Errors
+///
+/// EMFILE, ENFILE, ENOMEM.
+pub fn descriptor(signals: Mask) -> Result<Fd> {
+    // SAFETY: the set is live and of the size given; -1 asks for a new descriptor.
+    let result = unsafe {
+        call!(SYS_signalfd4, usize::MAX, (&raw const signals) as usize, SET_SIZE, libc::SFD_CLOEXEC as usize)
+    };
+    result.map(|fd| Fd(fd as i32))
 }

@@ -107,3 +107,24 @@ pub fn wait_readable(fd: Fd, seconds: Option<u32>) -> Result<bool> {
         }
     }
 }
+
+/// Waits until one of two descriptors can be read or has ended; true when it is the first.
+///
+/// # Errors
+///
+/// What ppoll(2) says; EINTR is retried.
+pub fn first_readable(first: Fd, second: Fd) -> Result<bool> {
+    let poll = |fd: Fd| libc::pollfd { fd: fd.0, events: libc::POLLIN, revents: 0 };
+    let mut fds = [poll(first), poll(second)];
+    loop {
+        // SAFETY: two live pollfds; no time and no signal mask.
+        match unsafe { call!(SYS_ppoll, fds.as_mut_ptr() as usize, fds.len(), 0, 0, 0) } {
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => {
+                let [first, _] = fds;
+                return Ok(first.revents != 0);
+            }
+        }
+    }
+}

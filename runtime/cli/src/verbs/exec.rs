@@ -71,6 +71,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         let running = runtime.exec(id, &process, options)?;
         session.warn(&warnings);
         session.warn(running.warnings());
+        session.trace_exec(running.pid());
         return Ok(0);
     }
     let signals = Signals::block()?;
@@ -89,6 +90,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let running = runtime.exec(id, &process, options)?;
     session.warn(&warnings);
     session.warn(running.warnings());
+    session.trace_exec(running.pid());
     let status = stay(session, &running, &signals, console)?;
     Ok(status.code() as u8)
 }
@@ -112,26 +114,7 @@ fn read_process(file: &Path) -> Result<(Process, Vec<String>)> {
         let errno = error.raw_os_error().map_or(error.to_string(), flint_runtime::error::errno_text);
         anyhow!("open {}: {errno}", file.display())
     })?;
-    parse_process(&bytes).with_context(|| format!("reading the process from {}", file.display()))
-}
-
-fn parse_process(bytes: &[u8]) -> Result<(Process, Vec<String>)> {
-    if let Ok(process) = serde_json::from_slice(bytes) {
-        return Ok((process, Vec::new()));
-    }
-    let mut json: serde_json::Value = serde_json::from_slice(bytes)?;
-    let mut unknown = Vec::new();
-    let sets = json.get_mut("capabilities").and_then(serde_json::Value::as_object_mut);
-    for names in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(serde_json::Value::as_array_mut) {
-        names.retain(|name| {
-            let Some(text) = name.as_str().filter(|text| capability(text).is_none()) else { return true };
-            if !unknown.iter().any(|known| known == text) {
-                unknown.push(text.to_owned());
-            }
-            false
-        });
-    }
-    Ok((serde_json::from_value(json)?, unknown_warning(&unknown)))
+    flint_runtime::bundle::read_process(&bytes).with_context(|| format!("reading the process from {}", file.display()))
 }
 
 fn unknown_warning(unknown: &[String]) -> Vec<String> {

@@ -26,6 +26,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     if !["table", "json"].contains(&format) {
         bail!("invalid format option {format:?}: it must be table or json");
     }
+    session.check_root()?;
     let mut states = Vec::new();
     for (id, state) in session.runtime()?.list()? {
         match state {

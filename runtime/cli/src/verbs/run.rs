@@ -59,6 +59,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         (runtime.run(id, &bundle, options)?, None)
     };
     session.warn(container.warnings());
+    session.trace_init(container.pid());
     session.log.debug(|| format!("container {id} runs, its init has pid {}", container.pid()));
     let program = Program { pid: container.pid(), pidfd: container.pidfd(), orphans };
     let status = stay(program, &signals, relay, &mut |signal| {

@@ -134,7 +134,9 @@ impl Cgroup {
         let (controllers, path) = place.split_once(':').map_or((None, place), |(names, path)| (Some(names), path));
         let path = path.trim_start_matches('/');
         if path.split('/').any(|part| part == "..") {
-            return Err(Error::invalid(format!("cgroup {place:?}: the path must not leave the container's cgroup")));
+            return Err(Error::invalid(format!(
+                "bad sub cgroup path {place:?}: it must not leave the container's cgroup"
+            )));
         }
         for controller in controllers.into_iter().flat_map(|names| names.split(',')) {
             if self.with(controller).is_none() && self.unified.as_ref().is_none_or(|_| !self.v1.is_empty()) {

@@ -1,9 +1,10 @@
 //! Hooks (runtime-spec, "POSIX-platform Hooks").
 
-use flint_init::plan::{Hook as InitHook, HookStage, Step};
+use flint_init::plan::{Hook as InitHook, HookStage, Range, Step};
 use oci_spec::runtime::Hook;
 
 use super::Compiler;
+use super::process::Program;
 use crate::plan::{HostHook, HostHooks, SlotSource};
 use crate::{Error, Result};
 
@@ -55,34 +56,39 @@ impl Compiler<'_> {
 
     pub(super) fn create_container_hooks(&mut self) -> Result<()> {
         let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
-        self.init_hooks("createContainer", HookStage::CreateContainer, hooks)
+        self.init_hooks("createContainer", HookStage::CreateContainer, hooks, None)
     }
 
-    pub(super) fn start_container_hooks(&mut self) -> Result<()> {
+    /// They run in the container and see its program's environment when they have none of their own, as under runc.
+    pub(super) fn start_container_hooks(&mut self, program: Program) -> Result<()> {
         let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
-        self.init_hooks("startContainer", HookStage::StartContainer, hooks)
+        self.init_hooks("startContainer", HookStage::StartContainer, hooks, Some(program.environment))
     }
 
-    fn init_hooks(&mut self, name: &str, stage: HookStage, hooks: Option<&Vec<Hook>>) -> Result<()> {
+    fn init_hooks(
+        &mut self,
+        name: &str,
+        stage: HookStage,
+        hooks: Option<&Vec<Hook>>,
+        inherited: Option<Range>,
+    ) -> Result<()> {
         for (index, hook) in hooks.into_iter().flatten().enumerate() {
             let timeout = check(name, index, hook)?.unwrap_or(0);
             let field = format!("hooks.{name}[{index}]");
             let path = hook.path().as_os_str().as_encoded_bytes();
             let no_arguments = vec![hook.path().to_string_lossy().into_owned()];
             let arguments = hook.args().as_ref().filter(|arguments| !arguments.is_empty()).unwrap_or(&no_arguments);
-            // startContainer hooks run in the container and see its program's environment when they have none.
-            let own = hook.env().clone().unwrap_or_default();
-            let process_environment = self.spec.process().as_ref().and_then(|process| process.env().clone());
-            let environment = match stage {
-                HookStage::StartContainer if own.is_empty() => process_environment.unwrap_or_default(),
-                _ => own,
+            let own = hook.env().as_deref().unwrap_or(&[]);
+            let environment = match inherited {
+                Some(environment) if own.is_empty() => environment,
+                _ => self.tables.list(&format!("{field}.env"), own, false)?,
             };
             let hook = InitHook {
                 stage,
                 index: index as u16,
                 path: self.tables.path(&field, path)?,
                 arguments: self.tables.list(&format!("{field}.args"), arguments, false)?,
-                environment: self.tables.list(&format!("{field}.env"), &environment, false)?,
+                environment,
                 timeout,
                 state: self.tables.slot(SlotSource::HookState),
             };

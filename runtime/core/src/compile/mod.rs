@@ -147,8 +147,9 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.early_process(process)?;
     let listener = options.wait_on_socket.then(|| compiler.tables.slot(SlotSource::Listener));
     compiler.tables.push(Step::AwaitStart { listener });
-    compiler.start_container_hooks()?;
-    compiler.late_process(process)?;
+    let program = compiler.program(process)?;
+    compiler.start_container_hooks(program)?;
+    compiler.late_process(process, program)?;
 
     let lane = host_lane(&compiler, process, host_hooks_wait);
     compiler.finish(lane, rootfs, hooks, cgroup, process)
@@ -181,7 +182,8 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     compiler.tables.push(Step::Session);
     compiler.console(process, false)?;
     compiler.early_process(process)?;
-    compiler.late_process(process)?;
+    let program = compiler.program(process)?;
+    compiler.late_process(process, program)?;
     let mut plan = compiler.finish(
         Vec::new(),
         PathBuf::new(),

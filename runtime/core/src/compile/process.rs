@@ -14,6 +14,13 @@ use crate::{Error, Result, seccomp};
 /// What runc sets when config.json says nothing.
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// argv and the environment, in the plan's strings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Program {
+    pub(super) arguments: Range,
+    pub(super) environment: Range,
+}
+
 impl Compiler<'_> {
     /// The working directory is made while the root is still writable; runc does so too.
     pub(super) fn working_folder(&mut self, process: &Process) -> Result<()> {
@@ -78,7 +85,26 @@ impl Compiler<'_> {
 
     /// From the last look at what `create` set up to execve. Without no_new_privs a filter needs CAP_SYS_ADMIN, so
     /// it comes before the capabilities go; with it, as late as possible, so that it need not allow flint's calls.
-    pub(super) fn late_process(&mut self, process: &Process) -> Result<()> {
+    pub(super) fn late_process(&mut self, process: &Process, program: Program) -> Result<()> {
+        let filter = self.filter()?;
+        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+        if no_new_privileges {
+            self.tables.push(Step::NoNewPrivileges);
+        } else {
+            self.tables.steps.extend(filter);
+        }
+        self.identity(process);
+        let path = self.cwd(process)?;
+        self.tables.push(Step::WorkingDirectory { path, early: false });
+        if no_new_privileges {
+            self.tables.steps.extend(filter);
+        }
+        self.tables.push(Step::Execute { arguments: program.arguments, environment: program.environment });
+        Ok(())
+    }
+
+    /// What the program is called with. startContainer hooks share its environment, so HOME is found before them.
+    pub(super) fn program(&mut self, process: &Process) -> Result<Program> {
         let environment = process.env().as_deref().unwrap_or(&[]);
         let needs_home = variable(process, "HOME=").is_none_or(str::is_empty);
         let environment = last_of_each(environment);
@@ -95,21 +121,7 @@ impl Compiler<'_> {
             let entry = environment.start + kept.len() as u32;
             self.tables.push(Step::Home { uid: process.user().uid(), entry });
         }
-        let filter = self.filter()?;
-        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-        if no_new_privileges {
-            self.tables.push(Step::NoNewPrivileges);
-        } else {
-            self.tables.steps.extend(filter);
-        }
-        self.identity(process);
-        let path = self.cwd(process)?;
-        self.tables.push(Step::WorkingDirectory { path, early: false });
-        if no_new_privileges {
-            self.tables.steps.extend(filter);
-        }
-        self.tables.push(Step::Execute { arguments, environment });
-        Ok(())
+        Ok(Program { arguments, environment })
     }
 
     fn filter(&mut self) -> Result<Option<Step>> {
@@ -134,8 +146,17 @@ impl Compiler<'_> {
         self.tables.push(Step::BoundingSet { keep: bounding });
         self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, set_groups: true });
         self.tables.push(Step::Capabilities { effective, permitted, inheritable });
-        // The kernel raises only what is permitted and inheritable too; `runc spec` of 1.1 lists more, every time.
-        self.tables.push(Step::Ambient { set: ambient & permitted & inheritable });
+        // The kernel raises only what is permitted and inheritable too.
+        let raised = ambient & permitted & inheritable;
+        // `runc spec` of 1.1 has ambient capabilities and no inheritable set at all: who names the set means it.
+        let unexpected = if sets.is_some_and(|sets| sets.inheritable().is_some()) { ambient & !raised } else { 0 };
+        let left_out = caps::all().into_iter().filter(|capability| unexpected & capability.bitmask() != 0);
+        let mut left_out: Vec<_> = left_out.map(|capability| capability.to_string()).collect();
+        left_out.sort();
+        self.warnings.extend(left_out.into_iter().map(|capability| {
+            format!("can't raise ambient capability {capability}: it is not both permitted and inheritable")
+        }));
+        self.tables.push(Step::Ambient { set: raised });
     }
 
     /// A set as bits. What the kernel or this process lacks is left out with a warning, as runc does.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use flint_init::plan::Barrier;
-use flint_init::protocol::{BEFORE_STEPS, Kind as Said, Message, SIZE};
+use flint_init::protocol::{BEFORE_STEPS, Kind as Said, Message, SIZE, TEXT};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
@@ -17,6 +17,8 @@ pub(crate) struct Channel {
     fd: OwnedFd,
     /// Heard while something else was waited for.
     early: RefCell<VecDeque<Message>>,
+    /// What a failed hook wrote.
+    text: RefCell<String>,
 }
 
 /// What init said next.
@@ -41,7 +43,7 @@ impl Channel {
     }
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd, early: RefCell::default() }
+        Self { fd, early: RefCell::default(), text: RefCell::default() }
     }
 
     /// init's pid, from the throw-away process that cloned it. init may be quicker to speak than that process.
@@ -70,19 +72,37 @@ impl Channel {
         early.map_or_else(|| self.receive(), |message| Ok(Heard::Said(message)))
     }
 
+    /// What a failed hook wrote, heard before the failure; empty when it wrote nothing.
+    pub(crate) fn hook_output(&self) -> String {
+        self.text.borrow().trim().to_owned()
+    }
+
     fn receive(&self) -> Result<Heard> {
         let mut buffer = [0u8; SIZE + 1];
         loop {
-            match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let length = self.packet(&mut buffer)?;
+            if length == 0 {
+                return Ok(Heard::End);
+            }
+            let message = Message::from_bytes(&buffer[..length])
+                .ok_or_else(|| Error::new(Kind::System, format!("init sent {length} bytes that are no message")))?;
+            if message.kind != Said::Wrote {
+                return Ok(Heard::Said(message));
+            }
+            let mut text = [0u8; TEXT];
+            let length = self.packet(&mut text)?;
+            *self.text.borrow_mut() = String::from_utf8_lossy(&text[..length]).into_owned();
+        }
+    }
+
+    /// Bytes of the next packet; 0 at the end of the channel.
+    fn packet(&self, buffer: &mut [u8]) -> Result<usize> {
+        loop {
+            match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
                 // The other end died with something unread: its end all the same.
-                Ok(0) | Err(Errno::ECONNRESET) => return Ok(Heard::End),
-                Ok(length) => {
-                    return Message::from_bytes(&buffer[..length]).map(Heard::Said).ok_or_else(|| {
-                        Error::new(Kind::System, format!("init sent {length} bytes that are no message"))
-                    });
-                }
-                Err(errno) => return Err(Error::os("read from the channel to init", errno)),
+                Err(Errno::ECONNRESET) => return Ok(0),
+                result => return result.map_err(|errno| Error::os("read from the channel to init", errno)),
             }
         }
     }

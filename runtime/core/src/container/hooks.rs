@@ -19,7 +19,7 @@ const QUOTED: usize = 1024;
 pub(crate) fn run(stage: &str, hooks: &[HostHook], input: &[u8]) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
         run_one(hook, input)
-            .map_err(|error| error.context(format!("{stage} hook #{index} {}", hook.path.display())))?;
+            .map_err(|error| error.context(format!("error running {stage} hook #{index}: {}", hook.path.display())))?;
     }
     Ok(())
 }
@@ -41,7 +41,9 @@ fn run_one(hook: &HostHook, input: &[u8]) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::new(Kind::System, format!("failed with {status}{}", quote(&mut child))))
+    // "exit status: 3" in the form that runc's callers know.
+    let status = status.to_string().replace(": ", " ");
+    Err(Error::new(Kind::System, status).quoting(&written(&mut child)))
 }
 
 fn wait(child: &mut Child, timeout: Option<u32>) -> Result<std::process::ExitStatus> {
@@ -68,7 +70,7 @@ fn wait(child: &mut Child, timeout: Option<u32>) -> Result<std::process::ExitSta
 
 /// What the hook wrote to its standard error: only what is there already, since a process that it left behind
 /// may hold the pipe open for ever.
-fn quote(child: &mut Child) -> String {
+fn written(child: &mut Child) -> String {
     let Some(mut output) = child.stderr.take() else { return String::new() };
     let mut text = vec![0; QUOTED];
     let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
@@ -76,8 +78,7 @@ fn quote(child: &mut Child) -> String {
         Ok(_) => output.read(&mut text).unwrap_or(0),
         Err(_) => 0,
     };
-    let text = String::from_utf8_lossy(&text[..length]);
-    if text.trim().is_empty() { String::new() } else { format!("; it wrote: {}", text.trim()) }
+    String::from_utf8_lossy(&text[..length]).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
     fn failures_say_who_and_why() {
         let error = run("prestart", &shell("echo no disk >&2; exit 3", None), b"{}").unwrap_err().to_string();
         assert!(
-            error.starts_with("prestart hook #0 /bin/sh: failed with exit status: 3; it wrote: no disk"),
+            error.starts_with("error running prestart hook #0: /bin/sh: exit status 3; it wrote: no disk"),
             "{error}"
         );
     }

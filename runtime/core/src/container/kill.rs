@@ -19,7 +19,8 @@ impl Runtime {
     pub fn kill(&self, id: &str, signal: i32, all: bool) -> Result<()> {
         let folder = self.folder(id)?;
         let record = folder.record()?;
-        if all {
+        // SIGKILL means the whole container: the kernel does it where init has a pid namespace of its own.
+        if all || (signal == libc::SIGKILL && record.shares_pids) {
             // Also of a stopped container: with a shared pid namespace processes outlive init.
             return kill_all(&record, signal);
         }

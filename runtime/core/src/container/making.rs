@@ -59,6 +59,7 @@ impl<'a> Making<'a> {
             cgroup: crate::cgroup::Paths::default(),
             options: options.compile(id, on_socket),
             late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
+            shares_pids: plan.clone_flags & libc::CLONE_NEWPID as u64 == 0,
         };
         let (slots, warnings) = (Slots::for_plan(plan), plan.warnings.clone());
         Self {
@@ -202,7 +203,7 @@ impl<'a> Making<'a> {
                     self.warnings.push(sentence::warned(self.plan, &message));
                 }
                 Heard::Said(message) if message.kind == Said::Failed => {
-                    return Err(sentence::failed(self.plan, &message));
+                    return Err(sentence::failed(self.plan, &message).quoting(&self.channel()?.hook_output()));
                 }
                 Heard::Said(_) => return Err(Error::new(Kind::System, "init said something out of turn")),
                 Heard::End => {

@@ -92,12 +92,13 @@ fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
             let how = match operation {
                 Operation::HookExited if number == 127 => "it does not exist (exit code 127)".to_owned(),
                 Operation::HookExited if number == 126 => "it may not be executed (exit code 126)".to_owned(),
-                Operation::HookExited => format!("failed with exit code {number}"),
+                Operation::HookExited => format!("exit status {number}"),
                 Operation::HookSignaled => format!("was ended by signal {number}"),
                 Operation::HookTimedOut => format!("killed: it took longer than its timeout of {number} s"),
                 other => format!("{}: {}", other.name(), reason()),
             };
-            Some(Error::new(Kind::System, format!("{stage} hook #{} {}: {how}", hook.index, plan.string(hook.path))))
+            let path = plan.string(hook.path);
+            Some(Error::new(Kind::System, format!("error running {stage} hook #{}: {path}: {how}", hook.index)))
         }
         (Step::Mount(_), Operation::IdMap) if number == libc::EINVAL => idmap_refused(plan, step),
         (_, Operation::TargetInProc | Operation::NullDevice | Operation::DeviceExists | Operation::Devpts) => {
@@ -134,7 +135,8 @@ fn program(name: &str, errno: i32, executed: bool) -> Error {
         ),
         errno => (Kind::System, errno_text(errno)),
     };
-    Error::new(kind, format!("exec: {name:?}: {words}"))
+    let name = if executed { name.to_owned() } else { format!(": {name:?}") };
+    Error::new(kind, format!("exec{}{name}: {words}", if executed { " " } else { "" }))
 }
 
 /// What a person could do about it.

@@ -96,7 +96,7 @@ pub(crate) fn release<'a>(
     if let Some(plan) = &plan {
         warnings.extend(heard.warnings.iter().map(|message| sentence::warned(plan, message)));
         if let Some(message) = &heard.failure {
-            return Err(sentence::failed(plan, message));
+            return Err(sentence::failed(plan, message).quoting(&channel.hook_output()));
         }
     }
     if heard.executing {

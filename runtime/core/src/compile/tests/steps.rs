@@ -102,6 +102,17 @@ fn the_default_config_of_runc() {
 }
 
 #[test]
+fn ambient_capabilities_that_are_not_inheritable_are_told() {
+    let mut config = runc_spec();
+    config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+    config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL", "CAP_AUDIT_WRITE"]);
+    let plan = compiled(&config);
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].starts_with("can't raise ambient capability CAP_AUDIT_WRITE: "), "{:?}", plan.warnings);
+    assert!(lines(&plan).iter().any(|line| line == "set ambient capabilities: CAP_KILL"));
+}
+
+#[test]
 fn the_same_config_gives_the_same_plan() {
     let mut config = runc_spec();
     config["linux"]["sysctl"] = json!({"net.a": "1", "net.b": "2", "net.c": "3", "net.d": "4"});
