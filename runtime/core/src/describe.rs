@@ -81,6 +81,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::MakeFolder { path } => format!("make the folder {}", text(path)),
         Step::RootReadonly => "make the root read-only".to_owned(),
         Step::RemountReadonly { path } => format!("make the mount {} read-only", text(path)),
+        Step::Detach { path, .. } => format!("unmount {}", text(path)),
         Step::PivotRoot => "pivot to the root".to_owned(),
         Step::MoveRoot => "move the root over / (no pivot)".to_owned(),
         Step::ChangeRoot => "change the root (no mount namespace)".to_owned(),

@@ -189,6 +189,7 @@ impl<'a> Init<'a> {
             Step::MakeFolder { path } => self.make_folder(path),
             Step::RootReadonly => self.root_readonly(),
             Step::RemountReadonly { path } => self.remount_readonly(path),
+            Step::Detach { proc, path } => self.detach(proc, path),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
             Step::ChangeRoot => self.change_root(),

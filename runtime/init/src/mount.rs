@@ -6,7 +6,8 @@ use flint_sys::{Errno, Fd, file};
 use crate::copy_up;
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
-use crate::plan::{IdMap, Mount, MountSource, Range, Text};
+use crate::path::{PathBuffer, push_number};
+use crate::plan::{IdMap, Mount, MountSource, Range, Slot, Text};
 
 /// `PROC_SUPER_MAGIC`
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -76,6 +77,20 @@ impl Init<'_> {
         let Some(IdMap { slot, recursive }) = idmap else { return Ok(()) };
         let change = Change { idmap: Some(self.slot(slot)?), recursive, ..Change::default() };
         mount::mount_setattr(mount, change).at(Operation::IdMap)
+    }
+
+    /// The path is resolved once, inside the root; what is unmounted is the descriptor, by its name in the host's
+    /// procfs, which the current folder leads to.
+    pub(crate) fn detach(&mut self, proc: Slot, path: Text) -> Outcome {
+        let target = self.open_inside(self.text(path)?, libc::O_PATH, 0).at(Operation::OpenTarget)?;
+        if !file::stat(target, c"").at(Operation::Stat)?.mount_root {
+            return Err(Failure::new(Operation::Unmount, libc::EINVAL));
+        }
+        file::fchdir(self.slot(proc)?).at(Operation::Chdir)?;
+        let mut name = PathBuffer::new();
+        name.push(b"self/fd/")?;
+        push_number(&mut name, target.0 as u32)?;
+        mount::detach(name.as_c_str()).at(Operation::Unmount)
     }
 
     /// By init and not by the host: proc, sysfs and mqueue show the namespaces of the caller of fsopen (trap 5).

@@ -145,6 +145,13 @@ pub enum Step {
         /// Path inside the root.
         path: Text,
     },
+    /// Detaches the mount at a path of the root, with all below it (umount2 with `MNT_DETACH`).
+    Detach {
+        /// The host's procfs, verified: through it a descriptor has a path that nobody can change.
+        proc: Slot,
+        /// Path inside the root.
+        path: Text,
+    },
     /// pivot_root(2) to the root and detaches the old one.
     PivotRoot,
     /// Moves the root over `/` and changes root to it (--no-pivot, for a root on an initramfs).

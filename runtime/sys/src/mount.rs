@@ -167,6 +167,16 @@ pub fn detach_here() -> Result<()> {
     unsafe { call!(SYS_umount2, c".".as_ptr() as usize, libc::MNT_DETACH as usize) }.map(drop)
 }
 
+/// Detaches the mount at a path (umount2 with `MNT_DETACH`).
+///
+/// # Errors
+///
+/// EINVAL when it is no mount, or one that belongs to a more privileged mount namespace.
+pub fn detach(path: &CStr) -> Result<()> {
+    // SAFETY: the path is live and NUL-terminated.
+    unsafe { call!(SYS_umount2, path.as_ptr() as usize, libc::MNT_DETACH as usize) }.map(drop)
+}
+
 /// chroot(2) to the current folder.
 ///
 /// # Errors

@@ -7,12 +7,14 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod mount;
 mod plan;
 mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod umount;
 mod unsupported;
 
 use std::path::PathBuf;
@@ -79,6 +81,7 @@ pub(crate) const VERBS: &[Verb] = &[
     features::VERB,
     kill::VERB,
     list::VERB,
+    mount::VERB,
     unsupported::PAUSE,
     plan::VERB,
     ps::VERB,
@@ -88,6 +91,7 @@ pub(crate) const VERBS: &[Verb] = &[
     spec::VERB,
     start::VERB,
     state::VERB,
+    umount::VERB,
     unsupported::UPDATE,
 ];
 

@@ -9,6 +9,7 @@
 //! What config.json can get wrong fails here, before anything exists on the host. The order of init's steps is
 //! the order of the calls in [`compile`] and in [`compile_exec`], and nowhere else.
 
+mod added_mount;
 mod devices;
 mod hooks;
 mod idmap;
@@ -33,6 +34,7 @@ use crate::cgroup::{self, Layout};
 use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
 use crate::{Error, Result};
 
+pub use added_mount::{compile_mount, compile_umount};
 use namespaces::Namespaces;
 use text::Tables;
 

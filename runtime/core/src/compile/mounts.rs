@@ -30,18 +30,19 @@ const ALLOWED_IN_PROC: &[&str] = &[
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// One entry of `mounts`, read.
-struct Entry<'a> {
-    index: usize,
-    mount: &'a SpecMount,
+/// One entry of `mounts`, read; or the one that is added to a running container.
+pub(super) struct Entry<'a> {
+    /// Its place in `mounts`; [`Mount::OWN`] for one that is added.
+    index: u16,
+    pub(super) mount: &'a SpecMount,
     destination: PathBuf,
-    options: MountOptions,
-    kind: &'a str,
+    pub(super) options: MountOptions,
+    pub(super) kind: &'a str,
 }
 
 impl<'a> Entry<'a> {
-    fn read(
-        index: usize,
+    pub(super) fn read(
+        index: u16,
         mount: &'a SpecMount,
         inside_root: impl Fn(&Path) -> Option<PathBuf>,
         warnings: &mut Vec<String>,
@@ -49,7 +50,7 @@ impl<'a> Entry<'a> {
         let mut options = mount_options::parse(mount.options().as_deref().unwrap_or(&[]));
         if !mount.destination().is_absolute() {
             warnings.push(format!(
-                "mounts[{index}]: the destination {} is not absolute; it is taken from the root",
+                "mount destination {} is not absolute; it is taken from the container's root",
                 mount.destination().display()
             ));
         }
@@ -96,13 +97,16 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    fn field(&self) -> String {
-        format!("mounts[{}] {}", self.index, self.destination.display())
+    pub(super) fn field(&self) -> String {
+        match self.index {
+            Mount::OWN => format!("mount {}", self.destination.display()),
+            index => format!("mounts[{index}] {}", self.destination.display()),
+        }
     }
 
-    fn step(&self, source: MountSource, target: Text) -> Mount {
+    pub(super) fn step(&self, source: MountSource, target: Text) -> Mount {
         Mount {
-            index: self.index as u16,
+            index: self.index,
             source,
             target,
             no_symlinks: matches!(self.kind, "proc" | "sysfs"),
@@ -127,9 +131,9 @@ impl Compiler<'_> {
         }
         let mut warnings = Vec::new();
         for (index, mount) in mounts.iter().enumerate() {
-            let entry = Entry::read(index, mount, |path| self.inside_root(path), &mut warnings)?;
+            let entry = Entry::read(index as u16, mount, |path| self.inside_root(path), &mut warnings)?;
             match entry.kind {
-                "bind" => self.bind(&entry)?,
+                "bind" => self.bind(&entry, self.namespaces.has_user())?,
                 "cgroup" => {
                     self.entry_idmap(&entry)?;
                     self.cgroup_mount(&entry)?;
@@ -141,7 +145,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn bind(&mut self, entry: &Entry<'_>) -> Result<()> {
+    pub(super) fn bind(&mut self, entry: &Entry<'_>, by_host: bool) -> Result<()> {
         let Some(source) = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty()) else {
             return Err(Error::invalid(format!("{}: a bind mount needs a source", entry.field())));
         };
@@ -158,11 +162,11 @@ impl Compiler<'_> {
         let idmap = self.entry_idmap(entry)?;
         let mut step;
         // From the container's own root: of what is mounted there by then, and no link of the image leads out of it.
-        if let Some(inside) = self.inside_root(&path).filter(|_| idmap.is_none() || !self.namespaces.has_user()) {
+        if let Some(inside) = self.inside_root(&path).filter(|_| idmap.is_none() || !by_host) {
             let path = self.tables.path(&entry.field(), bytes(&inside))?;
             step = entry.step(MountSource::Inside { path, recursive }, target);
             step.idmap = idmap;
-        } else if self.namespaces.has_user() {
+        } else if by_host {
             // In its own user namespace init may not reach the source, nor change what it did not mount (trap 5).
             let slot = self.tables.slot(SlotSource::BindMount {
                 path,
@@ -225,7 +229,7 @@ impl Compiler<'_> {
         (inside != Path::new("/")).then_some(inside)
     }
 
-    fn entry_idmap(&mut self, entry: &Entry<'_>) -> Result<Option<IdMap>> {
+    pub(super) fn entry_idmap(&mut self, entry: &Entry<'_>) -> Result<Option<IdMap>> {
         self.idmap(&entry.field(), entry.kind, entry.mount, entry.options.idmap.as_ref())
     }
 
@@ -341,7 +345,7 @@ impl Compiler<'_> {
     }
 }
 
-fn check_lengths(field: &str, source: &[u8], data: &[(String, Option<String>)]) -> Result<()> {
+pub(super) fn check_lengths(field: &str, source: &[u8], data: &[(String, Option<String>)]) -> Result<()> {
     let mut values = data.iter().filter_map(|(_, value)| value.as_ref());
     if let Some(long) = values.find(|value| value.len() > LONGEST_VALUE) {
         return Err(Error::unsupported(format!(

@@ -48,6 +48,11 @@ impl Namespaces {
         Ok(namespaces)
     }
 
+    /// Takes the container's user namespace, which exists by now, from a slot.
+    pub(super) fn found_user(&mut self, slot: Slot) {
+        self.kinds.insert(libc::CLONE_NEWUSER, Some(slot));
+    }
+
     /// The slot of a user namespace that is joined.
     pub(super) fn joined_user(&self) -> Option<Slot> {
         self.kinds.get(&libc::CLONE_NEWUSER).copied().flatten()

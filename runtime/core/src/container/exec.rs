@@ -69,6 +69,15 @@ impl Runtime {
     }
 }
 
+/// The container's init, proven to be the one that was recorded.
+pub(super) fn open_init(record: &Record) -> Result<OwnedFd> {
+    let pidfd = open_pidfd(record.pid)?;
+    if start_time(record.pid) == Some(record.start_time) {
+        return Ok(pidfd);
+    }
+    Err(Error::new(Kind::WrongState, "container not running"))
+}
+
 /// A process on its way into a container.
 struct Joining<'a> {
     plan: &'a Plan,
@@ -98,22 +107,13 @@ impl Joining<'_> {
             folder,
             cgroup: Some(&self.cgroup),
             console: options.console.take(),
-            init: Some(self.open_init()?),
+            init: Some(open_init(self.record)?),
         };
         let mut slots = Slots::for_plan(self.plan);
         for index in 0..self.plan.slots.len() {
             slots.bind(self.plan, Slot(index as u16), &mut sources)?;
         }
         Ok(slots)
-    }
-
-    /// The container's init, proven to be the one that was recorded.
-    fn open_init(&self) -> Result<OwnedFd> {
-        let pidfd = open_pidfd(self.record.pid)?;
-        if start_time(self.record.pid) == Some(self.record.start_time) {
-            return Ok(pidfd);
-        }
-        Err(Error::new(Kind::WrongState, "container not running"))
     }
 
     fn spawn(&self, slots: &Slots, preserve_fds: u32) -> Result<(Channel, Process)> {

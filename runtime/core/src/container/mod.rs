@@ -19,6 +19,7 @@ mod folder;
 mod hooks;
 mod kill;
 mod making;
+mod mount;
 mod process;
 mod sentence;
 mod start;

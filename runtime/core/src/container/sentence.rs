@@ -165,6 +165,9 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
         (Step::Mount(_), Operation::MoveMount, libc::EINVAL | libc::ENOTDIR) => {
             Some("one of source and target is a folder, the other is not")
         }
+        (Step::Detach { .. }, Operation::Unmount, libc::EINVAL) => {
+            Some("it is no mount, or one that the container's user namespace may not part from")
+        }
         (Step::Root { .. }, _, libc::ENOENT | libc::ENOTDIR) => Some("root.path of config.json must be a folder"),
         (Step::PivotRoot, Operation::PivotRoot, libc::EINVAL) => Some("on an initial ramfs use --no-pivot"),
         (Step::Seccomp { .. }, Operation::Seccomp, libc::EACCES) => {

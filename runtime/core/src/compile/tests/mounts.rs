@@ -4,6 +4,7 @@ use flint_init::plan::MountSource;
 use serde_json::json;
 
 use super::*;
+use crate::compile::compile_mount;
 use crate::plan::SlotSource;
 
 #[test]
@@ -192,5 +193,46 @@ fn paths_of_the_host_below_the_root() {
     let mount = json!({"destination": "/bundle/rootfs/m/x", "source": "rootfs/a/../b", "options": ["rbind"]});
     for config in [set("/mounts", json!([mount])), with_user(set("/mounts", json!([mount])))] {
         assert_eq!(lines_of(&compiled(&config), "mount"), ["mount #0 the container's /b -> /m/x (rbind)"]);
+    }
+}
+
+#[test]
+fn mounts_that_are_added() {
+    let added = |config: &Value, mount: Value| -> Result<Vec<String>> {
+        let mount = serde_json::from_value(mount).unwrap();
+        compile_mount(&bundle(config)?, &hybrid(), &mount, 42).map(|plan| lines(&plan))
+    };
+    let bind = json!({"destination": "/m", "source": "/s", "options": ["bind", "idmap"]});
+    let plain =
+        added(&config(), json!({"destination": "m/..//n", "source": "/s", "options": ["rbind", "ro"]})).unwrap();
+    assert_eq!(
+        plain[2..],
+        [
+            "join the mount namespace the container's init",
+            "mount /s -> /n (rbind, ro, opened by the host)",
+            "report ready and wait for start"
+        ]
+    );
+    let mapped = added(&with_user(config()), bind.clone()).unwrap();
+    assert_eq!(
+        mapped[2..5],
+        [
+            "join the user mount namespace the container's init",
+            "become uid 0 of the user namespace",
+            "mount /s -> /m (bind, idmap by /proc/42/ns/user, opened by the host)"
+        ]
+    );
+    let tmpfs =
+        added(&with_user(config()), json!({"destination": "/m", "type": "tmpfs", "options": ["gid=7"]})).unwrap();
+    assert!(tmpfs[4].contains("(tmpfs, gid=7, uid=100000, opened by the host)"), "{tmpfs:?}");
+    for (config, mount, words) in [
+        (config(), bind, "mount /m: idmap without maps"),
+        (config(), json!({"destination": "/m", "type": "proc"}), "would show the host's namespaces"),
+        (config(), json!({"destination": "/m", "type": "tmpfs", "options": ["tmpcopyup"]}), "tmpcopyup"),
+        (config(), json!({"destination": "/", "source": "/s", "options": ["bind"]}), "must not be the root"),
+        (without_namespace(config(), "mount"), json!({"destination": "/m", "type": "tmpfs"}), "no mount namespace"),
+    ] {
+        let error = added(&config, mount).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
     }
 }

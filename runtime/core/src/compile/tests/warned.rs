@@ -52,7 +52,7 @@ fn relative_destinations_start_at_the_root() {
     let plan = compiled(&set("/mounts", json!([{"destination": "a/../b", "type": "tmpfs"}])));
     assert_eq!(lines_of(&plan, "mount"), ["mount #0 tmpfs -> /b (tmpfs)"]);
     assert_eq!(plan.warnings.len(), 1);
-    assert!(plan.warnings[0].starts_with("mounts[0]: the destination a/../b is not absolute"));
+    assert!(plan.warnings[0].starts_with("mount destination a/../b is not absolute"));
 }
 
 #[test]
