@@ -31,6 +31,7 @@ mod process;
 mod runtime;
 mod skip;
 mod spec;
+mod unified;
 mod view;
 
 pub use bundle::{Bundle, fill_rootfs};
@@ -45,4 +46,5 @@ pub use process::{Command, Output, Running, find_program, wait_until};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use skip::{missing, skip, test_name};
 pub use spec::{default_spec, merge};
+pub use unified::on_v2;
 pub use view::{Allowed, View, assert_same, view_script};

@@ -2,31 +2,8 @@
 //! host's matter; birth in the cgroup, the cgroup namespace, the device filter, kill and removal need none.
 #![forbid(unsafe_code)]
 
-use std::sync::{Mutex, PoisonError};
-
-use integration_tests::{Case, Command, Output, under_test_only};
+use integration_tests::{Case, on_v2, under_test_only};
 use serde_json::json;
-
-/// What the v2 root hands down; flint enables what there is, as runc does, and the host gets it back as it was.
-const RESTORED: &str = "mount --make-rprivate / && umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup || exit 99; \
-    before=$(cat /sys/fs/cgroup/cgroup.subtree_control); \"$@\"; code=$?; \
-    for name in $(cat /sys/fs/cgroup/cgroup.subtree_control); do \
-        case \" $before \" in *\" $name \"*) ;; *) echo -$name > /sys/fs/cgroup/cgroup.subtree_control;; esac; \
-    done; exit $code";
-
-/// One at a time: what the root hands down is put back at the end.
-static TREE: Mutex<()> = Mutex::new(());
-
-fn on_v2(case: &Case, script: &str) -> Output {
-    let _one = TREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let state = case.state_root();
-    let flint = integration_tests::flint().path;
-    Command::new("unshare")
-        .args(["--mount", "sh", "-c", RESTORED, "sh", "sh", "-ec", script])
-        .env("FLINT", flint)
-        .env("ROOT", state)
-        .output()
-}
 
 #[test]
 fn a_container_lives_and_ends_in_its_own_cgroup() {

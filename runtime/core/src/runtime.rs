@@ -9,6 +9,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
 use crate::compile::Host;
 use crate::container::{Folder, check_id, start_time};
 use crate::state::{Phase, Record, State, Status};
@@ -157,12 +158,26 @@ impl Runtime {
 
 /// What a container is doing: the record says how far its making came, the kernel the rest.
 pub(crate) fn status(folder: &Folder, record: Option<&Record>) -> Status {
-    status_if(record, || matches!(folder.try_lock(), Ok(Some(_))))
+    or_paused(record, status_if(record, || matches!(folder.try_lock(), Ok(Some(_)))))
 }
 
 /// The same for a command that holds the container's lock: nobody else can be at work on it.
 pub(crate) fn status_under_lock(record: &Record) -> Status {
-    status_if(Some(record), || true)
+    or_paused(Some(record), status_if(Some(record), || true))
+}
+
+/// Whether the container's init has ended, or was never made; without a look at the freezer.
+pub(crate) fn has_stopped(folder: &Folder, record: &Record) -> bool {
+    status_if(Some(record), || matches!(folder.try_lock(), Ok(Some(_)))) == Status::Stopped
+}
+
+/// A freezer that cannot be read freezes nobody.
+fn or_paused(record: Option<&Record>, status: Status) -> Status {
+    let frozen = |record: &Record| Cgroup::from_paths(&record.cgroup).is_frozen().unwrap_or(false);
+    match status {
+        Status::Created | Status::Running if record.is_some_and(frozen) => Status::Paused,
+        status => status,
+    }
 }
 
 /// `idle` tells whether nobody is making the container just now.

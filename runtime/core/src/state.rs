@@ -86,6 +86,8 @@ pub enum Status {
     Created,
     /// The program runs.
     Running,
+    /// All its processes are frozen, by `pause`.
+    Paused,
     /// The program has ended, or the making was broken off.
     Stopped,
 }
@@ -98,6 +100,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }

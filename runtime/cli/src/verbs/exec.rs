@@ -57,6 +57,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + super::listen_fds(),
         listen_fds: super::listen_fds(),
         cgroup: arguments.texts("cgroup")?,
+        ignore_paused: arguments.is_set("ignore-paused"),
     };
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;

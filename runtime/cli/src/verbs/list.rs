@@ -1,7 +1,7 @@
 //! `flint list`
 
 use anyhow::{Result, bail};
-use flint_runtime::{State, Status};
+use flint_runtime::State;
 
 use super::{CONTAINER, Verb};
 use crate::arguments::{Arguments, option, switch};
@@ -53,22 +53,13 @@ fn rows(states: &[State]) -> Vec<[String; 6]> {
         [
             state.id.clone(),
             state.pid.to_string(),
-            status(state.status).to_owned(),
+            state.status.as_str().to_owned(),
             state.bundle.display().to_string(),
             state.created.clone(),
             state.owner.clone(),
         ]
     };
     std::iter::once(heading).chain(states.iter().map(row)).collect()
-}
-
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Creating => "creating",
-        Status::Created => "created",
-        Status::Running => "running",
-        Status::Stopped => "stopped",
-    }
 }
 
 /// Columns as Go's tabwriter sets them for runc: at least 12 wide, 3 spaces apart, the last one ragged.
@@ -97,6 +88,8 @@ fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use flint_runtime::Status;
 
     use super::*;
 

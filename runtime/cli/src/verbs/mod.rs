@@ -8,8 +8,10 @@ mod features;
 mod kill;
 mod list;
 mod mount;
+mod pause;
 mod plan;
 mod ps;
+mod resume;
 mod run;
 mod spec;
 mod start;
@@ -83,10 +85,11 @@ pub(crate) const VERBS: &[Verb] = &[
     list::VERB,
     mount::VERB,
     unsupported::PAUSE,
+    pause::VERB,
     plan::VERB,
     ps::VERB,
     unsupported::RESTORE,
-    unsupported::RESUME,
+    resume::VERB,
     run::VERB,
     spec::VERB,
     start::VERB,

@@ -14,16 +14,6 @@ fn run(_: &Session, _: &Arguments) -> Result<u8> {
 const NOTE: &str = "This version of flint does not support it.";
 const MISSING: Verb = Verb { description: NOTE, run, ..CONTAINER };
 
-pub(super) const PAUSE: Verb =
-    Verb { name: "pause", summary: "suspend all processes of a container", failure: "flint pause: ", ..MISSING };
-
-pub(super) const RESUME: Verb = Verb {
-    name: "resume",
-    summary: "let the processes of a paused container go on",
-    failure: "flint resume: ",
-    ..MISSING
-};
-
 pub(super) const EVENTS: Verb = Verb {
     name: "events",
     summary: "print what a container uses, and when it runs out of memory",

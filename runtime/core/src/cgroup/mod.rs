@@ -23,6 +23,7 @@ mod branch;
 mod compile;
 mod device_filter;
 mod devices;
+mod freezer;
 mod layout;
 mod live;
 mod plan;

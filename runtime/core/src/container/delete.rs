@@ -33,10 +33,14 @@ impl Runtime {
             // Its maker was killed before it had made anything else.
             return folder.remove(self.root_fd());
         };
-        if status_under_lock(&record) == Status::Running && !force {
+        let status = status_under_lock(&record);
+        if matches!(status, Status::Running | Status::Paused) && !force {
             return Err(Error::new(
                 Kind::WrongState,
-                format!("cannot delete container {id} that is not stopped: running (kill it first, or use --force)"),
+                format!(
+                    "cannot delete container {id} that is not stopped: {} (kill it first, or use --force)",
+                    status.as_str()
+                ),
             ));
         }
         // Whatever the record says: a maker that was killed after it let init go left one that waits for a start.

@@ -39,6 +39,8 @@ pub struct ExecOptions {
     pub listen_fds: u32,
     /// Cgroups below the container's own to put the process into: `[controller,..:]path`.
     pub cgroup: Vec<String>,
+    /// Also in a paused container, where the process waits until it is resumed.
+    pub ignore_paused: bool,
 }
 
 impl Runtime {
@@ -46,12 +48,18 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// `WrongState` when the container has stopped; what the process's start fails with.
+    /// `WrongState` when the container has stopped or is paused; what the process's start fails with.
     pub fn exec(&self, id: &str, process: &oci_spec::runtime::Process, options: ExecOptions) -> Result<Process> {
         let folder = self.folder(id)?;
         let record = folder.record()?;
         let status = status(&folder, Some(&record));
-        if !matches!(status, Status::Created | Status::Running) {
+        if status == Status::Paused && !options.ignore_paused {
+            return Err(Error::new(
+                Kind::WrongState,
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
+        }
+        if !matches!(status, Status::Created | Status::Running | Status::Paused) {
             return Err(Error::new(
                 Kind::WrongState,
                 format!("cannot exec in container {id}: container not running ({})", status.as_str()),

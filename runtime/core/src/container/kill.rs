@@ -6,8 +6,8 @@ use nix::errno::Errno;
 
 use crate::cgroup::Cgroup;
 use crate::container::process::{open_pidfd, signal_pidfd, start_time};
-use crate::runtime::status;
-use crate::state::{Record, Status};
+use crate::runtime::has_stopped;
+use crate::state::Record;
 use crate::{Error, Kind, Result, Runtime};
 
 impl Runtime {
@@ -24,7 +24,7 @@ impl Runtime {
             // Also of a stopped container: with a shared pid namespace processes outlive init.
             return kill_all(&record, signal);
         }
-        if status(&folder, Some(&record)) == Status::Stopped {
+        if has_stopped(&folder, &record) {
             return Err(not_running());
         }
         signal_init(&record, signal)
@@ -77,6 +77,12 @@ pub(crate) fn signal_init(record: &Record, signal: i32) -> Result<()> {
     match signal_pidfd(pidfd.as_fd(), signal) {
         Err(Errno::ESRCH) => Err(not_running()),
         Err(Errno::EINVAL) => Err(Error::invalid(format!("signal {signal}: there is none with this number"))),
-        result => result.map_err(|errno| Error::os(format!("send signal {signal} to container {}", record.id), errno)),
+        Ok(()) => {
+            if signal == libc::SIGKILL {
+                Cgroup::from_paths(&record.cgroup).thaw_to_die();
+            }
+            Ok(())
+        }
+        Err(errno) => Err(Error::os(format!("send signal {signal} to container {}", record.id), errno)),
     }
 }

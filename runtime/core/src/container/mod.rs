@@ -4,6 +4,7 @@
 //!            create                start                 (program ends)              delete
 //!  (nothing) ──────▶ creating ─▶ created ──────▶ running ──────────────▶ stopped ──────────▶ (nothing)
 //!                        └──────── killed half-way ─────────────────────────┘
+//!                          pause: created, running ─▶ paused ─▶ resume
 //! ```
 //!
 //! The state on disk says how far the making came; whether the process lives is asked of the kernel each time.
@@ -20,6 +21,7 @@ mod hooks;
 mod kill;
 mod making;
 mod mount;
+mod pause;
 mod process;
 mod sentence;
 mod start;

@@ -32,6 +32,9 @@ impl Runtime {
             Status::Created => {}
             Status::Stopped => return Err(Error::new(Kind::WrongState, "cannot start a container that has stopped")),
             Status::Running => return Err(Error::new(Kind::WrongState, "cannot start an already running container")),
+            Status::Paused => {
+                return Err(Error::new(Kind::WrongState, "cannot start a paused container: resume it first"));
+            }
             Status::Creating => {
                 return Err(Error::new(Kind::WrongState, "cannot start a container that is being created"));
             }
