@@ -121,13 +121,12 @@ fn on_cgroup_v2() {
     let script = format!(
         "f() {{ $FLINT --root $ROOT \"$@\"; }}; state() {{ f state {id} | grep -o '\"status\": \"[a-z]*'; }}; \
          f run --detach --bundle {} {id} > /dev/null; f pause {id}; state; \
-         grep frozen /sys/fs/cgroup{id_path}/cgroup.events; f exec {id} true || echo refused; \
+         grep frozen $(find /sys/fs/cgroup -name {id})/cgroup.events; f exec {id} true || echo refused; \
          f resume {id}; state; f exec {id} echo inside; \
          f pause {id}; f kill {id} KILL; while state | grep -q paused; do sleep 0.01; done; state; f delete {id}; \
          f run --detach --bundle {} {id} > /dev/null; f pause {id}; f delete --force {id}; echo end",
         bundle.display(),
         bundle.display(),
-        id_path = format!("/$(find /sys/fs/cgroup -name {id} -printf %P)"),
     );
     let output = on_v2(&case, &script).ok();
     let expected = [

@@ -141,7 +141,7 @@ fn document() -> Document {
                 "v2": true,
                 "systemd": false,
                 "systemdUser": false,
-                "rdma": false,
+                "rdma": true,
             }),
             seccomp: seccomp(),
             apparmor: disabled(),

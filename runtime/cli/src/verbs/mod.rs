@@ -18,6 +18,7 @@ mod start;
 mod state;
 mod umount;
 mod unsupported;
+mod update;
 
 use std::path::PathBuf;
 
@@ -96,6 +97,7 @@ pub(crate) const VERBS: &[Verb] = &[
     state::VERB,
     umount::VERB,
     unsupported::UPDATE,
+    update::VERB,
 ];
 
 /// The verb of that name.

@@ -25,34 +25,6 @@ pub(super) const EVENTS: Verb = Verb {
     ..MISSING
 };
 
-pub(super) const UPDATE: Verb = Verb {
-    name: "update",
-    summary: "change the limits of a container",
-    failure: "flint update: ",
-    flags: &[
-        option("resources", Some('r'), "FILE", "the limits as JSON, as in config.json; - reads stdin"),
-        option("blkio-weight", None, "N", "share of the block devices' time, 10 to 1000"),
-        option("cpu-period", None, "N", "period of the CPU quota, in microseconds"),
-        option("cpu-quota", None, "N", "CPU time in a period, in microseconds"),
-        option("cpu-burst", None, "N", "CPU time that may be saved up, in microseconds"),
-        option("cpu-share", None, "N", "share of the CPU time"),
-        option("cpu-rt-period", None, "N", "period of the real-time quota, in microseconds"),
-        option("cpu-rt-runtime", None, "N", "real-time CPU time in a period, in microseconds"),
-        option("cpu-idle", None, "N", "1 makes it run only when the CPUs are idle"),
-        option("cpuset-cpus", None, "LIST", "CPUs it may use"),
-        option("cpuset-mems", None, "LIST", "memory nodes it may use"),
-        option("memory", None, "N", "memory limit, in bytes"),
-        option("memory-reservation", None, "N", "soft memory limit, in bytes"),
-        option("memory-swap", None, "N", "limit of memory and swap together, in bytes; -1 for none"),
-        option("pids-limit", None, "N", "most processes"),
-        option("l3-cache-schema", None, "SCHEMA", "Intel RDT L3 cache schema"),
-        option("mem-bw-schema", None, "SCHEMA", "Intel RDT memory bandwidth schema"),
-        option("kernel-memory", None, "N", ""),
-        option("kernel-memory-tcp", None, "N", ""),
-    ],
-    ..MISSING
-};
-
 const IMAGE_PATH: Flag = option("image-path", None, "FOLDER", "CRIU's images");
 const WORK_PATH: Flag = option("work-path", None, "FOLDER", "CRIU's work files and logs");
 const PARENT_PATH: Flag = option("parent-path", None, "FOLDER", "images of an earlier pre-dump");

@@ -1,10 +1,10 @@
 //! config.json's `linux.cgroupsPath` and `linux.resources` to a cgroup [`Plan`].
 
-use oci_spec::runtime::{Linux, LinuxCpu, LinuxHugepageLimit, LinuxResources};
+use oci_spec::runtime::Linux;
 
 use super::layout::{Layout, Mode};
-use super::plan::{Base, Plan, Write};
-use super::{devices, v1, v2};
+use super::plan::{Base, Plan};
+use super::{devices, limits};
 use crate::{Error, Result};
 
 /// Compiles the container's cgroup. Pure but for the layout.
@@ -30,13 +30,10 @@ pub fn compile(layout: &Layout, id: &str, linux: Option<&Linux>, warnings: &mut 
         ..Plan::default()
     };
 
-    let mut limits = Limits { layout, writes: Vec::new() };
-    limits.devices(&plan.devices, &mut plan.device_filter)?;
+    (plan.writes, plan.device_filter) = limits::devices(layout, &plan.devices)?;
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
-        refuse_unsupported(resources)?;
-        limits.resources(resources, warnings)?;
+        plan.writes.extend(limits::writes(layout, resources, warnings)?);
     }
-    plan.writes = limits.writes;
 
     plan.enable = match layout.mode() {
         // All there are, as runc does: statistics want them too.
@@ -84,176 +81,6 @@ fn clean_path(path: &str) -> Result<String> {
         )));
     }
     Ok(parts.join("/"))
-}
-
-/// The page size of a limit, which becomes part of a file's name: digits and a unit, `2MB`.
-pub(super) fn page_size(limit: &LinuxHugepageLimit) -> Result<&str> {
-    let size = limit.page_size().as_str();
-    let number = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
-    let is_number = |digits: &str| !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if number.is_some_and(|digits| !digits.is_empty() && is_number(digits)) {
-        return Ok(size);
-    }
-    Err(Error::invalid(format!(
-        "linux.resources.hugepageLimits: the page size {size:?} is not of the form 64KB, 2MB or 1GB",
-    )))
-}
-
-fn refuse_unsupported(resources: &LinuxResources) -> Result<()> {
-    let cpu = resources.cpu().as_ref();
-    let fields = [
-        ("cpu.idle", cpu.is_some_and(|cpu| cpu.idle().is_some_and(|idle| idle != 0))),
-        ("cpu.burst", cpu.is_some_and(|cpu| cpu.burst().is_some_and(|burst| burst != 0))),
-        ("unified", resources.unified().as_ref().is_some_and(|unified| !unified.is_empty())),
-        ("rdma", resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty())),
-    ];
-    match fields.into_iter().find(|&(_, is_set)| is_set) {
-        Some((field, _)) => {
-            Err(Error::unsupported(format!("linux.resources.{field} is not supported by this version: leave it out")))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Where a controller is found.
-enum Place {
-    V1(String),
-    V2,
-}
-
-/// The names of a controller in both versions; v2 does without some.
-#[derive(Clone, Copy)]
-struct Controller {
-    v1: &'static str,
-    v2: Option<&'static str>,
-}
-
-const fn same(name: &'static str) -> Controller {
-    Controller { v1: name, v2: Some(name) }
-}
-
-struct Limits<'a> {
-    layout: &'a Layout,
-    writes: Vec<Write>,
-}
-
-impl Limits<'_> {
-    /// The v1 hierarchy of a controller; else the v2 tree, in a hybrid too (a controller belongs to one of the two).
-    fn place(&self, controller: Controller) -> Option<Place> {
-        if let Some(hierarchy) = self.layout.hierarchy_of(controller.v1) {
-            return Some(Place::V1(hierarchy.name.clone()));
-        }
-        let offered = self.layout.unified_controllers();
-        controller.v2.filter(|&v2| offered.iter().any(|name| name == v2)).map(|_| Place::V2)
-    }
-
-    /// Adds the writes of one controller, made for the version that has it.
-    fn add(
-        &mut self,
-        field: &str,
-        controller: Controller,
-        make: impl FnOnce(bool, &mut Vec<Write>) -> Result<()>,
-    ) -> Result<()> {
-        let place = self.place(controller);
-        let is_v2 = match &place {
-            Some(place) => matches!(place, Place::V2),
-            None => self.layout.mode() == Mode::V2,
-        };
-        let mut writes = Vec::new();
-        make(is_v2, &mut writes)?;
-        let hierarchy = match place {
-            Some(Place::V1(name)) => name,
-            Some(Place::V2) => String::new(),
-            None if writes.iter().all(|write| write.optional) => return Ok(()),
-            None => return Err(self.missing(field, controller)),
-        };
-        self.writes.extend(writes.into_iter().map(|write| Write { hierarchy: hierarchy.clone(), ..write }));
-        Ok(())
-    }
-
-    fn missing(&self, field: &str, controller: Controller) -> Error {
-        let file = self.layout.unified().map(|tree| tree.join("cgroup.controllers").display().to_string());
-        let name = if self.layout.mode() == Mode::V2 { controller.v2.unwrap_or(controller.v1) } else { controller.v1 };
-        let sought = match (self.layout.mode(), controller.v2, file) {
-            (Mode::V2, Some(_), Some(file)) => format!("it is missing from {file}"),
-            (Mode::V2, ..) => "cgroup v2 has no such controller".to_owned(),
-            (_, Some(_), Some(file)) => {
-                format!("no cgroup v1 hierarchy has it, and it is missing from {file}")
-            }
-            _ => "no cgroup v1 hierarchy has it".to_owned(),
-        };
-        Error::unsupported(format!(
-            "linux.resources.{field} is set, but this host does not offer the {name} controller: {sought}. Leave the limit out \
-             or enable the controller (mount its hierarchy, or check the kernel's cgroup_disable=)",
-        ))
-    }
-
-    /// Devices have no controller on v2: there a program decides.
-    fn devices(&mut self, rules: &[devices::DeviceRule], device_filter: &mut bool) -> Result<()> {
-        if self.layout.hierarchy_of("devices").is_none() && self.layout.unified().is_some() {
-            *device_filter = true;
-            return Ok(());
-        }
-        self.add("devices", Controller { v1: "devices", v2: None }, |_, writes| devices::v1_writes(rules, writes))
-    }
-
-    fn resources(&mut self, resources: &LinuxResources, warnings: &mut Vec<String>) -> Result<()> {
-        if let Some(memory) = resources.memory().as_ref() {
-            #[allow(deprecated, reason = "the spec wants these two ignored, and a warning")]
-            let fields = [("kernel", memory.kernel().is_some()), ("kernelTCP", memory.kernel_tcp().is_some())];
-            for (field, _) in fields.into_iter().filter(|&(_, is_set)| is_set) {
-                warnings.push(format!("linux.resources.memory.{field} is deprecated and ignored"));
-            }
-            self.add("memory", same("memory"), |is_v2, writes| {
-                if is_v2 { v2::memory(memory, writes, warnings) } else { v1::memory(memory, writes, warnings) }
-            })?;
-        }
-        if let Some(cpu) = resources.cpu().as_ref() {
-            self.cpu(cpu)?;
-        }
-        if let Some(pids) = *resources.pids() {
-            self.add("pids", same("pids"), |_, writes| {
-                v1::pids(pids, writes);
-                Ok(())
-            })?;
-        }
-        if let Some(io) = resources.block_io().as_ref() {
-            self.add("blockIO", Controller { v1: "blkio", v2: Some("io") }, |is_v2, writes| {
-                if is_v2 {
-                    v2::block_io(io, writes, warnings);
-                } else {
-                    v1::block_io(io, writes);
-                }
-                Ok(())
-            })?;
-        }
-        if let Some(limits) = resources.hugepage_limits().as_deref() {
-            self.add("hugepageLimits", same("hugetlb"), |is_v2, writes| {
-                if is_v2 { v2::hugepages(limits, writes) } else { v1::hugepages(limits, writes) }
-            })?;
-        }
-        if let Some(network) = resources.network().as_ref() {
-            let (mut class, mut priorities) = (Vec::new(), Vec::new());
-            v1::network(network, &mut class, &mut priorities);
-            for (field, v1, made) in
-                [("network.classID", "net_cls", class), ("network.priorities", "net_prio", priorities)]
-            {
-                self.add(field, Controller { v1, v2: None }, |_, writes| {
-                    *writes = made;
-                    Ok(())
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn cpu(&mut self, cpu: &LinuxCpu) -> Result<()> {
-        self.add("cpu", same("cpu"), |is_v2, writes| if is_v2 { v2::cpu(cpu, writes) } else { v1::cpu(cpu, writes) })?;
-        self.add("cpu.cpus or cpu.mems", same("cpuset"), |_, writes| {
-            v1::cpuset(cpu, writes);
-            Ok(())
-        })
-    }
 }
 
 #[cfg(test)]

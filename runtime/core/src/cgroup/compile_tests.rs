@@ -1,5 +1,6 @@
 //! Tables: what config.json asks for, and what is written for it on v1, hybrid and v2.
 
+use super::super::v2 as on_v2;
 use super::*;
 use crate::Kind;
 
@@ -108,7 +109,17 @@ fn memory() {
 
 #[test]
 fn cpu() {
-    let table: [(&str, &[&str], &[&str]); 5] = [
+    let table: [(&str, &[&str], &[&str]); 7] = [
+        (
+            r#"{"quota":50000,"burst":20000}"#,
+            &["cpu.cfs_quota_us=50000", "cpu.cfs_burst_us=20000"],
+            &["cpu.max=50000 100000", "cpu.max.burst=20000"],
+        ),
+        (
+            r#"{"idle":1,"shares":1024,"burst":0}"#,
+            &["cpu.shares=1024", "cpu.cfs_burst_us=0", "cpu.idle=1"],
+            &["cpu.weight=100", "cpu.max.burst=0", "cpu.idle=1"],
+        ),
         (r#"{"shares":1024}"#, &["cpu.shares=1024"], &["cpu.weight=100"]),
         (r#"{"quota":50000}"#, &["cpu.cfs_quota_us=50000"], &["cpu.max=50000 100000"]),
         (
@@ -148,14 +159,14 @@ fn shares_and_weights_as_runc_converts_them() {
         (262_144, 10_000),
     ];
     for (shares, weight) in table {
-        assert_eq!(v2::weight_of_shares(shares), weight, "{shares}");
+        assert_eq!(on_v2::weight_of_shares(shares), weight, "{shares}");
     }
-    assert_eq!([10, 100, 500, 1000].map(v2::io_weight_of_blkio), [1, 910, 4950, 10_000]);
+    assert_eq!([10, 100, 500, 1000].map(on_v2::io_weight_of_blkio), [1, 910, 4950, 10_000]);
 }
 
 #[test]
 fn pids_and_block_io() {
-    for (limit, value) in [(0, "max"), (-1, "max"), (7, "7")] {
+    for (limit, value) in [(0, "1"), (-1, "max"), (7, "7")] {
         let resources = format!(r#"{{"pids":{{"limit":{limit}}}}}"#);
         assert_eq!(writes(&v1(), &resources), [format!("pids.max={value}")]);
         assert_eq!(writes(&v2(&ALL), &resources), [format!("pids.max={value}")]);
@@ -198,16 +209,34 @@ fn hugepages_and_network() {
 }
 
 #[test]
-fn what_is_not_supported_is_named() {
-    for (resources, field) in [
-        (r#"{"cpu":{"idle":1}}"#, "cpu.idle"),
-        (r#"{"cpu":{"burst":1}}"#, "cpu.burst"),
-        (r#"{"unified":{"memory.high":"1"}}"#, "unified"),
-        (r#"{"rdma":{"mlx5":{"hcaHandles":1}}}"#, "rdma"),
-    ] {
-        let (kind, text) = refusal(&v1(), resources);
-        assert!(kind == Kind::Unsupported && text.contains(&format!("linux.resources.{field} ")), "{text}");
+fn rdma_and_unified() {
+    let rdma = r#"{"rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"mlx4":{"hcaObjects":7},"a":{}}}"#;
+    let with_rdma = v2(&["rdma", "memory", "io", "cpu"]);
+    assert_eq!(
+        writes(&with_rdma, rdma),
+        ["rdma.max=mlx4 hca_object=7", "rdma.max=mlx5_1 hca_handle=3 hca_object=10000"]
+    );
+    // Behind the other fields, by name, and a write for each line.
+    let unified = r#"{"memory":{"limit":5},"unified":{"memory.max":"7","io.max":"8:0 rbps=1\n8:16 rbps=2","cgroup.max.depth":"3"}}"#;
+    assert_eq!(
+        writes(&with_rdma, unified),
+        ["memory.max=5", "cgroup.max.depth=3", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.max=7"]
+    );
+    let (kind, text) = refusal(&v1(), unified);
+    assert!(kind == Kind::Invalid && text.contains("invalid configuration: cannot use unified on cgroup v1"), "{text}");
+    let (kind, text) = refusal(&with_rdma, r#"{"unified":{"misc.max":"a 1"}}"#);
+    assert!(kind == Kind::Unsupported && text.contains("controller \"misc\" not available"), "{text}");
+    for file in ["memory", "", ".", ".max", "memory.", "../memory.max", "a/memory.max", "memory..max", "memory.max\\n"]
+    {
+        let (kind, text) = refusal(&with_rdma, &format!(r#"{{"unified":{{"{file}":"1"}}}}"#));
+        assert!(kind == Kind::Invalid && text.contains("CONTROLLER.PARAMETER"), "{file}: {text}");
     }
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    let (kind, text) = refusal(&v1(), r#"{"rdma":{"mlx5":{"hcaHandles":1}}}"#);
+    assert!(kind == Kind::Unsupported && text.contains("linux.resources.rdma "), "{text}");
     let memory = r#"{"resources":{"memory":{"kernel":1,"kernelTCP":1,"useHierarchy":false}}}"#;
     let (plan, warnings) = compiled(&v1(), memory);
     assert!(plan.is_ok());
@@ -221,7 +250,7 @@ fn a_missing_controller_is_named_with_its_file() {
     assert!(text.contains("memory controller") && text.contains("/sys/fs/cgroup/cgroup.controllers"), "{text}");
     assert_eq!(refusal(&v2(&["memory"]), r#"{"blockIO":{"weight":100}}"#).0, Kind::Unsupported);
     // Asking for no limit needs no controller.
-    assert!(writes(&v2(&[]), r#"{"pids":{"limit":0},"memory":{"swap":-1},"cpu":{}}"#).is_empty());
+    assert!(writes(&v2(&[]), r#"{"pids":{"limit":-1},"memory":{"swap":-1},"cpu":{"idle":0}}"#).is_empty());
 }
 
 #[test]

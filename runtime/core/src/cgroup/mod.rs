@@ -8,7 +8,7 @@
 //!  clone              into Cgroup::clone_into on v2
 //!  Cgroup::add        writes the pid to every cgroup.procs on v1 and hybrid
 //!  Cgroup::paths  --> state.json --> Cgroup::from_paths in a later command
-//!  Cgroup::kill_all, freeze, thaw, processes
+//!  Cgroup::kill_all, freeze, thaw, processes, update
 //!  Cgroup::delete     sub-cgroups deepest first, then itself; never its parents
 //! ```
 //!
@@ -25,10 +25,13 @@ mod device_filter;
 mod devices;
 mod freezer;
 mod layout;
+mod limits;
 mod live;
 mod plan;
 mod removal;
 mod tree;
+mod undo;
+mod update;
 mod v1;
 mod v2;
 
@@ -37,3 +40,4 @@ pub use devices::{Access, DeviceKind, DeviceRule};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use live::{Cgroup, Paths};
 pub use plan::{Base, Plan, Write};
+pub use update::parse_resources;

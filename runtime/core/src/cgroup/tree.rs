@@ -178,7 +178,22 @@ fn set(branch: &Branch, write: &Write) -> nix::Result<Option<OwnedFd>> {
     }
 }
 
-fn refused(branch: &Branch, write: &Write, errno: Errno) -> Error {
+pub(super) fn refused(branch: &Branch, write: &Write, errno: Errno) -> Error {
+    if errno == Errno::EBUSY && write.file == "memory.limit_in_bytes" {
+        let number = |file: &str| branch.read(file).map_or("unknown".to_owned(), |text| text.trim().to_owned());
+        return Error::new(
+            Kind::System,
+            format!(
+                "cannot write {:?} to {}: {}: unable to set memory limit to {} (current usage: {}, peak usage: {})",
+                write.value,
+                branch.shown(&write.file),
+                crate::error::errno_text(errno as i32),
+                write.value,
+                number("memory.usage_in_bytes"),
+                number("memory.max_usage_in_bytes"),
+            ),
+        );
+    }
     let hint = match (errno, write.controller.as_str()) {
         (Errno::ENOENT, "memory") if write.file.contains("sw") => {
             " (this kernel does not count swap: leave out linux.resources.memory.swap, or boot with swapaccount=1)"
@@ -200,12 +215,12 @@ fn refused(branch: &Branch, write: &Write, errno: Errno) -> Error {
 }
 
 /// A folder to make.
-struct Place<'a> {
-    name: &'a str,
-    mountpoint: &'a Path,
+pub(super) struct Place<'a> {
+    pub(super) name: &'a str,
+    pub(super) mountpoint: &'a Path,
     /// Below the mountpoint, clean, at least one part.
-    path: String,
-    is_cpuset: bool,
+    pub(super) path: String,
+    pub(super) is_cpuset: bool,
 }
 
 impl Place<'_> {
@@ -329,7 +344,7 @@ fn refuse_used(branch: &Branch) -> Result<()> {
 ///
 /// First looks whether the container has them already, which is so from the second container on: writing the same again
 /// would wait for every dying cgroup below the parent (`cgroup_lock_and_drain_offline`).
-fn enable_controllers(place: &Place<'_>, branch: &Branch, plan: &Plan) -> Result<()> {
+pub(super) fn enable_controllers(place: &Place<'_>, branch: &Branch, plan: &Plan) -> Result<()> {
     let has = |text: &str, name: &String| text.split_ascii_whitespace().any(|other| other == name);
     let mut wanted: Vec<&String> = plan.enable.iter().collect();
     if wanted.is_empty() {

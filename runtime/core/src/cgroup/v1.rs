@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids, LinuxThrottleDevice,
 };
 
-use super::compile::page_size;
+use super::limits::page_size;
 use super::plan::Write;
 use crate::{Error, Result};
 
@@ -70,6 +70,7 @@ pub(super) fn cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) -> Result<()> {
     if let Some(quota) = cpu.quota().filter(|&quota| quota != 0) {
         writes.push(Write::new("cpu", "cpu.cfs_quota_us", quota));
     }
+    burst_and_idle(cpu, "cpu.cfs_burst_us", writes);
     if let Some(period) = cpu.realtime_period().filter(|&period| period != 0) {
         writes.push(Write::new("cpu", "cpu.rt_period_us", period));
     }
@@ -77,6 +78,21 @@ pub(super) fn cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) -> Result<()> {
         writes.push(Write::new("cpu", "cpu.rt_runtime_us", runtime));
     }
     Ok(())
+}
+
+/// Files of both versions, where 0 is a value; on kernels without them it is what is so.
+pub(super) fn burst_and_idle(cpu: &LinuxCpu, burst_file: &str, writes: &mut Vec<Write>) {
+    let mut add = |file: &str, value: i128| {
+        let write = Write::new("cpu", file, value);
+        writes.push(if value == 0 { write.optional() } else { write });
+    };
+    if let Some(burst) = cpu.burst() {
+        add(burst_file, burst.into());
+    }
+    // After the shares: an idle cgroup refuses them.
+    if let Some(idle) = cpu.idle() {
+        add("cpu.idle", idle.into());
+    }
 }
 
 /// The same files on v2.
@@ -88,11 +104,10 @@ pub(super) fn cpuset(cpu: &LinuxCpu, writes: &mut Vec<Write>) {
     }
 }
 
-/// The same file on v2. oci-spec reads an absent limit and 0 alike; docker writes 0 for "no limit", so 0 is none. (The
-/// limit 0 of runtime-spec 1.3 forbids every process, its first too.)
+/// The same file on v2. 0 is told as 1, as runc does: init is one process already, so both forbid every other one.
 pub(super) fn pids(pids: LinuxPids, writes: &mut Vec<Write>) {
     writes.push(match pids.limit() {
-        limit @ 1.. => Write::new("pids", "pids.max", limit),
+        limit @ 0.. => Write::new("pids", "pids.max", limit.max(1)),
         _ => Write::new("pids", "pids.max", "max").optional(),
     });
 }

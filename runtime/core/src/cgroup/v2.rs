@@ -1,9 +1,11 @@
 //! Limits of config.json, which are written for cgroup v1, as writes to cgroup v2 (kernel: cgroup-v2.rst). The
 //! conversions are those of runc, as schedulers above count on their results.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxThrottleDevice};
+use std::collections::{BTreeMap, HashMap};
 
-use super::compile::page_size;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxRdma, LinuxThrottleDevice};
+
+use super::limits::page_size;
 use super::plan::Write;
 use crate::{Error, Result};
 
@@ -93,6 +95,23 @@ pub(super) fn cpu(cpu: &LinuxCpu, writes: &mut Vec<Write>) -> Result<()> {
     if quota.is_some() || period.is_some() {
         let quota = quota.filter(|&quota| quota > 0).map_or_else(|| "max".to_owned(), |quota| quota.to_string());
         writes.push(Write::new("cpu", "cpu.max", format!("{quota} {}", period.unwrap_or(DEFAULT_PERIOD))));
+    }
+    super::v1::burst_and_idle(cpu, "cpu.max.burst", writes);
+    Ok(())
+}
+
+/// The same file on v1: one line for each device.
+pub(super) fn rdma(limits: &HashMap<String, LinuxRdma>, writes: &mut Vec<Write>) -> Result<()> {
+    for (device, limit) in limits.iter().collect::<BTreeMap<_, _>>() {
+        if device.is_empty() || device.contains(char::is_whitespace) {
+            return Err(Error::invalid(format!("linux.resources.rdma: {device:?} is no name of a device")));
+        }
+        let values = [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())];
+        let given = values.into_iter().filter_map(|(key, value)| Some(format!(" {key}={}", value?)));
+        let line: String = given.collect();
+        if !line.is_empty() {
+            writes.push(Write::new("rdma", "rdma.max", format!("{device}{line}")));
+        }
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Layout};
+use crate::container::zero_pids_is_a_limit;
 use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
 use crate::{Error, Result};
 
@@ -126,7 +127,9 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     let process = compiler.process()?;
     let root = compiler.spec.root().as_ref().ok_or_else(|| Error::invalid("config.json has no root"))?;
     let rootfs = compiler.rootfs(root.path())?;
-    let cgroup = cgroup::compile(&host.layout, &options.id, compiler.linux, &mut compiler.warnings)?;
+    let limited = without_unset_pids(bundle, compiler.linux);
+    let linux = limited.as_ref().or(compiler.linux);
+    let cgroup = cgroup::compile(&host.layout, &options.id, linux, &mut compiler.warnings)?;
 
     compiler.isolate(options);
     compiler.kernel_names()?;
@@ -196,6 +199,25 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     plan.clone_flags = 0;
     plan.join_before_clone = join;
     Ok(plan)
+}
+
+/// oci-spec reads a `linux.resources.pids` without a limit as the limit 0, which is a value since version 1.3 of the
+/// specification: the same without it, where that is what config.json means.
+fn without_unset_pids(bundle: &Bundle, linux: Option<&Linux>) -> Option<Linux> {
+    let pids = linux?.resources().as_ref()?.pids().as_ref()?;
+    if pids.limit() != 0 {
+        return None;
+    }
+    let json: serde_json::Value = serde_json::from_slice(bundle.json()).unwrap_or_default();
+    let given = json.pointer("/linux/resources/pids/limit").is_some();
+    if given && zero_pids_is_a_limit(bundle.spec().version()) {
+        return None;
+    }
+    let mut linux = linux?.clone();
+    if let Some(resources) = linux.resources_mut() {
+        resources.set_pids(None);
+    }
+    Some(linux)
 }
 
 /// The poststop hooks of a config: all that `delete` needs of it.

@@ -26,9 +26,11 @@ mod process;
 mod sentence;
 mod start;
 mod user_namespace;
+mod update;
 
 pub use create::CreateOptions;
 pub use exec::ExecOptions;
 pub(crate) use folder::{Folder, check_id};
 pub(crate) use process::start_time;
 pub use process::{Container, ExitStatus, Process};
+pub(crate) use update::zero_pids_is_a_limit;

@@ -1,0 +1,180 @@
+//! New limits for a container that has its cgroups: all of them, or on a failure the ones it had.
+//!
+//! ```text
+//!  resources --> what they leave open on v2 is read (the other half of cpu.max, the limit that swap is counted from)
+//!            --> the same writes as at create, but never devices
+//!            --> each: read the file, write it; EINVAL and EBUSY wait for the others and are tried again
+//!            --> one that stays refused: the files that were written are put back, the last one first
+//! ```
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use oci_spec::runtime::LinuxResources;
+
+use super::branch::{Branch, write_once};
+use super::layout::Layout;
+use super::live::Cgroup;
+use super::plan::{Plan, Write};
+use super::tree::{Place, enable_controllers, refused};
+use super::{limits, undo};
+use crate::{Error, Result};
+
+/// Reads `linux.resources` from JSON, as `update --resources` has it.
+///
+/// A pids member without a limit is left out: oci-spec would read it as the limit 0, which is a value (runtime-spec 1.3).
+///
+/// # Errors
+///
+/// [`Kind::Invalid`](crate::Kind::Invalid): malformed JSON, or a field of another type.
+pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
+    let malformed = |error: serde_json::Error| Error::invalid(format!("the resources are malformed: {error}"));
+    let mut value: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
+    if let Some(members) = value.as_object_mut() {
+        // Go writes null for what is absent.
+        members.retain(|_, member| !member.is_null());
+        for member in members.values_mut().filter_map(serde_json::Value::as_object_mut) {
+            member.retain(|_, value| !value.is_null());
+        }
+        if members.get("pids").is_some_and(|pids| pids.get("limit").is_none()) {
+            members.remove("pids");
+        }
+    }
+    serde_json::from_value(value).map_err(malformed)
+}
+
+/// A file that was written, and what it held.
+struct Written<'a> {
+    branch: &'a Branch,
+    file: String,
+    before: Option<String>,
+}
+
+impl Cgroup {
+    /// Writes new limits; what `resources` does not speak of, and all devices, stay as they are. What the spec wants to
+    /// be ignored with a warning is added to `warnings`.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::compile`]; a value that the kernel refuses. Then the earlier values are in place again, or the
+    /// error says which are not.
+    pub fn update(&self, layout: &Layout, resources: &LinuxResources, warnings: &mut Vec<String>) -> Result<()> {
+        let mut resources = resources.clone();
+        resources.set_devices(None);
+        self.complete(&mut resources);
+        let writes = limits::writes(layout, &resources, warnings)?;
+        self.check_usage(&resources)?;
+        self.offer_controllers(layout, &writes)?;
+        let mut written = Vec::new();
+        self.write_all(&writes, &mut written)
+            .map_err(|error| written.iter().rev().fold(error, |error, file| error.with_cleanup(file.put_back())))
+    }
+
+    fn write_all<'a>(&'a self, writes: &[Write], written: &mut Vec<Written<'a>>) -> Result<()> {
+        let mut again = Vec::new();
+        for write in writes {
+            match self.write_one(write, written)? {
+                // Another file's old value may be in the way: see v1.rs.
+                Err(Errno::EINVAL | Errno::EBUSY) => again.push(write),
+                Err(errno) => return Err(refused(self.branch_of(write)?, write, errno)),
+                Ok(()) => {}
+            }
+        }
+        again.into_iter().try_for_each(|write| {
+            let outcome = self.write_one(write, written)?;
+            outcome.or_else(|errno| Err(refused(self.branch_of(write)?, write, errno)))
+        })
+    }
+
+    fn write_one<'a>(&'a self, write: &Write, written: &mut Vec<Written<'a>>) -> Result<nix::Result<()>> {
+        let branch = self.branch_of(write)?;
+        let choices = [Some((&write.file, &write.value)), write.instead.as_ref().map(|(file, value)| (file, value))];
+        let mut outcome = Err(Errno::ENOENT);
+        for (file, value) in choices.into_iter().flatten() {
+            if outcome != Err(Errno::ENOENT) {
+                break;
+            }
+            let before = branch.read(file).ok().and_then(|before| undo::value(file, value, &before));
+            outcome = branch.open(file, OFlag::O_WRONLY).and_then(|file| write_once(&file, value));
+            if outcome.is_ok() {
+                written.push(Written { branch, file: file.clone(), before });
+            }
+        }
+        Ok(if outcome == Err(Errno::ENOENT) && write.optional { Ok(()) } else { outcome })
+    }
+
+    fn branch_of(&self, write: &Write) -> Result<&Branch> {
+        let branches = || self.v1.iter().chain(&self.unified);
+        branches().find(|branch| branch.name == write.hierarchy).ok_or_else(|| {
+            let place = if write.hierarchy.is_empty() { "in the cgroup v2 tree" } else { &write.hierarchy };
+            Error::unsupported(format!("{} cannot be set: the container has no cgroup {place}", write.file))
+        })
+    }
+
+    /// The v2 tree where the controller is, if it is there.
+    fn on_v2(&self, controller: &str) -> Option<&Branch> {
+        self.unified.as_ref().filter(|_| self.with(controller).is_none())
+    }
+
+    /// On v2 one file holds what are two fields, and swap is counted without memory: what is not given stays.
+    fn complete(&self, resources: &mut LinuxResources) {
+        if let (Some(branch), Some(mut memory)) = (self.on_v2("memory"), *resources.memory())
+            && memory.limit().unwrap_or(0) == 0
+            && memory.swap().is_some_and(|swap| swap > 0)
+            && let Ok(limit) = branch.read("memory.max")
+        {
+            memory.set_limit(Some(limit.trim().parse().unwrap_or(-1)));
+            resources.set_memory(Some(memory));
+        }
+        let Some(mut cpu) = resources.cpu().clone() else { return };
+        let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+        if let Some(branch) = self.on_v2("cpu")
+            && (quota == 0) != (period == 0)
+            && let Ok(text) = branch.read("cpu.max")
+            && let Some((old_quota, old_period)) = text.trim().split_once(' ')
+        {
+            if quota == 0 {
+                cpu.set_quota(Some(old_quota.parse().unwrap_or(-1)));
+            } else {
+                cpu.set_period(old_period.parse().ok());
+            }
+            resources.set_cpu(Some(cpu));
+        }
+    }
+
+    /// `memory.checkBeforeUpdate`: on v2 a limit below what is used ends processes; v1 refuses it by itself.
+    fn check_usage(&self, resources: &LinuxResources) -> Result<()> {
+        let Some(memory) = resources.memory().filter(|memory| memory.check_before_update() == Some(true)) else {
+            return Ok(());
+        };
+        let usage = self.on_v2("memory").and_then(|branch| branch.read("memory.current").ok());
+        let Some(usage) = usage.and_then(|usage| usage.trim().parse::<i64>().ok()) else { return Ok(()) };
+        for (what, limit) in [("memory+swap", memory.swap()), ("memory", memory.limit())] {
+            if let Some(limit) = limit.filter(|&limit| limit > 0 && limit <= usage) {
+                return Err(Error::invalid(format!(
+                    "rejecting {what} limit {limit} <= usage {usage}: linux.resources.memory.checkBeforeUpdate asks for that"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// In a hybrid, controllers of the v2 tree are enabled for the container when a limit first needs them.
+    fn offer_controllers(&self, layout: &Layout, writes: &[Write]) -> Result<()> {
+        let (Some(branch), Some(root)) = (&self.unified, layout.unified()) else { return Ok(()) };
+        let Ok(path) = branch.path.strip_prefix(root) else { return Ok(()) };
+        let is_needed = |write: &&Write| write.hierarchy.is_empty() && !write.optional && write.controller != "cgroup";
+        let enable: Vec<String> = writes.iter().filter(is_needed).map(|write| write.controller.clone()).collect();
+        let plan = Plan { enable, writes: writes.to_vec(), ..Plan::default() };
+        let path = path.to_string_lossy().into_owned();
+        enable_controllers(&Place { name: "", mountpoint: root, path, is_cpuset: false }, branch, &plan)
+    }
+}
+
+impl Written<'_> {
+    fn put_back(&self) -> Result<()> {
+        let Some(before) = &self.before else { return Ok(()) };
+        self.branch.write(&self.file, before).map_err(|errno| {
+            Error::os(format!("cannot put {} back to {before:?}", self.branch.shown(&self.file)), errno)
+        })
+    }
+}
