@@ -25,8 +25,8 @@ mod pause;
 mod process;
 mod sentence;
 mod start;
-mod user_namespace;
 mod update;
+mod user_namespace;
 
 pub use create::CreateOptions;
 pub use exec::ExecOptions;
