@@ -85,7 +85,6 @@ pub(crate) const VERBS: &[Verb] = &[
     kill::VERB,
     list::VERB,
     mount::VERB,
-    unsupported::PAUSE,
     pause::VERB,
     plan::VERB,
     ps::VERB,
@@ -96,7 +95,6 @@ pub(crate) const VERBS: &[Verb] = &[
     start::VERB,
     state::VERB,
     umount::VERB,
-    unsupported::UPDATE,
     update::VERB,
 ];
 
