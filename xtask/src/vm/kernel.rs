@@ -54,14 +54,10 @@ pub(super) fn mirror() -> String {
 }
 
 fn build(suite: &str, folder: &Path) -> anyhow::Result<()> {
-    let package = fetch(suite, folder)?;
     let unpacked = folder.join("unpacked");
-    program::run(Command::new("dpkg-deb").arg("-x").args([&package, &unpacked]), "dpkg")?;
-    let boot = unpacked.join("boot");
-    let image = entries(&boot)?.into_iter().find(|path| name_of(path).starts_with("vmlinuz-"));
-    let image = image.with_context(|| format!("{} has no kernel", package.display()))?;
-    fs::rename(&image, folder.join("vmlinuz")).context("taking the kernel")?;
-
+    for package in fetch(suite, folder)? {
+        program::run(Command::new("dpkg-deb").arg("-x").args([&package, &unpacked]), "dpkg")?;
+    }
     // Newer packages have /usr/lib/modules, older ones /lib/modules; the image's /lib is a link to /usr/lib.
     let old_place = unpacked.join("lib");
     let disk = folder.join("disk");
@@ -69,6 +65,12 @@ fn build(suite: &str, folder: &Path) -> anyhow::Result<()> {
     let modules = if old_place.join("modules").is_dir() { old_place } else { unpacked.join("usr/lib") };
     fs::rename(modules.join("modules"), disk.join("usr/lib/modules")).context("taking the modules")?;
     let modules = entries(&disk.join("usr/lib/modules"))?.pop().context("the package has no modules")?;
+    // In /boot, or from Linux 7 on beside its modules.
+    let boot = unpacked.join("boot");
+    let boot = if boot.is_dir() { entries(&boot)? } else { Vec::new() };
+    let image = boot.into_iter().find(|path| name_of(path).starts_with("vmlinuz-"));
+    let image = image.unwrap_or_else(|| modules.join("vmlinuz"));
+    fs::rename(&image, folder.join("vmlinuz")).with_context(|| format!("taking the kernel {}", image.display()))?;
     decompress(&modules)?;
     // depmod wants /lib; the image has it as a link.
     std::os::unix::fs::symlink("usr/lib", disk.join("lib")).context("linking /lib")?;
@@ -82,8 +84,8 @@ fn build(suite: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Downloads the package by an apt that knows nothing but the wanted suite. Returns the package's path.
-fn fetch(suite: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+/// Downloads the packages by an apt that knows nothing but the wanted suite. Returns their paths.
+fn fetch(suite: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let apt = folder.join("apt");
     for part in ["lists/partial", "cache/archives/partial", "empty"] {
         fs::create_dir_all(apt.join(part)).with_context(|| format!("making a folder in {}", apt.display()))?;
@@ -113,12 +115,20 @@ fn fetch(suite: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     program::run(apt_program("apt-get").arg("update"), "apt")
         .with_context(|| format!("is there a Debian suite {suite} at {}?", mirror()))?;
     let meta = "linux-image-cloud-amd64";
-    let depends = program::run(apt_program("apt-cache").args(["depends", "--important", meta]), "apt")?;
-    let versioned = depends.split_whitespace().find(|word| word.starts_with("linux-image-") && *word != meta);
+    let depends = |package: &str| {
+        let printed = program::run(apt_program("apt-cache").args(["depends", "--important", package]), "apt")?;
+        anyhow::Ok(printed.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let versioned = depends(meta)?.into_iter().find(|word| word.starts_with("linux-image-") && word != meta);
     let versioned = versioned.with_context(|| format!("{meta} of {suite} depends on no kernel"))?;
-    program::run(apt_program("apt-get").args(["download", versioned]), "apt")?;
-    let package = entries(&apt)?.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    package.with_context(|| format!("apt-get download {versioned} left no package"))
+    // From Linux 7 on the kernel and its modules are in packages of their own.
+    let parts = depends(&versioned)?;
+    let parts = parts.iter().filter(|word| word.starts_with("linux-binary-") || word.starts_with("linux-modules-"));
+    program::run(apt_program("apt-get").arg("download").arg(&versioned).args(parts), "apt")?;
+    let mut packages = entries(&apt)?;
+    packages.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    ensure!(!packages.is_empty(), "apt-get download {versioned} left no package");
+    Ok(packages)
 }
 
 /// Newer kernels' modules are compressed; unpacking them in an emulated machine would be paid at every boot.
