@@ -213,3 +213,41 @@ fn no_volume_over_proc() {
         case.finish();
     }
 }
+
+/// Sources that the runtime opens itself (for a user namespace, with id maps) come from the host's mount namespace.
+#[test]
+fn what_a_container_mounts_below_a_shared_volume_stays_its_own() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        for users in [false, true] {
+            let case = Case::new(&runtime);
+            let volume = case.path().join("data");
+            fs::create_dir(&volume).expect("make the volume");
+            let volume = volume.display().to_string();
+            let script = "mount -t tmpfs mine /data && touch /data/inside && ls /data";
+            let mut bundle = case.bundle().writable().shell(script).capabilities(&["CAP_SYS_ADMIN"]).push(
+                "/mounts",
+                json!({"destination": "/data", "type": "bind", "source": volume, "options": ["bind"]}),
+            );
+            if users {
+                let maps = json!([{"containerID": 0, "hostID": 0, "size": 65_536}]);
+                bundle = bundle
+                    .push("/linux/namespaces", json!({"type": "user"}))
+                    .edit(json!({"linux": {"uidMappings": maps.clone(), "gidMappings": maps}}));
+            }
+            // A shared mount of the test's own; the container's mount would be seen below it by the next one.
+            let script = "mount --make-rprivate / && mount -t tmpfs shared \"$1\" && mount --make-shared \"$1\" && \
+                          \"$FLINT\" --root \"$ROOT\" run --bundle \"$2\" \"$3\" && ls \"$1\" && grep -c \" $1 \" /proc/self/mountinfo";
+            let output = Command::new("unshare")
+                .args(["--mount", "sh", "-ec", script, "sh", &volume])
+                .args([bundle.write()])
+                .args([case.id("a")])
+                .env("FLINT", &runtime.path)
+                .env("ROOT", case.state_root())
+                .output()
+                .ok();
+            assert_eq!(output.stdout, "inside\n1\n", "{}, user namespace: {users}", runtime.name);
+            case.finish();
+        }
+    }
+}

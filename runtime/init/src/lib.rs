@@ -59,6 +59,17 @@ pub fn set_mount_attributes(mount: Fd, attributes: plan::Attributes, recursive: 
     flint_sys::mount::mount_setattr(mount, change)
 }
 
+/// Cuts a mount and those below it from what they were cloned of: mounts still arrive from there, none goes back.
+///
+/// # Errors
+///
+/// EINVAL when `mount` is not at a mount's root.
+pub fn make_mounts_slave(mount: Fd) -> flint_sys::Result<()> {
+    use flint_sys::mount::Change;
+    let change = Change { propagation: libc::MS_SLAVE, recursive: true, ..Change::default() };
+    flint_sys::mount::mount_setattr(mount, change)
+}
+
 /// Shows the owners of a detached mount's files through the maps of a user namespace (`MOUNT_ATTR_IDMAP`).
 ///
 /// # Errors

@@ -17,6 +17,12 @@ pub(super) fn bind(path: &Path, recursive: bool, attributes: Attributes, below: 
     }
     let mount = rustix::mount::open_tree(rustix::fs::CWD, path, flags)
         .map_err(|errno| Error::os(format!("open the mount source {}", path.display()), errno))?;
+    // A clone of a shared mount is its peer, and this one is not made in init's namespace, where all is a slave: what
+    // the container mounts below it would come up on the host.
+    flint_init::make_mounts_slave(number(&mount)).map_err(|errno| {
+        let text = crate::error::errno_text(errno.0);
+        Error::new(Kind::System, format!("make the mount source {} a slave: {text}", path.display()))
+    })?;
     for (attributes, recursive) in [(attributes, false), (below, true)] {
         if attributes.is_empty() {
             continue;
