@@ -32,6 +32,7 @@ mod runtime;
 mod skip;
 mod spec;
 mod unified;
+mod user;
 mod view;
 
 pub use bundle::{Bundle, fill_rootfs};
@@ -47,4 +48,5 @@ pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use skip::{missing, skip, test_name};
 pub use spec::{default_spec, merge};
 pub use unified::on_v2;
+pub use user::{Rootless, TestUser};
 pub use view::{Allowed, View, assert_same, view_script};

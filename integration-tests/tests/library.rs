@@ -26,7 +26,7 @@ fn two_thousand_containers_from_32_threads() {
     namespaces.retain(|namespace| namespace["type"] != "network");
     let bundle = case.bundle().spec(spec).args(&["/bin/true"]).write();
     let bundle = Bundle::load(bundle).expect("load the bundle");
-    let options = Options { root: case.state_root(), cgroup_manager: CgroupManager::Cgroupfs };
+    let options = Options { root: case.state_root(), cgroup_manager: CgroupManager::Cgroupfs, rootless: false };
     let runtime = Runtime::open(options).expect("open the runtime");
     let descriptors = || std::fs::read_dir("/proc/self/fd").expect("read /proc/self/fd").count();
     let before = descriptors();

@@ -20,9 +20,12 @@ const NEEDED: &[(&str, &str)] = &[
     ("kmod", "the virtual machine's kernel modules"),
     ("libseccomp-dev", "what seccomp filters are compared with"),
     ("mmdebstrap", "the virtual machine's root filesystem"),
+    ("podman", "rootless podman runs containers by flint"),
     ("qemu-system-x86", "the virtual machine"),
     ("runc", "a peer to compare with"),
+    ("slirp4netns", "networks of rootless podman"),
     ("strace", "which system calls init makes"),
+    ("uidmap", "newuidmap and newgidmap, for rootless containers"),
 ];
 
 /// Where a package's script asks whether it may start a service.

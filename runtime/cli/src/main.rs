@@ -15,12 +15,12 @@ mod foreground;
 mod help;
 mod log;
 mod signals;
+mod state_root;
 mod terminal;
 mod verbs;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,7 +37,12 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// Options in front of the verb.
 pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
-    option("root", None, "FOLDER", "keep the containers' state here, best on a tmpfs (default: /run/flint)"),
+    option(
+        "root",
+        None,
+        "FOLDER",
+        "keep the containers' state here, best on a tmpfs (default: /run/flint, and for others than root $XDG_RUNTIME_DIR/flint)",
+    ),
     option("log", None, "FILE", "append errors and warnings to this file (default: stderr)"),
     option("log-format", None, "FORMAT", "lines of the log: text or json (default: text)"),
     option("log-level", None, "LEVEL", "least grave level that is logged: error, warning or debug (default: warning)"),
@@ -61,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) log: Log,
     root: Option<PathBuf>,
     cgroup_manager: CgroupManager,
+    /// `None` for auto.
+    rootless: Option<bool>,
 }
 
 impl Session {
@@ -71,7 +78,7 @@ impl Session {
     pub(crate) fn runtime(&self) -> Result<Runtime> {
         let root = match &self.root {
             Some(root) => std::path::absolute(root).context("finding the root folder of the state")?,
-            None => default_root()?,
+            None => state_root::default()?,
         };
         // What has no ".." is spared the look-up.
         let resolved = if root.components().any(|part| part == Component::ParentDir) {
@@ -83,7 +90,8 @@ impl Session {
             bail!("/ cannot be the root folder of the state: choose a folder of its own with --root");
         }
         self.log.debug(|| format!("flint {} with its state in {}", env!("CARGO_PKG_VERSION"), root.display()));
-        let options = Options { root, cgroup_manager: self.cgroup_manager };
+        let rootless = self.rootless.unwrap_or_else(state_root::is_rootless);
+        let options = Options { root, cgroup_manager: self.cgroup_manager, rootless };
         Ok(Runtime::open(options)?)
     }
 
@@ -118,25 +126,6 @@ impl Session {
         for warning in warnings {
             self.log.warning(warning);
         }
-    }
-}
-
-/// /run/flint; for other users their own folder, sticky so that no cleaner takes it (XDG base directory
-/// specification, `XDG_RUNTIME_DIR`).
-fn default_root() -> Result<PathBuf> {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
-    match own {
-        Some(folder) if !nix::unistd::geteuid().is_root() => {
-            let root = Path::new(&folder).join("flint");
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&root)
-                .and_then(|()| std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o1700)))
-                .with_context(|| format!("making the state folder {}", root.display()))?;
-            Ok(root)
-        }
-        _ => Ok(PathBuf::from("/run/flint")),
     }
 }
 
@@ -235,19 +224,14 @@ fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
             return Err(arguments::invalid(other, "cgroup-manager", "it must be cgroupfs, systemd or disabled"));
         }
     };
-    match globals.text("rootless")? {
-        None | Some("auto" | "false") => {}
-        Some("true") => {
-            return Err(arguments::invalid(
-                "true",
-                "rootless",
-                "rootless containers are not supported by this version",
-            ));
-        }
+    let rootless = match globals.text("rootless")? {
+        None | Some("auto") => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
         Some(other) => return Err(arguments::invalid(other, "rootless", "it must be true, false or auto")),
-    }
+    };
     let log = Log { path: log.path.clone(), format: log.format, level: log.level };
-    Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager })
+    Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager, rootless })
 }
 
 /// The highest version of the runtime-spec whose content is known.

@@ -131,7 +131,10 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
         HostStep::Bind(slot) => format!("open {} as slot {}", source(plan, slot), slot.0),
         HostStep::Clone => format!("clone init with new namespaces: {}", kinds(plan.clone_flags as u32)),
         HostStep::Await(barrier) => format!("wait until init is at {}", barrier_name(barrier)),
-        HostStep::IdMaps => format!("write the id maps: uid {:?}, gid {:?}", plan.uid_map, plan.gid_map),
+        HostStep::IdMaps => {
+            let denied = if plan.deny_setgroups { ", with setgroups denied" } else { "" };
+            format!("write the id maps: uid {:?}, gid {:?}{denied}", plan.uid_map, plan.gid_map)
+        }
         HostStep::OomScore => format!("write oom_score_adj {}", plan.oom_score_adj.unwrap_or(0)),
         HostStep::JoinCgroup => "move init into its cgroups".to_owned(),
         HostStep::SaveState => "save the state".to_owned(),
@@ -194,6 +197,11 @@ fn describe_mount(plan: &Plan, mount: &Mount) -> String {
             format!("the container's {}", plan.string(path)),
             vec![if recursive { "rbind" } else { "bind" }.to_owned()],
         ),
+        MountSource::Cgroup { path, own } => {
+            let own = if own.is_none() { "hidden".to_owned() } else { format!("{} read-only", plan.string(own)) };
+            let words = vec!["bind".to_owned(), format!("without such a cgroup {own}")];
+            (if path.is_none() { "no cgroup".to_owned() } else { plan.string(path) }, words)
+        }
         MountSource::Prepared { slot } => prepared(plan, slot),
     };
     words.extend(attributes(mount.attributes, ""));

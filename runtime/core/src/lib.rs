@@ -28,6 +28,7 @@ pub mod seccomp;
 mod state;
 
 pub use bundle::Bundle;
+pub use compile::in_user_namespace;
 pub use container::{Container, CreateOptions, ExecOptions, ExitStatus, Process};
 pub use error::{Error, Kind, Result};
 pub use runtime::{CgroupManager, Options, Runtime};

@@ -38,6 +38,8 @@ pub struct Plan {
     pub uid_map: Vec<(u32, u32, u32)>,
     /// `linux.gidMappings`, likewise.
     pub gid_map: Vec<(u32, u32, u32)>,
+    /// Whether setgroups(2) is denied before the gid map is written: a caller without privileges may map its own group only so.
+    pub deny_setgroups: bool,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// Hooks that the host runs, by stage.

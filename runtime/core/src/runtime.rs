@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Need};
 use crate::compile::Host;
 use crate::container::{Folder, check_id, start_time};
 use crate::state::{Phase, Record, State, Status};
@@ -34,6 +34,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Who makes the cgroups.
     pub cgroup_manager: CgroupManager,
+    /// Go on without cgroups where the caller may not make them and nothing asks for them.
+    pub rootless: bool,
 }
 
 /// A state root and its containers. Shared by threads at will: nothing in it changes.
@@ -41,6 +43,7 @@ pub struct Options {
 pub struct Runtime {
     root: PathBuf,
     fd: OwnedFd,
+    cgroups: Need,
     host: OnceLock<Host>,
 }
 
@@ -52,15 +55,10 @@ impl Runtime {
     /// A root that cannot be made or opened; a cgroup manager that this version lacks.
     pub fn open(options: Options) -> Result<Self> {
         match options.cgroup_manager {
-            CgroupManager::Cgroupfs => {}
+            CgroupManager::Cgroupfs | CgroupManager::Disabled => {}
             CgroupManager::Systemd => {
                 return Err(Error::unsupported(
                     "the systemd cgroup driver is not supported by this version: leave out --systemd-cgroup",
-                ));
-            }
-            CgroupManager::Disabled => {
-                return Err(Error::unsupported(
-                    "running without cgroups is not supported by this version: use --cgroup-manager cgroupfs",
                 ));
             }
         }
@@ -76,7 +74,12 @@ impl Runtime {
             })?,
             result => result.map_err(|errno| Error::os(format!("open the state root {}", root.display()), errno))?,
         };
-        Ok(Self { root, fd, host: OnceLock::new() })
+        let cgroups = match options.cgroup_manager {
+            CgroupManager::Disabled => Need::Nowhere,
+            _ if options.rootless => Need::WherePermitted,
+            _ => Need::Required,
+        };
+        Ok(Self { root, fd, cgroups, host: OnceLock::new() })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -92,7 +95,7 @@ impl Runtime {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let found = Host::detect()?;
+        let found = Host::detect(self.cgroups)?;
         Ok(self.host.get_or_init(|| found))
     }
 

@@ -75,10 +75,7 @@ fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
 
 fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
     identity::set_dumpable(false).at(Operation::Prctl)?;
-    for &(slot, kind) in bindings.join {
-        let fd = bindings.fds.get(usize::from(slot.0)).copied().ok_or(Failure::new(Operation::Plan, libc::EBADF))?;
-        flint_sys::namespace::setns(fd, kind).at(Operation::Setns)?;
-    }
+    join_all(&bindings)?;
     // Before the clone: in the container's pid namespace a privileged process could look at what init inherits.
     close_all_but(bindings.keep)?;
     let options = Clone {
@@ -91,6 +88,31 @@ fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
     let child = process::spawn(options, (plan, bindings), run).at(Operation::Clone)?;
     let message = Message { number: child.pid, ..Message::of(Kind::Cloned) };
     protocol::send(channel, message).at(Operation::Channel)
+}
+
+/// With a user namespace among them (the first then), the others may belong to it or to the maker's: what may be
+/// joined from outside is, and the rest from inside.
+fn join_all(bindings: &Bindings<'_>) -> Outcome {
+    let user = libc::CLONE_NEWUSER as u32;
+    let enter = |&(slot, kind): &(Slot, u32)| {
+        let fd = bindings.fds.get(usize::from(slot.0)).copied().ok_or(Failure::new(Operation::Plan, libc::EBADF))?;
+        flint_sys::namespace::setns(fd, kind).at(Operation::Setns)
+    };
+    let outer = bindings.join.iter().any(|&(_, kind)| kind == user);
+    let mut joined = 0u64;
+    for (index, join) in bindings.join.iter().enumerate().filter(|(_, join)| outer && join.1 != user) {
+        match enter(join) {
+            Ok(()) => joined |= 1u64.wrapping_shl(index as u32),
+            Err(failure) if failure.number == libc::EPERM => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    for (index, join) in bindings.join.iter().enumerate() {
+        if joined & 1u64.wrapping_shl(index as u32) == 0 {
+            enter(join)?;
+        }
+    }
+    Ok(())
 }
 
 /// init: executes the steps; never returns.
@@ -203,7 +225,7 @@ impl<'a> Init<'a> {
             Step::FindProgram { name, path } => self.find_program(name, path),
             Step::AwaitStart { listener } => self.await_start(listener),
             Step::BoundingSet { keep } => Self::bounding_set(keep),
-            Step::User { uid, gid, groups, set_groups } => self.become_user(uid, gid, groups, set_groups),
+            Step::User { uid, gid, groups, may_be_denied } => self.become_user(uid, gid, groups, may_be_denied),
             Step::Capabilities { effective, permitted, inheritable } => {
                 identity::set_capabilities(effective, permitted, inheritable).at(Operation::Capset)
             }

@@ -48,7 +48,7 @@ impl Init<'_> {
 
     /// An empty read-only tmpfs, detached: one file system for all masked folders of the container. The first
     /// mount stays open, and later ones are clones of it.
-    fn empty_folder(&mut self) -> Outcome<Fd> {
+    pub(crate) fn empty_folder(&mut self) -> Outcome<Fd> {
         if let Some(first) = self.empty {
             return mount::open_tree(first, c"", mount::OPEN_TREE_CLONE).at(Operation::OpenSource);
         }

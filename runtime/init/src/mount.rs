@@ -38,7 +38,9 @@ impl Init<'_> {
             mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
         }
         let _ = file::close(target);
-        let _ = file::close(mount);
+        if self.empty != Some(mount) {
+            let _ = file::close(mount);
+        }
         Ok(())
     }
 
@@ -62,6 +64,10 @@ impl Init<'_> {
                 let _ = file::close(source);
                 tree
             }
+            MountSource::Cgroup { path, own } => match self.cgroup_folder(path)? {
+                Some(mount) => mount,
+                None => self.foreign_cgroup(own)?,
+            },
         };
         self.map_ids(mount, plan.idmap)?;
         for (attributes, recursive) in [(plan.attributes, false), (plan.recursive_attributes, true)] {
@@ -91,6 +97,23 @@ impl Init<'_> {
         name.push(b"self/fd/")?;
         push_number(&mut name, target.0 as u32)?;
         mount::detach(name.as_c_str()).at(Operation::Unmount)
+    }
+
+    /// A folder of a hierarchy, unless there is none.
+    fn cgroup_folder(&self, path: Text) -> Outcome<Option<Fd>> {
+        let Some(path) = self.optional_text(path)? else { return Ok(None) };
+        match mount::open_tree(Fd::CWD, path, mount::OPEN_TREE_CLONE) {
+            Err(Errno(libc::ENOENT)) => Ok(None),
+            result => result.map(Some).at(Operation::OpenSource),
+        }
+    }
+
+    /// For a container without a cgroup of its own in a hierarchy.
+    fn foreign_cgroup(&mut self, own: Text) -> Outcome<Fd> {
+        let Some(mount) = self.cgroup_folder(own)? else { return self.empty_folder() };
+        let change = Change { set: mount::ATTR_RDONLY, ..Change::default() };
+        mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
+        Ok(mount)
     }
 
     /// By init and not by the host: proc, sysfs and mqueue show the namespaces of the caller of fsopen (trap 5).

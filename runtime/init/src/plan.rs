@@ -111,6 +111,14 @@ pub enum MountSource {
         /// Take the mounts below it too (`rbind`).
         recursive: bool,
     },
+    /// The container's folder of a cgroup hierarchy, where there is one. Else its maker's, read-only; without that, an
+    /// empty read-only folder: what a user may write to must not be the container's to write to (CVE-2023-25809).
+    Cgroup {
+        /// Absolute path on the host; may be [`Text::NONE`], and missing.
+        path: Text,
+        /// The maker's own; may be [`Text::NONE`].
+        own: Text,
+    },
     /// A detached mount that the host lane opened and gave all its attributes.
     Prepared {
         /// Holds the detached mount.

@@ -209,8 +209,9 @@ pub enum Step {
         gid: u32,
         /// Supplementary gids, in [`PlanRef::ids`].
         groups: Range,
-        /// Whether setgroups(2) may be called (denied in a user namespace with one mapped id).
-        set_groups: bool,
+        /// Whether setgroups(2) may be denied for good (user_namespaces(7)): then a program without supplementary
+        /// groups keeps its maker's, of which the namespace maps none.
+        may_be_denied: bool,
     },
     /// capset(2) of three sets at once.
     Capabilities {

@@ -59,6 +59,12 @@ pub fn systemd_driver_unsupported(linux: Option<&Linux>) -> Error {
     ))
 }
 
+/// Whether config.json limits anything but devices.
+pub(crate) fn has_limits(resources: &oci_spec::runtime::LinuxResources) -> bool {
+    serde_json::to_value(resources)
+        .is_ok_and(|json| json.as_object().is_some_and(|fields| fields.keys().any(|field| field != "devices")))
+}
+
 /// A cgroup path without empty, `.` and `..` parts; `..` stops at the top, so it never leaves it.
 fn clean_path(path: &str) -> Result<String> {
     let mut parts: Vec<&str> = Vec::new();

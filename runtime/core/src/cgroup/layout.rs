@@ -139,6 +139,12 @@ impl Layout {
         Ok(Self { mode, hierarchies, unified })
     }
 
+    /// The layout of a host without cgroups.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { mode: Mode::V2, hierarchies: Vec::new(), unified: None }
+    }
+
     /// Which version of cgroups the host uses.
     #[must_use]
     pub fn mode(&self) -> Mode {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::branch::{Branch, keyed};
 use super::layout::Layout;
-use super::plan::Plan;
+use super::plan::{Need, Plan};
 use super::removal;
 use super::tree::Tree;
 use crate::{Error, Result};
@@ -52,10 +52,7 @@ impl Cgroup {
     /// removed again.
     pub fn create(layout: &Layout, plan: &Plan) -> Result<Self> {
         let tree = Tree::grow(layout, plan)?;
-        let paths = Paths {
-            v1: tree.v1.iter().map(|branch| (branch.name.clone(), branch.path.clone())).collect(),
-            unified: tree.unified.as_ref().map(|branch| branch.path.clone()),
-        };
+        let paths = paths_of(&tree.v1, tree.unified.as_ref());
         Ok(Self { v1: tree.v1, unified: tree.unified, paths })
     }
 
@@ -114,6 +111,52 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// As [`Cgroup::add`], by the plan that the cgroups were made by: where the container may go without one, a cgroup that
+    /// the process may not be moved into is removed again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::add`]; a limit is set in a cgroup that the process may not be moved into.
+    pub fn join(&mut self, plan: &Plan, pid: i32) -> Result<()> {
+        if plan.need == Need::Required {
+            return self.add(pid);
+        }
+        let text = pid.to_string();
+        let (mut refused, mut branches) = (Vec::new(), std::mem::take(&mut self.v1));
+        branches.extend(self.unified.take());
+        for branch in branches {
+            match branch.write("cgroup.procs", &text) {
+                Err(errno @ (Errno::EPERM | Errno::EACCES)) => refused.push((branch, errno)),
+                Err(errno) if !branch.name.starts_with("name=") => {
+                    return Err(Error::os(format!("cannot move process {pid} into {}", branch.path.display()), errno));
+                }
+                _ if branch.name.is_empty() => self.unified = Some(branch),
+                _ => self.v1.push(branch),
+            }
+        }
+        self.paths = paths_of(&self.v1, self.unified.as_ref());
+        for (branch, errno) in refused {
+            removal::remove(&branch.path)?;
+            if let Some(write) = plan.writes.iter().find(|write| write.is_needed_in(&branch.name)) {
+                let error = Error::os(format!("cannot move process {pid} into {}", branch.path.display()), errno);
+                return Err(Error::new(
+                    error.kind(),
+                    format!(
+                        "cannot set {} limit: container could not join or create cgroup: {error}",
+                        write.controller
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it has none at all: the container's processes are in the cgroups of those who started them.
+    #[must_use]
+    pub fn is_nowhere(&self) -> bool {
+        self.v1.is_empty() && self.unified.is_none()
     }
 
     /// Moves a process into an existing cgroup below the container's: `[controller,..:]path`, in the hierarchies of
@@ -265,5 +308,12 @@ impl Cgroup {
     /// empty name.
     pub fn mount_sources(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.v1.iter().chain(&self.unified).map(|branch| (branch.name.as_str(), branch.path.as_path()))
+    }
+}
+
+fn paths_of(v1: &[Branch], unified: Option<&Branch>) -> Paths {
+    Paths {
+        v1: v1.iter().map(|branch| (branch.name.clone(), branch.path.clone())).collect(),
+        unified: unified.map(|branch| branch.path.clone()),
     }
 }

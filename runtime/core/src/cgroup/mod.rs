@@ -35,9 +35,10 @@ mod update;
 mod v1;
 mod v2;
 
+pub(crate) use compile::has_limits;
 pub use compile::{compile, systemd_driver_unsupported};
 pub use devices::{Access, DeviceKind, DeviceRule};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use live::{Cgroup, Paths};
-pub use plan::{Base, Plan, Write};
+pub use plan::{Base, Need, Plan, Write};
 pub use update::parse_resources;

@@ -22,6 +22,23 @@ pub struct Plan {
     /// Controllers to enable in the v2 tree on the way to the container, where they are there. Those that a write needs
     /// must be.
     pub enable: Vec<String>,
+    /// What happens where the cgroups may not be made.
+    pub need: Need,
+    /// Whether the rules of devices may stay away, as the caller may be without the right to set them (`--rootless`): who
+    /// may not do that makes no devices either.
+    pub devices_where_permitted: bool,
+}
+
+/// Whether a container must have cgroups of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Need {
+    /// It must.
+    #[default]
+    Required,
+    /// It goes without in a hierarchy where the caller may not make one, as long as no limit needs it (`--rootless`).
+    WherePermitted,
+    /// It stays in the caller's (`--cgroup-manager disabled`).
+    Nowhere,
 }
 
 /// What a cgroup path is relative to.
@@ -69,6 +86,11 @@ impl Write {
         self
     }
 
+    /// Whether it is for this hierarchy and cannot be left out; devices can, by who may not make any.
+    pub(super) fn is_needed_in(&self, hierarchy: &str) -> bool {
+        self.hierarchy == hierarchy && !self.optional && self.controller != "devices"
+    }
+
     pub(super) fn optional(mut self) -> Self {
         self.optional = true;
         self
@@ -93,6 +115,7 @@ impl fmt::Display for Write {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.base {
+            _ if self.need == Need::Nowhere => f.write_str("no cgroup: the container stays in the caller's")?,
             Base::Root => write!(f, "cgroup /{}", self.path)?,
             Base::Own => write!(f, "cgroup {} below flint's own", self.path)?,
         }

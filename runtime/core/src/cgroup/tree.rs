@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::branch::{Branch, open_beneath, open_mountpoint, read_at, write_once};
 use super::layout::{Layout, Unified};
 use super::live::Paths;
-use super::plan::{Base, Plan, Write};
+use super::plan::{Base, Need, Plan, Write};
 use super::{device_filter, devices, removal};
 use crate::{Error, Kind, Result};
 
@@ -27,6 +27,8 @@ pub(super) struct Tree {
     /// In the order they were made, parents first.
     made: Vec<PathBuf>,
     unified_is_fresh: bool,
+    /// Where the caller may not make a folder, in a plan that goes on without: the hierarchies' names, and why.
+    refused: Vec<(String, Error)>,
 }
 
 impl Tree {
@@ -41,6 +43,9 @@ impl Tree {
 
     /// Where the folders will be.
     pub(super) fn places(layout: &Layout, plan: &Plan) -> Paths {
+        if plan.need == Need::Nowhere {
+            return Paths::default();
+        }
         let joined_hierarchies = || layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined());
         let v1 = joined_hierarchies().map(|hierarchy| {
             (hierarchy.name.clone(), hierarchy.mountpoint.join(joined(plan, &hierarchy.own).trim_start_matches('/')))
@@ -53,6 +58,10 @@ impl Tree {
     }
 
     fn build(&mut self, layout: &Layout, plan: &Plan) -> Result<()> {
+        if plan.need == Need::Nowhere {
+            return Ok(());
+        }
+        let forgiven = |error: &Error| plan.need == Need::WherePermitted && error.kind() == Kind::Permission;
         for hierarchy in layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined()) {
             let place = Place {
                 name: &hierarchy.name,
@@ -64,6 +73,7 @@ impl Tree {
                 Ok((branch, _)) => self.v1.push(branch),
                 // It limits nothing; runc goes on without it, too (a container whose name=systemd is read-only).
                 Err(error) if hierarchy.name.starts_with("name=") && error.kind() != Kind::AlreadyExists => {}
+                Err(error) if forgiven(&error) => self.refused.push((hierarchy.name.clone(), error)),
                 Err(error) => return Err(error),
             }
         }
@@ -78,11 +88,15 @@ impl Tree {
                     self.unified = Some(branch);
                 }
                 Err(error) if !needed && error.kind() != Kind::AlreadyExists => {}
+                Err(error) if forgiven(&error) => self.refused.push((String::new(), error)),
                 Err(error) => return Err(error),
             }
         }
-        self.write_limits(&plan.writes)?;
-        self.guard_devices(plan)
+        self.write_limits(plan)?;
+        match self.guard_devices(plan) {
+            Err(error) if plan.devices_where_permitted && error.kind() == Kind::Permission => Ok(()),
+            result => result,
+        }
     }
 
     /// Undoes [`Tree::grow`].
@@ -90,10 +104,15 @@ impl Tree {
         self.made.iter().rev().try_for_each(|path| removal::remove_folder(path))
     }
 
-    fn write_limits(&self, writes: &[Write]) -> Result<()> {
+    fn write_limits(&self, plan: &Plan) -> Result<()> {
         let mut again = Vec::new();
         let mut last: Option<(&Write, OwnedFd)> = None;
-        for write in writes {
+        let is_optional =
+            |write: &Write| write.optional || (plan.devices_where_permitted && write.controller == "devices");
+        for write in &plan.writes {
+            if is_optional(write) && self.refused.iter().any(|(name, _)| *name == write.hierarchy) {
+                continue;
+            }
             let branch = self.branch_of(write)?;
             // The devices' rules are many writes to one file.
             let reused = last.take().filter(|(earlier, _)| {
@@ -107,6 +126,7 @@ impl Tree {
                 Ok(file) => last = file.map(|file| (write, file)),
                 // Another file's old value may be in the way: see v1.rs.
                 Err(Errno::EINVAL | Errno::EBUSY) => again.push(write),
+                Err(Errno::EPERM | Errno::EACCES) if write.controller == "devices" && is_optional(write) => {}
                 Err(errno) => return Err(refused(branch, write, errno)),
             }
         }
@@ -117,6 +137,15 @@ impl Tree {
     }
 
     fn branch_of(&self, write: &Write) -> Result<&Branch> {
+        if let Some((_, error)) = self.refused.iter().find(|(name, _)| *name == write.hierarchy) {
+            // The words of runc, which its callers know.
+            let what = match write.hierarchy.as_str() {
+                "" => "rootless needs no limits + no cgrouppath when no permission is granted for cgroups".to_owned(),
+                _ => format!("cannot set {} limit: container could not join or create cgroup", write.controller),
+            };
+            let hint = "leave the limit out, or have a cgroup delegated to you and name it in linux.cgroupsPath";
+            return Err(Error::new(Kind::Permission, format!("{what}: {error} ({hint})")));
+        }
         let mut branches = self.v1.iter().chain(&self.unified);
         branches.find(|branch| branch.name == write.hierarchy).ok_or_else(|| {
             Error::unsupported(format!(
@@ -235,7 +264,9 @@ impl Place<'_> {
                     _ => "",
                 };
                 let error = Error::os(format!("cannot make the cgroup {}", full.display()), errno);
-                Error::new(error.kind(), format!("{error}{hint}"))
+                // The host refused it, whatever the words.
+                let kind = if errno == Errno::EROFS { Kind::Permission } else { error.kind() };
+                Error::new(kind, format!("{error}{hint}"))
             })
             .and_then(|(directory, fresh)| {
                 let branch = Branch::open_at(self.name, full, directory);

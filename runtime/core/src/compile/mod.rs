@@ -10,6 +10,7 @@
 //! the order of the calls in [`compile`] and in [`compile_exec`], and nowhere else.
 
 mod added_mount;
+pub(crate) mod caller;
 mod devices;
 mod hooks;
 mod idmap;
@@ -18,6 +19,7 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod process;
+mod rootless;
 mod supported;
 #[cfg(test)]
 mod tests;
@@ -30,12 +32,13 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
-use crate::cgroup::{self, Layout};
+use crate::cgroup::{self, Layout, Need};
 use crate::container::zero_pids_is_a_limit;
 use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
 use crate::{Error, Result};
 
 pub use added_mount::{compile_mount, compile_umount};
+pub use caller::{Caller, in_user_namespace};
 use namespaces::Namespaces;
 use text::Tables;
 
@@ -82,21 +85,27 @@ pub struct Host {
     pub capabilities: u64,
     /// Whether /proc/kcore exists: then /dev/core links to it.
     pub kcore: bool,
+    /// Who calls.
+    pub caller: Caller,
 }
 
 impl Host {
-    /// Looks at the host.
+    /// Looks at the host, for containers that need `cgroups` or not.
     ///
     /// # Errors
     ///
     /// /proc or the cgroup hierarchies cannot be read.
-    pub fn detect() -> Result<Self> {
+    pub fn detect(cgroups: Need) -> Result<Self> {
         let permitted = caps::read(None, caps::CapSet::Permitted)
             .map_err(|error| Error::new(crate::Kind::System, format!("read the permitted capabilities: {error}")))?;
         Ok(Self {
-            layout: Layout::detect()?,
+            layout: match Layout::detect() {
+                Err(error) if cgroups != Need::Required && error.kind() == crate::Kind::Unsupported => Layout::none(),
+                layout => layout?,
+            },
             capabilities: permitted.iter().fold(0, |set, capability| set | capability.bitmask()),
             kcore: std::fs::symlink_metadata("/proc/kcore").is_ok(),
+            caller: Caller::detect(cgroups),
         })
     }
 }
@@ -114,6 +123,8 @@ struct Compiler<'a> {
     warnings: Vec<String>,
     /// Mounts that become read-only when all is in place below them.
     late_readonly: Vec<Text>,
+    /// Where the container's cgroups will be, unless the caller may not make them.
+    cgroup_places: cgroup::Paths,
 }
 
 /// Compiles a bundle for `create` and `run`.
@@ -125,11 +136,14 @@ struct Compiler<'a> {
 pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
     let process = compiler.process()?;
+    compiler.check_caller()?;
+    compiler.check_user(process)?;
     let root = compiler.spec.root().as_ref().ok_or_else(|| Error::invalid("config.json has no root"))?;
     let rootfs = compiler.rootfs(root.path())?;
     let limited = without_unset_pids(bundle, compiler.linux);
     let linux = limited.as_ref().or(compiler.linux);
-    let cgroup = cgroup::compile(&host.layout, &options.id, linux, &mut compiler.warnings)?;
+    let cgroup = compiler.cgroup(&options.id, linux)?;
+    compiler.cgroup_places = cgroup::Cgroup::places(&host.layout, &cgroup);
 
     compiler.isolate(options);
     compiler.kernel_names()?;
@@ -249,7 +263,27 @@ impl<'a> Compiler<'a> {
             tables,
             warnings,
             late_readonly: Vec::new(),
+            cgroup_places: cgroup::Paths::default(),
         })
+    }
+
+    fn cgroup(&mut self, id: &str, linux: Option<&Linux>) -> Result<cgroup::Plan> {
+        let need = self.host.caller.cgroups;
+        if need == Need::Nowhere {
+            let resources = linux.and_then(|linux| linux.resources().as_ref());
+            if resources.is_some_and(cgroup::has_limits) {
+                self.warnings.push("linux.resources is ignored: cgroups are disabled".to_owned());
+            }
+            return Ok(cgroup::Plan { need, ..cgroup::Plan::default() });
+        }
+        let mut plan = cgroup::compile(&self.host.layout, id, linux, &mut self.warnings)?;
+        // Who names a place wants that one.
+        let named = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        if named.is_none_or(|path| path.as_os_str().is_empty()) {
+            plan.need = need;
+        }
+        plan.devices_where_permitted = need == Need::WherePermitted;
+        Ok(plan)
     }
 
     fn process(&self) -> Result<&'a Process> {
@@ -261,11 +295,19 @@ impl<'a> Compiler<'a> {
     /// From the clone to namespaces that hold nothing of the maker's.
     fn isolate(&mut self, options: &CompileOptions) {
         self.tables.push(Step::CloseFds);
-        self.tables.push(Step::NotDumpable);
+        // A process that is not dumpable is root's: who is not root could not write its id maps. Until then it holds
+        // no more than its maker, who is dumpable too.
+        let late = self.host.caller.is_unprivileged() && self.namespaces.is_new(libc::CLONE_NEWUSER);
+        if !late {
+            self.tables.push(Step::NotDumpable);
+        }
         for (slot, kind) in self.namespaces.joined_by_init() {
             self.tables.push(Step::JoinNamespace { slot, kind });
         }
         self.tables.push(Step::Barrier(Barrier::Born));
+        if late {
+            self.tables.push(Step::NotDumpable);
+        }
         if self.namespaces.has_user() {
             self.tables.push(Step::BecomeRoot);
         }
@@ -293,6 +335,7 @@ impl<'a> Compiler<'a> {
         process: &Process,
     ) -> Result<Plan> {
         let (uid_map, gid_map) = self.namespaces.id_maps();
+        let deny_setgroups = self.denies_groups_itself();
         if self.tables.slots.len() > usize::from(u16::MAX) || self.tables.steps.len() > usize::from(u16::MAX) {
             return Err(Error::invalid("config.json asks for more than 65,535 steps"));
         }
@@ -305,6 +348,7 @@ impl<'a> Compiler<'a> {
             slots: self.tables.slots,
             uid_map,
             gid_map,
+            deny_setgroups,
             oom_score_adj: process.oom_score_adj(),
             hooks,
             cgroup,

@@ -8,7 +8,7 @@ use oci_spec::runtime::Mount as SpecMount;
 use super::Compiler;
 use super::mount_options::{self, MountOptions};
 use super::paths::{bytes, clean};
-use crate::cgroup::{Hierarchy, Mode};
+use crate::cgroup::{Hierarchy, Mode, Need};
 use crate::plan::SlotSource;
 use crate::{Error, Result};
 
@@ -133,7 +133,7 @@ impl Compiler<'_> {
         for (index, mount) in mounts.iter().enumerate() {
             let entry = Entry::read(index as u16, mount, |path| self.inside_root(path), &mut warnings)?;
             match entry.kind {
-                "bind" => self.bind(&entry, self.namespaces.has_user())?,
+                "bind" => self.bind(&entry, self.namespaces.has_user() && !self.host.caller.is_unprivileged())?,
                 "cgroup" => {
                     self.entry_idmap(&entry)?;
                     self.cgroup_mount(&entry)?;
@@ -268,7 +268,7 @@ impl Compiler<'_> {
             let source = if self.namespaces.has(libc::CLONE_NEWCGROUP) {
                 self.new_filesystem(&entry.field(), "cgroup2", b"cgroup", &[])?
             } else {
-                self.cgroup_folder("", entry.options.attributes)
+                self.cgroup_folder(None, entry)?
             };
             return self.push_cgroup(entry, source, &entry.destination);
         }
@@ -288,7 +288,9 @@ impl Compiler<'_> {
         let options = [("mode".to_owned(), Some("755".to_owned()))];
         let mut attributes = entry.options.attributes;
         attributes.set &= !RDONLY;
-        let by_host = !self.namespaces.has(libc::CLONE_NEWCGROUP) && !self.namespaces.has_user();
+        let by_host = !self.namespaces.has(libc::CLONE_NEWCGROUP)
+            && !self.namespaces.has_user()
+            && self.host.caller.cgroups == Need::Required;
         let tmpfs = if by_host {
             let (fstype, source, options) = ("tmpfs".to_owned(), b"tmpfs".to_vec(), options.to_vec());
             let slot = self.tables.slot(SlotSource::Filesystem { fstype, source, options, attributes, idmap: None });
@@ -317,7 +319,7 @@ impl Compiler<'_> {
             let source: &[u8] = if hierarchy.name == "name=systemd" { b"systemd" } else { b"cgroup" };
             self.new_filesystem(&entry.field(), "cgroup", source, &data)?
         } else {
-            self.cgroup_folder(&hierarchy.name, entry.options.attributes)
+            self.cgroup_folder(Some(hierarchy), entry)?
         };
         self.push_cgroup(entry, source, &destination)?;
         // cpu -> cpu,cpuacct for those who look for one controller.
@@ -329,9 +331,21 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn cgroup_folder(&mut self, hierarchy: &str, attributes: Attributes) -> MountSource {
-        let slot = self.tables.slot(SlotSource::CgroupMount { hierarchy: hierarchy.to_owned(), attributes });
-        MountSource::Prepared { slot }
+    /// The container's own folder of a hierarchy (of the v2 tree: `None`). Where it may have to go without one, init
+    /// looks, and shows it what it may see of its maker's.
+    fn cgroup_folder(&mut self, hierarchy: Option<&Hierarchy>, entry: &Entry<'_>) -> Result<MountSource> {
+        let name = hierarchy.map_or("", |hierarchy| hierarchy.name.as_str());
+        if self.host.caller.cgroups == Need::Required {
+            let attributes = entry.options.attributes;
+            let slot = self.tables.slot(SlotSource::CgroupMount { hierarchy: name.to_owned(), attributes });
+            return Ok(MountSource::Prepared { slot });
+        }
+        let place = hierarchy.map_or(&self.cgroup_places.unified, |_| &None);
+        let place = place.as_ref().or_else(|| self.cgroup_places.v1.get(name)).cloned();
+        let own = hierarchy.map(|hierarchy| hierarchy.mountpoint.join(&hierarchy.own));
+        let mut text =
+            |path: Option<PathBuf>| path.map_or(Ok(Text::NONE), |path| self.tables.path(&entry.field(), bytes(&path)));
+        Ok(MountSource::Cgroup { path: text(place)?, own: text(own)? })
     }
 
     fn push_cgroup(&mut self, entry: &Entry<'_>, source: MountSource, destination: &Path) -> Result<()> {

@@ -99,13 +99,9 @@ impl Namespaces {
     }
 
     /// What init makes itself: the cgroup namespace, since clone3 would take the maker's cgroup as its root (trap 6);
-    /// and in a new user namespace all that have an owner, who shall be the container's root and not nobody.
+    /// and in a user namespace all that have an owner, who shall be the container's root and not nobody.
     pub(super) fn later_flags(&self) -> u64 {
-        let later = if self.is_new(libc::CLONE_NEWUSER) {
-            !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID)
-        } else {
-            libc::CLONE_NEWCGROUP
-        };
+        let later = if self.has_user() { !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } else { libc::CLONE_NEWCGROUP };
         self.new_flags() & u64::from(later as u32)
     }
 
@@ -117,11 +113,11 @@ impl Namespaces {
     /// The user namespace first: it gives the right to the others.
     ///
     /// What is joined beside a *new* user namespace belongs to the host's: init would have no right to join it from
-    /// inside its own, so all of it comes before the clone.
+    /// inside its own. What is joined beside a joined one may belong to either, which only trying shows. So all of it
+    /// comes before the clone.
     pub(super) fn joined_before_clone(&self) -> Vec<(Slot, u32)> {
-        let early = [libc::CLONE_NEWUSER, libc::CLONE_NEWPID];
         let mut joined: Vec<_> =
-            self.joined().filter(|(kind, _)| early.contains(kind) || self.is_new(libc::CLONE_NEWUSER)).collect();
+            self.joined().filter(|(kind, _)| *kind == libc::CLONE_NEWPID || self.has_user()).collect();
         joined.sort_by_key(|(kind, _)| *kind != libc::CLONE_NEWUSER);
         joined.into_iter().map(|(kind, slot)| (slot, kind as u32)).collect()
     }
@@ -138,6 +134,10 @@ impl Namespaces {
 
     pub(super) fn id_maps(&self) -> (IdMap, IdMap) {
         (self.uid_map.clone(), self.gid_map.clone())
+    }
+
+    pub(super) fn maps(&self) -> (&IdMap, &IdMap) {
+        (&self.uid_map, &self.gid_map)
     }
 }
 

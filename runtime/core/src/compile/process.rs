@@ -93,7 +93,7 @@ impl Compiler<'_> {
         } else {
             self.tables.steps.extend(filter);
         }
-        self.identity(process);
+        self.identity(process)?;
         let path = self.cwd(process)?;
         self.tables.push(Step::WorkingDirectory { path, early: false });
         if no_new_privileges {
@@ -132,7 +132,8 @@ impl Compiler<'_> {
         Ok(Some(Step::Seccomp { program, flags: filter.flags }))
     }
 
-    fn identity(&mut self, process: &Process) {
+    fn identity(&mut self, process: &Process) -> Result<()> {
+        let may_be_denied = self.groups_may_be_denied(process)?;
         let sets = process.capabilities().as_ref();
         let mut mask = |name: &str, set: Option<&Capabilities>| self.capabilities(name, set);
         let bounding = mask("bounding", sets.and_then(|sets| sets.bounding().as_ref()));
@@ -144,7 +145,7 @@ impl Compiler<'_> {
         let groups = user.additional_gids().as_deref().unwrap_or(&[]);
         let groups = if groups.is_empty() { Range::default() } else { self.tables.ids(groups) };
         self.tables.push(Step::BoundingSet { keep: bounding });
-        self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, set_groups: true });
+        self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, may_be_denied });
         self.tables.push(Step::Capabilities { effective, permitted, inheritable });
         // The kernel raises only what is permitted and inheritable too.
         let raised = ambient & permitted & inheritable;
@@ -157,6 +158,7 @@ impl Compiler<'_> {
             format!("can't raise ambient capability {capability}: it is not both permitted and inheritable")
         }));
         self.tables.push(Step::Ambient { set: raised });
+        Ok(())
     }
 
     /// A set as bits. What the kernel or this process lacks is left out with a warning, as runc does.

@@ -8,14 +8,14 @@ use flint_init::plan::{Barrier, Slot};
 use flint_init::protocol::Kind as Said;
 
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Need};
 use crate::container::bind::{self, Slots, Sources};
 use crate::container::channel::{Channel, Heard};
 use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
 use crate::container::folder::{Folder, Lock};
 use crate::container::process::{Container, Process, start_time};
 use crate::container::start::release;
-use crate::container::{hooks, sentence, user_namespace};
+use crate::container::{hooks, idmap, sentence};
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
 use crate::state::{self, Phase, Record, State, Status};
 use crate::{Error, Kind, Result, Runtime};
@@ -92,12 +92,9 @@ impl<'a> Making<'a> {
             HostStep::Bind(slot) => self.bind(slot),
             HostStep::Clone => self.clone_init(),
             HostStep::Await(barrier) => self.await_barrier(barrier),
-            HostStep::IdMaps => self.write_id_maps(),
+            HostStep::IdMaps => idmap::write(self.pid()?, self.plan),
             HostStep::OomScore => self.write_oom_score(),
-            HostStep::JoinCgroup => match (&self.cgroup, &self.init) {
-                (Some(cgroup), Some(init)) => cgroup.add(init.pid()),
-                _ => Ok(()),
-            },
+            HostStep::JoinCgroup => self.join_cgroup(),
             HostStep::SaveState => self.save_pid(),
             HostStep::Hooks(stage) => self.run_hooks(stage),
             HostStep::Release(barrier) => self.channel()?.release(barrier),
@@ -120,6 +117,24 @@ impl<'a> Making<'a> {
         self.record.cgroup = cgroup.paths().clone();
         self.cgroup = Some(cgroup);
         Ok(())
+    }
+
+    fn join_cgroup(&mut self) -> Result<()> {
+        let (Some(cgroup), Some(init)) = (&mut self.cgroup, &self.init) else { return Ok(()) };
+        cgroup.join(&self.plan.cgroup, init.pid())?;
+        self.record.cgroup = cgroup.paths().clone();
+        if cgroup.is_nowhere() && self.plan.cgroup.need != Need::Required && self.shares_pids() {
+            self.warnings.push(
+                "the container has neither a cgroup nor a pid namespace of its own: what it starts may outlive it, and \
+                 nobody can tell its processes"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    fn shares_pids(&self) -> bool {
+        self.plan.clone_flags & libc::CLONE_NEWPID as u64 == 0
     }
 
     fn bind(&mut self, slot: Slot) -> Result<()> {
@@ -150,7 +165,10 @@ impl<'a> Making<'a> {
             pointers: &mut pointers,
             join: &join,
             flags: self.plan.clone_flags,
-            cgroup: self.cgroup.as_ref().and_then(Cgroup::clone_into).map(|fd| flint_init::Fd(fd.as_raw_fd())),
+            // Where it may be refused, it is tried when init is there: Cgroup::join.
+            cgroup: (self.cgroup.as_ref().filter(|_| !self.plan.cgroup.devices_where_permitted))
+                .and_then(Cgroup::clone_into)
+                .map(|fd| flint_init::Fd(fd.as_raw_fd())),
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };
@@ -213,13 +231,6 @@ impl<'a> Making<'a> {
                 }
             }
         }
-    }
-
-    fn write_id_maps(&self) -> Result<()> {
-        let pid = self.pid()?;
-        let lines = user_namespace::lines;
-        write_proc(pid, "uid_map", &lines(&self.plan.uid_map))?;
-        write_proc(pid, "gid_map", &lines(&self.plan.gid_map))
     }
 
     fn write_oom_score(&mut self) -> Result<()> {

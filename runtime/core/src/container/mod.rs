@@ -18,6 +18,7 @@ mod detached;
 mod exec;
 mod folder;
 mod hooks;
+mod idmap;
 mod kill;
 mod making;
 mod mount;

@@ -2,13 +2,14 @@
 
 mod mounts;
 mod refused;
+mod rootless;
 mod steps;
 mod warned;
 
 use flint_init::plan::Step;
 use serde_json::{Value, json};
 
-use super::{CompileOptions, ExecCompileOptions, Host, compile, compile_exec};
+use super::{Caller, CompileOptions, ExecCompileOptions, Host, compile, compile_exec};
 use crate::bundle::Bundle;
 use crate::cgroup::Layout;
 use crate::describe::describe;
@@ -33,7 +34,7 @@ const SYS_RESOURCE: u64 = 1 << 24;
 /// A hybrid host whose runtime lacks CAP_SYS_RESOURCE.
 fn hybrid() -> Host {
     let layout = Layout::parse(HYBRID, "3:name=systemd:/\n2:memory:/\n1:cpu,cpuacct:/\n0::/\n").unwrap();
-    Host { layout, capabilities: ALL & !SYS_RESOURCE, kcore: true }
+    Host { layout, capabilities: ALL & !SYS_RESOURCE, kcore: true, caller: Caller::default() }
 }
 
 fn unified() -> Host {
