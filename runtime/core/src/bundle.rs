@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde_json::Value;
 
+use crate::spelling::respell_process;
 use crate::{Error, Kind, Result};
 
 const CONFIG: &str = "config.json";
@@ -98,7 +99,7 @@ fn read_config(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The good path parses once. oci-spec refuses a whole config for one capability that it does not know, where the
-/// specification wants a warning, so only then the unknown ones are taken out.
+/// specification wants a warning, and spells some names its own way; so only then the unknown ones are taken out.
 fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     if json.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::invalid("config.json is empty"));
@@ -115,9 +116,11 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     if warnings.is_empty() && !completed {
         return Err(malformed());
     }
-    serde_json::from_value(value)
+    // As text once more, so that what is still wrong is named with its field.
+    let json = value.to_string().into_bytes();
+    serde_json::from_slice(&json)
         .map(|spec| (spec, warnings))
-        .map_err(|error| Error::invalid(format!("config.json: {error}")))
+        .map_err(|error| Error::invalid(format!("config.json: {}", name_field(&json, &error))))
 }
 
 /// Reads a process as it stands in config.json, and as `exec --process` and containerd give it: with what was left
@@ -137,10 +140,13 @@ pub fn read_process(json: &[u8]) -> Result<(Process, Vec<String>)> {
     serde_json::from_value(value).map(|process| (process, warnings)).map_err(malformed)
 }
 
-/// What callers may leave out or name freely, and oci-spec may not; tells whether something was added.
+/// What callers may leave out or name freely, and oci-spec may not; tells whether something was changed.
 fn mend_process(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) -> bool {
     drop_unknown_capabilities(process, prefix, warnings);
-    let Some(process) = process.as_object_mut().filter(|process| !process.contains_key("user")) else { return false };
+    let respelled = respell_process(process);
+    let Some(process) = process.as_object_mut().filter(|process| !process.contains_key("user")) else {
+        return respelled;
+    };
     // root, as for runc, whose structures start as zeros.
     process.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
     true
@@ -149,7 +155,16 @@ fn mend_process(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) -
 /// The error with the field that it is about; asked for only when there is one.
 fn name_field(json: &[u8], error: &serde_json::Error) -> String {
     match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(json)) {
-        Err(found) if found.path().iter().next().is_some() => format!("{}: {}", found.path(), found.inner()),
+        Err(found) if found.path().iter().next().is_some() => {
+            let path = found.path().to_string();
+            // Words of runc's that its callers know.
+            let hint = match path.strip_prefix("linux.memoryPolicy") {
+                Some(rest) if rest.starts_with(".flags") => "invalid memory policy flag: ",
+                Some(_) => "invalid memory policy mode: ",
+                None => "",
+            };
+            format!("{path}: {hint}{}", found.inner())
+        }
         _ => error.to_string(),
     }
 }

@@ -1,6 +1,6 @@
 //! Steps in words: one line each, for `flint plan` and for the sentences of errors.
 
-use flint_init::plan::{Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Slot, Step};
+use flint_init::plan::{Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Range, Slot, Step};
 use serde_json::{Value, json};
 
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
@@ -17,6 +17,8 @@ const ATTRIBUTES: &[(u64, &str, &str)] = &[
     (0x0020_0000, "nosymfollow", "symfollow"),
 ];
 
+use crate::compile::CLONE_NEWTIME;
+
 const NAMESPACES: &[(i32, &str)] = &[
     (libc::CLONE_NEWUSER, "user"),
     (libc::CLONE_NEWPID, "pid"),
@@ -25,6 +27,7 @@ const NAMESPACES: &[(i32, &str)] = &[
     (libc::CLONE_NEWIPC, "ipc"),
     (libc::CLONE_NEWUTS, "uts"),
     (libc::CLONE_NEWCGROUP, "cgroup"),
+    (CLONE_NEWTIME, "time"),
 ];
 
 /// One step of init's lane in words.
@@ -40,7 +43,21 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::Unshare { kind } => format!("make new namespaces: {}", kinds(kind)),
         Step::BecomeRoot => "become uid 0 of the user namespace".to_owned(),
         Step::Session => "start a session".to_owned(),
-        Step::Keyring { name } => format!("join a new session keyring {}", text(name)),
+        Step::Keyring { name, permissions: 0 } => format!("join the session keyring {}", text(name)),
+        Step::Keyring { name, .. } => format!("join a new session keyring {}", text(name)),
+        Step::CpuAffinity { mask: Range { length: 0, .. } } => "use all CPUs that the cgroup allows".to_owned(),
+        Step::CpuAffinity { mask } => format!("use the CPUs {}", numbers(mask.of(&plan.masks))),
+        Step::Scheduler { ref attributes } => {
+            let names = ["OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE"];
+            format!("set the scheduler to SCHED_{}", names.get(attributes.policy() as usize).unwrap_or(&"?"))
+        }
+        Step::IoPriority { priority } => {
+            format!("set the I/O priority to class {}, level {}", priority >> 13, priority & 0x1fff)
+        }
+        Step::MemoryPolicy { mode, nodes } => {
+            format!("set the memory policy to {mode:#x} with nodes {}", numbers(nodes.of(&plan.masks)))
+        }
+        Step::Personality { domain } => format!("set the personality to {domain:#x}"),
         Step::Loopback => "bring the loopback device up".to_owned(),
         Step::Hostname { name } => format!("set the hostname to {}", text(name)),
         Step::Domainname { name } => format!("set the domainname to {}", text(name)),
@@ -129,7 +146,14 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
             format!("make the cgroup {} and write {} limits", plan.cgroup.path, plan.cgroup.writes.len())
         }
         HostStep::Bind(slot) => format!("open {} as slot {}", source(plan, slot), slot.0),
-        HostStep::Clone => format!("clone init with new namespaces: {}", kinds(plan.clone_flags as u32)),
+        HostStep::Clone => match plan.time {
+            Some(time) => format!(
+                "make a time namespace with the offsets {:?} and clone init in it with new namespaces: {}",
+                plan.string(time),
+                kinds(plan.clone_flags as u32)
+            ),
+            None => format!("clone init with new namespaces: {}", kinds(plan.clone_flags as u32)),
+        },
         HostStep::Await(barrier) => format!("wait until init is at {}", barrier_name(barrier)),
         HostStep::IdMaps => {
             let denied = if plan.deny_setgroups { ", with setgroups denied" } else { "" };
@@ -316,6 +340,15 @@ fn capabilities(mask: u64) -> String {
         names.sort();
         names.join(" ")
     }
+}
+
+/// The numbers of a set.
+fn numbers(words: &[u64]) -> String {
+    let bits = words.iter().enumerate().flat_map(|(index, word)| {
+        (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| (index * 64 + bit).to_string())
+    });
+    let list = bits.collect::<Vec<_>>().join(",");
+    if list.is_empty() { "none".to_owned() } else { list }
 }
 
 fn limit(value: u64) -> String {

@@ -25,6 +25,7 @@ mod procfs;
 mod runtime;
 pub mod seal;
 pub mod seccomp;
+mod spelling;
 mod state;
 
 pub use bundle::Bundle;

@@ -59,6 +59,8 @@ pub struct Plan {
     pub(crate) options: Vec<FsOption>,
     pub(crate) ids: Vec<u32>,
     pub(crate) filter: Vec<libc::sock_filter>,
+    pub(crate) masks: Vec<u64>,
+    pub(crate) time: Option<Text>,
 }
 
 /// One step of the host lane.
@@ -202,6 +204,8 @@ impl Plan {
             options: &self.options,
             ids: &self.ids,
             filter: &self.filter,
+            masks: &self.masks,
+            time: self.time,
         }
     }
 

@@ -4,7 +4,7 @@ use core::convert::Infallible;
 use core::ffi::c_char;
 
 use flint_sys::process::{Child, Clone};
-use flint_sys::{Fd, file, identity, process};
+use flint_sys::{Fd, file, identity, process, schedule};
 
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::PathBuffer;
@@ -35,15 +35,15 @@ pub struct Bindings<'a> {
 /// Clones init, which executes `plan`; the caller goes on at once and talks to it over the channel. A pidfd is the
 /// caller's to open: until it reaps the child, the pid can be no other's.
 ///
-/// With namespaces to join first, the child is a throw-away process that joins them, clones init as the caller's
-/// own child (`CLONE_PARENT`) and ends; init's pid comes as [`Kind::Cloned`] on the channel and the caller must
+/// With namespaces to join first, or a time namespace to make, the child is a throw-away process that does so, clones
+/// init as the caller's own child (`CLONE_PARENT`) and ends; init's pid comes as [`Kind::Cloned`] on the channel and the caller must
 /// reap the child returned here.
 ///
 /// # Errors
 ///
 /// What clone3(2) says.
 pub fn spawn(plan: PlanRef<'_>, bindings: Bindings<'_>) -> flint_sys::Result<Child> {
-    let direct = bindings.join.is_empty();
+    let direct = bindings.join.is_empty() && plan.time.is_none();
     let options = Clone {
         flags: if direct { bindings.flags } else { 0 },
         cgroup: if direct { bindings.cgroup } else { None },
@@ -58,7 +58,8 @@ pub fn spawn(plan: PlanRef<'_>, bindings: Bindings<'_>) -> flint_sys::Result<Chi
 }
 
 /// The throw-away process: setns(2) for the pid namespace acts on children only, and for the user namespace
-/// wants a process with one thread (trap 7).
+/// wants a process with one thread (trap 7). A time namespace takes children only, too, and its offsets must be written
+/// before the first one enters: clone3 with `CLONE_NEWTIME` would be too late for them.
 // Never inlined: the check of the linked program finds it by its name.
 #[inline(never)]
 fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
@@ -74,6 +75,9 @@ fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
 }
 
 fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
+    if let Some(offsets) = plan.time {
+        crate::namespace::new_time(plan.text(offsets).ok_or(Failure::new(Operation::Plan, libc::EFAULT))?)?;
+    }
     identity::set_dumpable(false).at(Operation::Prctl)?;
     join_all(&bindings)?;
     // Before the clone: in the container's pid namespace a privileged process could look at what init inherits.
@@ -190,7 +194,14 @@ impl<'a> Init<'a> {
             Step::Unshare { kind } => flint_sys::namespace::unshare(kind).at(Operation::Unshare),
             Step::BecomeRoot => Self::become_root(),
             Step::Session => process::setsid().at(Operation::Setsid),
-            Step::Keyring { name } => self.keyring(name),
+            Step::Keyring { name, permissions } => self.keyring(name, permissions),
+            Step::CpuAffinity { mask } => self.cpu_affinity(mask),
+            Step::Scheduler { ref attributes } => schedule::set_scheduler(attributes).at(Operation::SchedSetattr),
+            Step::IoPriority { priority } => schedule::set_io_priority(priority).at(Operation::IoprioSet),
+            Step::MemoryPolicy { mode, nodes } => {
+                schedule::set_memory_policy(mode, nodes.of(self.plan.masks)).at(Operation::SetMempolicy)
+            }
+            Step::Personality { domain } => schedule::set_personality(domain).at(Operation::Personality),
             Step::Loopback => flint_sys::namespace::loopback_up().at(Operation::Loopback),
             Step::Hostname { name } => flint_sys::namespace::sethostname(self.text(name)?).at(Operation::Hostname),
             Step::Domainname { name } => {

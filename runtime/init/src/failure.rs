@@ -139,6 +139,20 @@ operations! {
     FindProgram = "find program",
     /// execve
     Execve = "execve",
+    /// sched_setaffinity
+    SchedSetaffinity = "sched_setaffinity",
+    /// sched_setattr
+    SchedSetattr = "sched_setattr",
+    /// ioprio_set
+    IoprioSet = "ioprio_set",
+    /// set_mempolicy
+    SetMempolicy = "set_mempolicy",
+    /// personality
+    Personality = "personality",
+    /// unshare of a time namespace
+    NewTime = "unshare(CLONE_NEWTIME)",
+    /// Writing the offsets of a time namespace.
+    TimeOffsets = "write /proc/self/timens_offsets",
     /// Signal masks.
     Signals = "signals",
 }

@@ -37,6 +37,7 @@ mod step;
 pub use executor::{Bindings, spawn};
 #[cfg(feature = "faults")]
 pub use flint_sys::Fault;
+pub use flint_sys::schedule::SchedulerAttributes;
 pub use flint_sys::{Errno, Fd};
 
 /// Sends a signal through a pidfd; the host needs it too, with signals that its libraries do not name.

@@ -213,6 +213,11 @@ pub struct PlanRef<'a> {
     pub ids: &'a [u32],
     /// Seccomp programs.
     pub filter: &'a [libc::sock_filter],
+    /// Sets of CPUs and of NUMA nodes, 64 to a word.
+    pub masks: &'a [u64],
+    /// What a new time namespace's `timens_offsets` gets, in which the throw-away process clones init; `None` for no new
+    /// time namespace.
+    pub time: Option<Text>,
 }
 
 impl<'a> PlanRef<'a> {

@@ -1,5 +1,7 @@
 //! The steps of init's lane: one variant for each thing that init can do.
 
+use flint_sys::schedule::SchedulerAttributes;
+
 use crate::plan::{Barrier, Hook, Mount, Range, Slot, Text};
 
 /// One step of init's lane.
@@ -27,10 +29,39 @@ pub enum Step {
     BecomeRoot,
     /// A new session (setsid).
     Session,
-    /// A new session keyring with this name, so that the maker's keys are out of reach.
+    /// The session keyring of this name, a new one for a container's init, so that the maker's keys are out of reach.
     Keyring {
         /// The keyring's description.
         name: Text,
+        /// Permissions that a new one gets besides its own, so that exec can find it; 0 to join one that is there.
+        permissions: u32,
+    },
+    /// sched_setaffinity(2). Without a mask all CPUs that the cgroup allows, which is warned about when it fails.
+    CpuAffinity {
+        /// In [`PlanRef::masks`](crate::plan::PlanRef::masks); empty for all CPUs.
+        mask: Range,
+    },
+    /// sched_setattr(2).
+    Scheduler {
+        /// Policy, flags and parameters.
+        attributes: SchedulerAttributes,
+    },
+    /// ioprio_set(2).
+    IoPriority {
+        /// The class in bits 13 to 15, the level below.
+        priority: u32,
+    },
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// `MPOL_*`, with its flags.
+        mode: u32,
+        /// NUMA nodes, in [`PlanRef::masks`](crate::plan::PlanRef::masks).
+        nodes: Range,
+    },
+    /// personality(2); before a filter that may forbid it.
+    Personality {
+        /// `PER_*`.
+        domain: u32,
     },
     /// Brings the loopback device of a new network namespace up.
     Loopback,

@@ -111,15 +111,38 @@ pub fn setuid(uid: u32) -> Result<()> {
     unsafe { call!(SYS_setresuid, uid, uid, uid) }.map(drop)
 }
 
-/// Joins a new session keyring of this name (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+/// Joins the session keyring of this name, which is made when there is none that may be searched (keyctl(2),
+/// `KEYCTL_JOIN_SESSION_KEYRING`); its serial number.
 ///
 /// # Errors
 ///
 /// ENOSYS without keyrings, EDQUOT when the user's quota of keys is used up.
-pub fn new_session_keyring(name: &CStr) -> Result<()> {
+pub fn join_session_keyring(name: &CStr) -> Result<usize> {
     const JOIN_SESSION_KEYRING: usize = 1;
     // SAFETY: the name is live and NUL-terminated.
-    unsafe { call!(SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr() as usize) }.map(drop)
+    unsafe { call!(SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr() as usize) }
+}
+
+/// Describes a key: `type;uid;gid;permissions;description`, with a NUL (keyctl(2), `KEYCTL_DESCRIBE`); the whole length.
+///
+/// # Errors
+///
+/// EACCES when the key may not be viewed, ENOKEY.
+pub fn describe_key(key: usize, text: &mut [u8]) -> Result<usize> {
+    const DESCRIBE: usize = 6;
+    // SAFETY: the buffer is live and its length given.
+    unsafe { call!(SYS_keyctl, DESCRIBE, key, text.as_mut_ptr() as usize, text.len()) }
+}
+
+/// Sets a key's permissions (keyctl(2), `KEYCTL_SETPERM`).
+///
+/// # Errors
+///
+/// EACCES for another user's key.
+pub fn set_key_permissions(key: usize, permissions: u32) -> Result<()> {
+    const SETPERM: usize = 5;
+    // SAFETY: takes no memory.
+    unsafe { call!(SYS_keyctl, SETPERM, key, permissions as usize) }.map(drop)
 }
 
 /// Installs a seccomp filter on the calling thread (seccomp(2), `SECCOMP_SET_MODE_FILTER`).

@@ -3,7 +3,7 @@
 //! ```text
 //!   flint-init (no_std, forbid(unsafe_code))
 //!        |
-//!   flint-sys:  process  identity  signal  namespace  mount  file  socket  terminal   thin, safe, typed
+//!   flint-sys:  process  identity  schedule  signal  namespace  mount  file  socket  terminal   thin, safe, typed
 //!        |
 //!   raw: the `syscall` instruction                                                   the only unsafe code
 //! ```
@@ -26,6 +26,7 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 mod raw;
+pub mod schedule;
 pub mod signal;
 pub mod socket;
 pub mod terminal;

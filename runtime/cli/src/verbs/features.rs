@@ -89,7 +89,7 @@ const MOUNT_OPTIONS: &[&str] = &[
 
 const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"];
+const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 fn run(_: &Session, _: &Arguments) -> Result<u8> {
     let mut text = Vec::with_capacity(8192);
@@ -147,7 +147,13 @@ fn document() -> Document {
             apparmor: disabled(),
             selinux: disabled(),
             intel_rdt: disabled(),
-            memory_policy: json!({}),
+            memory_policy: json!({
+                "modes": [
+                    "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",
+                    "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
+                ],
+                "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
+            }),
             // containerd hands out idmapped mounts only where this says so.
             mount_extensions: json!({ "idmap": { "enabled": true } }),
             net_devices: disabled(),

@@ -20,6 +20,7 @@ mod namespaces;
 mod paths;
 mod process;
 mod rootless;
+mod schedule;
 mod supported;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ mod text;
 
 use std::path::PathBuf;
 
-use flint_init::plan::{Barrier, Slot, Step, Text};
+use flint_init::plan::{Barrier, Range, Slot, Step, Text};
 use oci_spec::runtime::{Linux, Process, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,7 @@ use crate::{Error, Result};
 
 pub use added_mount::{compile_mount, compile_umount};
 pub use caller::{Caller, in_user_namespace};
+pub(crate) use namespaces::CLONE_NEWTIME;
 use namespaces::Namespaces;
 use text::Tables;
 
@@ -74,7 +76,13 @@ pub struct ExecCompileOptions {
     pub preserve_fds: u32,
     /// How many of them are sockets of a systemd socket unit (sd_listen_fds(3)); 0 for none.
     pub listen_fds: u32,
+    /// Whether the container has a session keyring of its own, which the process joins.
+    pub keyring: bool,
 }
+
+/// `KEY_USR_SEARCH` and `KEY_OTH_SEARCH` of the kernel's linux/keyctl.h: exec finds a keyring that it may search.
+const USER_SEARCH: u32 = 0x0008_0000;
+const OTHERS_SEARCH: u32 = 0x8;
 
 /// What a plan depends on besides the bundle: facts about the host, found out once.
 #[derive(Clone, Debug)]
@@ -164,6 +172,8 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.root_readonly(root)?;
     compiler.enter_root(options.no_pivot)?;
     compiler.early_process(process)?;
+    // exec's, but wrong already now.
+    compiler.exec_affinity(process.exec_cpu_affinity().as_ref())?;
     let listener = options.wait_on_socket.then(|| compiler.tables.slot(SlotSource::Listener));
     compiler.tables.push(Step::AwaitStart { listener });
     let program = compiler.program(process)?;
@@ -181,6 +191,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
 /// As [`compile`].
 pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &ExecCompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
+    let process = &compiler.with_defaults(process);
     supported::check_process(process)?;
     if !compiler.namespaces.has(libc::CLONE_NEWNS) {
         // Nothing that is joined would bring the process to the container's root: it would run in the host's.
@@ -194,11 +205,17 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     let join = vec![(slot, compiler.namespaces.all() as u32)];
     compiler.tables.push(Step::CloseFds);
     compiler.tables.push(Step::NotDumpable);
+    let [initial, last] = compiler.exec_affinity(process.exec_cpu_affinity().as_ref())?;
+    compiler.tables.steps.extend(initial);
     compiler.tables.push(Step::Barrier(Barrier::Born));
+    compiler.tables.steps.extend(last);
     if compiler.namespaces.has_user() {
         compiler.tables.push(Step::BecomeRoot);
     }
     compiler.tables.push(Step::Session);
+    if options.keyring {
+        compiler.keyring(&options.id, 0);
+    }
     compiler.console(process, false)?;
     compiler.early_process(process)?;
     let program = compiler.program(process)?;
@@ -211,6 +228,7 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
         process,
     )?;
     plan.clone_flags = 0;
+    plan.time = None;
     plan.join_before_clone = join;
     Ok(plan)
 }
@@ -292,6 +310,22 @@ impl<'a> Compiler<'a> {
         Ok(process)
     }
 
+    /// A process for exec with what it leaves open taken from config.json's, as runc does.
+    fn with_defaults(&self, process: &Process) -> Process {
+        let mut process = process.clone();
+        let Some(own) = self.spec.process() else { return process };
+        if process.scheduler().is_none() {
+            process.set_scheduler(own.scheduler().clone());
+        }
+        if process.io_priority().is_none() {
+            process.set_io_priority(*own.io_priority());
+        }
+        if process.exec_cpu_affinity().is_none() {
+            process.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
+        }
+        process
+    }
+
     /// From the clone to namespaces that hold nothing of the maker's.
     fn isolate(&mut self, options: &CompileOptions) {
         self.tables.push(Step::CloseFds);
@@ -311,23 +345,30 @@ impl<'a> Compiler<'a> {
         if self.namespaces.has_user() {
             self.tables.push(Step::BecomeRoot);
         }
+        // Now that init is in its cgroup; before, the kernel would hold the mask against the maker's.
+        self.tables.push(Step::CpuAffinity { mask: Range::default() });
         match self.namespaces.later_flags() {
             0 => {}
             kind => self.tables.push(Step::Unshare { kind: kind as u32 }),
         }
         self.tables.push(Step::Session);
-        if options.new_keyring
-            && let Ok(name) = self.tables.text("id", format!("_ses.{}", options.id))
-        {
-            self.tables.push(Step::Keyring { name });
+        if options.new_keyring {
+            self.keyring(&options.id, if self.namespaces.has_user() { OTHERS_SEARCH } else { USER_SEARCH });
         }
         if self.namespaces.is_new(libc::CLONE_NEWNET) {
             self.tables.push(Step::Loopback);
         }
     }
 
+    /// The name is runc's, and so are the permissions.
+    fn keyring(&mut self, id: &str, permissions: u32) {
+        if let Ok(name) = self.tables.text("id", format!("_ses.{id}")) {
+            self.tables.push(Step::Keyring { name, permissions });
+        }
+    }
+
     fn finish(
-        self,
+        mut self,
         host: Vec<HostStep>,
         rootfs: PathBuf,
         hooks: crate::plan::HostHooks,
@@ -336,6 +377,10 @@ impl<'a> Compiler<'a> {
     ) -> Result<Plan> {
         let (uid_map, gid_map) = self.namespaces.id_maps();
         let deny_setgroups = self.denies_groups_itself();
+        let time = match self.namespaces.time_offsets(self.linux)? {
+            Some(offsets) => Some(self.tables.text("linux.timeOffsets", offsets)?),
+            None => None,
+        };
         if self.tables.slots.len() > usize::from(u16::MAX) || self.tables.steps.len() > usize::from(u16::MAX) {
             return Err(Error::invalid("config.json asks for more than 65,535 steps"));
         }
@@ -361,6 +406,8 @@ impl<'a> Compiler<'a> {
             options: self.tables.options,
             ids: self.tables.ids,
             filter: self.tables.filter,
+            masks: self.tables.masks,
+            time,
         })
     }
 }

@@ -10,6 +10,9 @@ use super::text::Tables;
 use crate::plan::SlotSource;
 use crate::{Error, Result};
 
+/// A new time namespace (Linux 5.6); of unshare(2) and setns(2), and the kind of a namespace file.
+pub(crate) const CLONE_NEWTIME: i32 = 0x80;
+
 pub(super) type IdMap = Vec<(u32, u32, u32)>;
 
 /// The namespaces of `linux.namespaces`.
@@ -26,7 +29,7 @@ impl Namespaces {
         let mut namespaces = Self::default();
         let listed = linux.and_then(|linux| linux.namespaces().as_ref());
         for namespace in listed.into_iter().flatten() {
-            let kind = flag(namespace.typ())?;
+            let kind = flag(namespace.typ());
             let slot = match namespace.path() {
                 Some(path) if !path.as_os_str().is_empty() => {
                     if !path.is_absolute() {
@@ -93,15 +96,51 @@ impl Namespaces {
         self.kinds.keys().fold(0, |flags, kind| flags | kind)
     }
 
-    /// What clone3 makes.
+    /// What clone3 makes. Not a time namespace: clone3 would put init into it, and then its offsets are fixed.
     pub(super) fn clone_flags(&self) -> u64 {
-        self.new_flags() & !self.later_flags()
+        self.new_flags() & !self.later_flags() & !(CLONE_NEWTIME as u64)
+    }
+
+    /// What the throw-away process writes to the offsets of a new time namespace (time_namespaces(7)).
+    pub(super) fn time_offsets(&self, linux: Option<&Linux>) -> Result<Option<String>> {
+        let offsets = linux.and_then(|linux| linux.time_offsets().as_ref()).filter(|offsets| !offsets.is_empty());
+        if !self.is_new(CLONE_NEWTIME) {
+            let why = if self.has(CLONE_NEWTIME) {
+                "a time namespace that is joined by its path has offsets already"
+            } else {
+                "they need a time namespace in linux.namespaces"
+            };
+            return match offsets {
+                Some(_) => Err(Error::invalid(format!("linux.timeOffsets: {why}"))),
+                None => Ok(None),
+            };
+        }
+        let mut lines = BTreeMap::new();
+        for (clock, offset) in offsets.into_iter().flatten() {
+            if !matches!(clock.as_str(), "monotonic" | "boottime") {
+                return Err(Error::invalid(format!(
+                    "linux.timeOffsets: {clock:?} is no clock that has an offset: monotonic and boottime are"
+                )));
+            }
+            let nanoseconds = offset.nanosecs().unwrap_or(0);
+            if nanoseconds > 999_999_999 {
+                return Err(Error::invalid(format!(
+                    "linux.timeOffsets.{clock}.nanosecs: {nanoseconds} is a second or more: put it into secs"
+                )));
+            }
+            lines.insert(clock, format!("{clock} {} {nanoseconds}\n", offset.secs().unwrap_or(0)));
+        }
+        Ok(Some(lines.into_values().collect()))
     }
 
     /// What init makes itself: the cgroup namespace, since clone3 would take the maker's cgroup as its root (trap 6);
     /// and in a user namespace all that have an owner, who shall be the container's root and not nobody.
     pub(super) fn later_flags(&self) -> u64 {
-        let later = if self.has_user() { !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } else { libc::CLONE_NEWCGROUP };
+        let later = if self.has_user() {
+            !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID | CLONE_NEWTIME)
+        } else {
+            libc::CLONE_NEWCGROUP
+        };
         self.new_flags() & u64::from(later as u32)
     }
 
@@ -141,8 +180,8 @@ impl Namespaces {
     }
 }
 
-fn flag(kind: LinuxNamespaceType) -> Result<i32> {
-    Ok(match kind {
+fn flag(kind: LinuxNamespaceType) -> i32 {
+    match kind {
         LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
         LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
         LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
@@ -150,10 +189,8 @@ fn flag(kind: LinuxNamespaceType) -> Result<i32> {
         LinuxNamespaceType::User => libc::CLONE_NEWUSER,
         LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
         LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-        LinuxNamespaceType::Time => {
-            return Err(Error::unsupported("linux.namespaces: time namespaces are not supported by this version"));
-        }
-    })
+        LinuxNamespaceType::Time => CLONE_NEWTIME,
+    }
 }
 
 fn check_container_map(field: &str, map: &IdMap) -> Result<()> {

@@ -45,6 +45,7 @@ impl Compiler<'_> {
         if !process.terminal().unwrap_or(false) {
             self.tables.push(Step::OwnStdio { uid: process.user().uid() });
         }
+        self.scheduling(process)?;
         self.tables.push(Step::Umask { mask: process.user().umask().unwrap_or(DEFAULT_UMASK) & 0o777 });
         let path = self.cwd(process)?;
         self.tables.push(Step::WorkingDirectory { path, early: true });

@@ -21,10 +21,7 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
 
 fn check_linux(linux: &Linux) -> Result<()> {
     refuse("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
-    refuse("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()))?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
-    refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
-    refuse("linux.personality", linux.personality().is_some())?;
     refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))?;
     linux.seccomp().as_ref().map_or(Ok(()), check_seccomp)
 }
@@ -38,8 +35,5 @@ fn check_seccomp(seccomp: &LinuxSeccomp) -> Result<()> {
 
 pub(super) fn check_process(process: &Process) -> Result<()> {
     refuse("process.apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|profile| !profile.is_empty()))?;
-    refuse("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()))?;
-    refuse("process.ioPriority", process.io_priority().is_some())?;
-    refuse("process.scheduler", process.scheduler().is_some())?;
-    refuse("process.execCPUAffinity", process.exec_cpu_affinity().is_some())
+    refuse("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()))
 }

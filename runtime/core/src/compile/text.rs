@@ -19,6 +19,7 @@ pub(super) struct Tables {
     pub(super) options: Vec<FsOption>,
     pub(super) ids: Vec<u32>,
     pub(super) filter: Vec<libc::sock_filter>,
+    pub(super) masks: Vec<u64>,
     pub(super) slots: Vec<SlotSource>,
     /// Each string stands in the buffer once.
     known: HashMap<Vec<u8>, Text>,
@@ -90,6 +91,12 @@ impl Tables {
         let start = self.filter.len() as u32;
         self.filter.extend_from_slice(program);
         Range { start, length: program.len() as u32 }
+    }
+
+    pub(super) fn mask(&mut self, words: &[u64]) -> Range {
+        let start = self.masks.len() as u32;
+        self.masks.extend_from_slice(words);
+        Range { start, length: words.len() as u32 }
     }
 
     /// The slot for a source; the same source shares one, but for what is used up by its use.

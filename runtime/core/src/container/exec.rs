@@ -71,6 +71,7 @@ impl Runtime {
             console_socket: options.console.is_some() || options.console_socket.is_some(),
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
+            keyring: record.options.new_keyring,
         };
         let plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
         Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(&folder, options)

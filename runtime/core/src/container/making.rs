@@ -183,7 +183,7 @@ impl<'a> Making<'a> {
         })?;
         let child = Process::of_child(child.pid)?;
         self.channel = Some(channel);
-        if join.is_empty() {
+        if join.is_empty() && self.plan.time.is_none() {
             self.init = Some(child);
         } else {
             self.init = Some(hear_cloned(self.channel()?, self.plan, &child)?);

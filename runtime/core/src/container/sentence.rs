@@ -101,6 +101,14 @@ fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
             Some(Error::new(Kind::System, format!("error running {stage} hook #{}: {path}: {how}", hook.index)))
         }
         (Step::Mount(_), Operation::IdMap) if number == libc::EINVAL => idmap_refused(plan, step),
+        (Step::Scheduler { .. }, Operation::SchedSetattr)
+            if number == libc::EPERM && plan.cgroup.writes.iter().any(|write| write.file.ends_with("cpuset.cpus")) =>
+        {
+            Some(Error::new(
+                Kind::Permission,
+                "process scheduler can't be used together with AllowedCPUs: a deadline needs all CPUs, and linux.resources.cpu.cpus leaves some out".to_owned(),
+            ))
+        }
         (_, Operation::TargetInProc | Operation::NullDevice | Operation::DeviceExists | Operation::Devpts) => {
             Some(Error::new(Kind::Invalid, format!("{}: {}", describe(plan, step), failure.operation.name())))
         }
@@ -174,6 +182,15 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
             Some("a filter needs CAP_SYS_ADMIN or process.noNewPrivileges")
         }
         (Step::User { .. }, _, libc::EINVAL) => Some("the id is not mapped in the container's user namespace"),
+        (Step::Scheduler { .. }, Operation::SchedSetattr, libc::EPERM) => {
+            Some("it needs CAP_SYS_NICE; a deadline needs all CPUs")
+        }
+        (Step::Scheduler { .. }, Operation::SchedSetattr, libc::EBUSY) => {
+            Some("the CPUs have no room left for this deadline, or its group has no real-time budget")
+        }
+        (Step::IoPriority { .. }, _, libc::EPERM) => Some("the real-time class needs CAP_SYS_NICE"),
+        (Step::MemoryPolicy { .. }, _, libc::EINVAL) => Some("the kernel or the cgroup lacks the mode or the nodes"),
+        (Step::CpuAffinity { .. }, _, libc::EINVAL) => Some("none of these CPUs may be used here"),
         (Step::Sysctl { .. }, Operation::Open, libc::ENOENT) => Some("the kernel has no such parameter"),
         _ => None,
     }

@@ -34,7 +34,8 @@ pub(super) fn with_maps(uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
         #[cfg(feature = "faults")]
         fault: None,
     };
-    let plan = PlanRef { steps: STEPS, text: &[], strings: &[], options: &[], ids: &[], filter: &[] };
+    let plan =
+        PlanRef { steps: STEPS, text: &[], strings: &[], options: &[], ids: &[], filter: &[], masks: &[], time: None };
     let child = flint_init::spawn(plan, bindings).map_err(|errno| {
         let hint = match errno.0 {
             libc::ENOSPC => " (user.max_user_namespaces is reached)",

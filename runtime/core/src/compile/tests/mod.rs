@@ -3,6 +3,7 @@
 mod mounts;
 mod refused;
 mod rootless;
+mod schedule;
 mod steps;
 mod warned;
 
@@ -119,7 +120,13 @@ fn refused(config: &Value) -> Error {
 }
 
 fn exec_plan(config: &Value, process: &Value) -> Result<Plan> {
-    let options = ExecCompileOptions { id: "c1".to_owned(), console_socket: false, preserve_fds: 0, listen_fds: 0 };
+    let options = ExecCompileOptions {
+        id: "c1".to_owned(),
+        console_socket: false,
+        preserve_fds: 0,
+        listen_fds: 0,
+        keyring: true,
+    };
     compile_exec(&bundle(config)?, &serde_json::from_value(process.clone()).unwrap(), &hybrid(), &options)
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::Kind;
 
-fn check(kind: Kind, cases: &[(Value, &str)]) {
+pub(super) fn check(kind: Kind, cases: &[(Value, &str)]) {
     for (config, words) in cases {
         let error = refused(config);
         assert_eq!(error.kind(), kind, "{config}: {error}");
@@ -23,19 +23,12 @@ fn known_and_not_supported() {
     check(
         Kind::Unsupported,
         &[
-            (with_namespace(config(), json!({"type": "time"})), "linux.namespaces: time"),
             (set("/linux/intelRdt", json!({"closID": "a"})), "linux.intelRdt"),
-            (set("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"})), "linux.memoryPolicy"),
-            (set("/linux/personality", json!({"domain": "LINUX32"})), "linux.personality"),
-            (set("/linux/timeOffsets", json!({"monotonic": {"secs": 1}})), "linux.timeOffsets"),
             (set("/linux/netDevices", json!({"eth0": {"name": "x"}})), "linux.netDevices"),
             (set("/linux/mountLabel", json!("a_label")), "linux.mountLabel"),
             (set("/linux/seccomp", listener), "linux.seccomp.listenerPath"),
             (set("/linux/seccomp", seccomp("SCMP_ACT_NOTIFY")), "SCMP_ACT_NOTIFY"),
             (set("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})), "rdma"),
-            (set("/process/scheduler", json!({"policy": "SCHED_FIFO"})), "process.scheduler"),
-            (set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 1})), "process.ioPriority"),
-            (set("/process/execCPUAffinity", json!({"initial": "0"})), "process.execCPUAffinity"),
             (set("/process/apparmorProfile", json!("docker-default")), "process.apparmorProfile"),
             (set("/process/selinuxLabel", json!("system_u:a")), "process.selinuxLabel"),
             (set("/vm", json!({"kernel": {"path": "/k"}})), "vm"),

@@ -40,6 +40,7 @@ const RUNC_SPEC: &str = "\
 close inherited descriptors
 hide init's memory from other processes
 wait for the host at barrier 1 (born)
+use all CPUs that the cgroup allows
 start a session
 join a new session keyring _ses.c1
 bring the loopback device up
@@ -327,7 +328,9 @@ fn exec_joins_by_inits_pidfd_alone() {
             "close inherited descriptors",
             "hide init's memory from other processes",
             "wait for the host at barrier 1 (born)",
+            "use all CPUs that the cgroup allows",
             "start a session",
+            "join the session keyring _ses.c1",
             "give stdin, stdout and stderr to uid 7",
             "set the umask to 0022",
             "change to the working directory /tmp",
@@ -348,6 +351,6 @@ fn json_has_every_step() {
     let json = crate::describe::plan_json(&plan);
     assert_eq!(json["init"].as_array().unwrap().len(), plan.init.len());
     assert_eq!(json["host"].as_array().unwrap().len(), plan.host.len());
-    assert_eq!(json["init"][9], json!({"step": "Mount", "text": "mount #0 proc -> /proc (proc)"}));
+    assert_eq!(json["init"][10], json!({"step": "Mount", "text": "mount #0 proc -> /proc (proc)"}));
     assert_eq!(json["host"][0]["step"], "ClaimId");
 }
