@@ -101,7 +101,7 @@ fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
     if let Some(target) = target {
         cargo.args(["--target", target]);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags()?);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(target.is_some())?);
     if let Some(commit) = workspace::commit() {
         cargo.env("FLINT_COMMIT", commit);
     }
@@ -114,7 +114,7 @@ fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
 
 /// The caller's flags, and what keeps this machine's paths out of the programs: two checkouts of a commit give the same
 /// bytes.
-fn rust_flags() -> anyhow::Result<String> {
+fn rust_flags(linked_static: bool) -> anyhow::Result<String> {
     const SEPARATOR: &str = "\x1f";
     let mut flags: Vec<String> = match (std::env::var("CARGO_ENCODED_RUSTFLAGS"), std::env::var("RUSTFLAGS")) {
         (Ok(encoded), _) if !encoded.is_empty() => encoded.split(SEPARATOR).map(str::to_owned).collect(),
@@ -125,6 +125,10 @@ fn rust_flags() -> anyhow::Result<String> {
         Ok(path) => Ok(path),
         Err(path) => Err(anyhow::anyhow!("the path {} is not UTF-8; move the checkout", path.display())),
     };
+    if linked_static {
+        // As in .cargo/config.toml, whose flags these here replace.
+        flags.push("-Crelocation-model=static".to_owned());
+    }
     flags.push(format!("--remap-path-prefix={}=flint", utf8(workspace::root())?));
     if let Some(home) = cargo_home() {
         flags.push(format!("--remap-path-prefix={}=cargo", utf8(home)?));

@@ -36,8 +36,9 @@ impl<'a> Flow<'a> {
         let mut factory = InstructionInfoFactory::new();
         let writes = instructions.iter().map(|instruction| written(&mut factory, instruction)).collect();
         let before = vec![BTreeSet::new(); instructions.len()];
-        let named = instructions.iter().filter(|it| it.is_ip_rel_memory_operand());
-        let named = named.map(Instruction::ip_rel_memory_address).collect();
+        let relative = instructions.iter().filter(|it| it.is_ip_rel_memory_operand());
+        let absolute = instructions.iter().filter_map(absolute_table);
+        let named = relative.map(Instruction::ip_rel_memory_address).chain(absolute).collect();
         let mut flow = Self { image, instructions, by_address, writes, before, named, tables: BTreeMap::new() };
         flow.connect();
         flow.read_tables();
@@ -102,7 +103,10 @@ impl<'a> Flow<'a> {
     fn read_tables(&mut self) {
         let jumps: Vec<usize> = (0..self.instructions.len())
             .filter(|&it| self.instructions[it].flow_control() == FlowControl::IndirectBranch)
-            .filter(|&it| self.instructions[it].op0_kind() == OpKind::Register)
+            .filter(|&it| {
+                let it = &self.instructions[it];
+                it.op0_kind() == OpKind::Register || absolute_table(it).is_some()
+            })
             .collect();
         loop {
             let tables: BTreeMap<_, _> = jumps.iter().map(|&jump| (jump, self.read_table(jump))).collect();
@@ -121,10 +125,16 @@ impl<'a> Flow<'a> {
     }
 
     /// `lea base, [rip+table]; movsxd entry, [base+index*4]; add entry, base; jmp entry`, in whatever order and
-    /// with whatever between.
+    /// with whatever between; at a fixed address `jmp [index*8+table]`, or the load of that and a jump.
     fn read_table(&self, jump: usize) -> Result<Vec<u64>, String> {
+        if let Some(table) = absolute_table(&self.instructions[jump]) {
+            return self.entries(table, 8);
+        }
         let add = self.definition(jump, self.instructions[jump].op0_register())?;
         let sum = &self.instructions[add];
+        if let Some(table) = absolute_table(sum) {
+            return self.entries(table, 8);
+        }
         let registers = [sum.op0_register(), sum.op1_register()];
         if sum.mnemonic() != Mnemonic::Add || registers.iter().any(|it| !it.is_gpr64()) {
             return Err(format!("its target comes from {:?} at {:#x}", sum.mnemonic(), sum.ip()));
@@ -140,7 +150,7 @@ impl<'a> Flow<'a> {
         if self.known(load, self.instructions[load].memory_base())? != table {
             return Err("the entry is of one table and relative to another".to_owned());
         }
-        self.entries(table)
+        self.entries(table, 4)
     }
 
     /// The load of a table's entry, if that is what defines the register.
@@ -158,15 +168,21 @@ impl<'a> Flow<'a> {
     /// The entries from the table's start to the first word that is no entry of it. How long a table is, is
     /// written nowhere when the compiler knows the index's range. Read too far, it would only add paths; read too
     /// short, it would leave code that no path leads to.
-    fn entries(&self, table: u64) -> Result<Vec<u64>, String> {
+    /// Entries of four bytes are offsets from the table, those of eight are addresses.
+    fn entries(&self, table: u64, width: usize) -> Result<Vec<u64>, String> {
         let start = self.instructions.first().map(Instruction::ip);
         let mut targets = Vec::new();
-        for place in (table..).step_by(4) {
+        for place in (table..).step_by(width) {
             if place != table && self.named.contains(&place) {
                 break;
             }
-            let Some(offset) = self.image.constant(place) else { break };
-            let target = table.wrapping_add_signed(i64::from(offset));
+            let Some(low) = self.image.constant(place) else { break };
+            let target = if width == 4 {
+                table.wrapping_add_signed(i64::from(low))
+            } else {
+                let Some(high) = self.image.constant(place + 4) else { break };
+                u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 32
+            };
             if Some(target) == start || self.index(target).is_none() {
                 break;
             }
@@ -178,7 +194,8 @@ impl<'a> Flow<'a> {
         Ok(targets)
     }
 
-    /// The address that the register holds on every path to the instruction: the linker's, by `lea` or from the GOT.
+    /// The address that the register holds on every path to the instruction: the linker's, by `lea` or from the GOT, at a
+    /// fixed address written into the instruction.
     pub(crate) fn known(&self, at: usize, register: Register) -> Result<u64, String> {
         let mut known = None;
         for definition in self.definitions(at, register)? {
@@ -187,6 +204,9 @@ impl<'a> Flow<'a> {
             let address = match it.mnemonic() {
                 Mnemonic::Lea if fixed => Some(it.ip_rel_memory_address()),
                 Mnemonic::Mov if fixed => self.image.got(it.ip_rel_memory_address()),
+                Mnemonic::Mov if matches!(it.op1_kind(), OpKind::Immediate32 | OpKind::Immediate64) => {
+                    Some(it.immediate(1))
+                }
                 _ => None,
             };
             let address =
@@ -233,6 +253,20 @@ impl<'a> Flow<'a> {
         }
         Ok(definitions)
     }
+}
+
+/// The table that a load or a jump by `[index*8+table]` reads.
+fn absolute_table(instruction: &Instruction) -> Option<u64> {
+    let place = match instruction.mnemonic() {
+        Mnemonic::Jmp => 0,
+        Mnemonic::Mov => 1,
+        _ => return None,
+    };
+    let table = instruction.op_kind(place) == OpKind::Memory
+        && instruction.memory_base() == Register::None
+        && instruction.memory_index() != Register::None
+        && instruction.memory_index_scale() == 8;
+    table.then(|| instruction.memory_displacement64())
 }
 
 /// Whether a call may change the register without naming it.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, Register};
 use init_object::{ENTRIES, Report, check};
 use object::{Object, ObjectSection};
 
@@ -45,6 +45,16 @@ fn a_real_init_side_passes_and_works() {
     let executed = |program: &str| Command::new(spawner()).arg(program).status().unwrap().success();
     assert!(executed("true"));
     assert!(!executed("/nonexistent"));
+}
+
+/// There its jump tables hold offsets.
+#[test]
+fn a_position_independent_init_side_passes_too() {
+    let program = dist::build_position_independent("init-object-fixtures", "spawner");
+    let report = check(&std::fs::read(program).unwrap(), &ENTRIES).unwrap();
+    let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+    assert!(report.functions.iter().any(|it| it.tables > 0), "{report}");
 }
 
 #[test]
@@ -117,9 +127,9 @@ fn a_jump_table_that_leads_elsewhere_is_caught() {
     let place = table_of("switches");
     for entry in 0..ENTRIES_OF_SWITCHES {
         let mut changed = offenders().to_vec();
-        let at = place + entry * 4;
-        let offset = i32::from_le_bytes(changed[at..at + 4].try_into().unwrap());
-        changed[at..at + 4].copy_from_slice(&(offset - 0x1000).to_le_bytes());
+        let at = place + entry * 8;
+        let target = u64::from_le_bytes(changed[at..at + 8].try_into().unwrap());
+        changed[at..at + 8].copy_from_slice(&(target - 0x1000).to_le_bytes());
         let report = check(&changed, &["offenders::switches"]).unwrap();
         assert!(!report.findings.is_empty(), "entry {entry} was changed and not noticed");
     }
@@ -132,8 +142,8 @@ fn table_of(name: &str) -> usize {
     let text = file.sections().find(|it| it.name() == Ok(".text")).unwrap();
     let code = &text.data().unwrap()[(address - text.address()) as usize..];
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-    let lea = decoder.iter().find(|it| it.mnemonic() == Mnemonic::Lea && it.is_ip_rel_memory_operand()).unwrap();
-    let table = lea.ip_rel_memory_address();
+    let table = decoder.iter().find(|it| it.memory_index() != Register::None && it.memory_index_scale() == 8).unwrap();
+    let table = table.memory_displacement64();
     let section = file.sections().find(|it| (it.address()..it.address() + it.size()).contains(&table)).unwrap();
     (section.file_range().unwrap().0 + table - section.address()) as usize
 }

@@ -3,10 +3,12 @@
 mod completion;
 mod create;
 mod delete;
+mod doctor;
 mod exec;
 mod features;
 mod kill;
 mod list;
+mod man;
 mod mount;
 mod pause;
 mod plan;
@@ -79,11 +81,13 @@ pub(crate) const VERBS: &[Verb] = &[
     completion::VERB,
     create::VERB,
     delete::VERB,
+    doctor::VERB,
     unsupported::EVENTS,
     exec::VERB,
     features::VERB,
     kill::VERB,
     list::VERB,
+    man::VERB,
     mount::VERB,
     pause::VERB,
     plan::VERB,
