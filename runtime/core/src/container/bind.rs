@@ -120,6 +120,7 @@ fn open_namespace(kind: u32, path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
     let fd = open(path, flags, Mode::empty())
         .map_err(|errno| Error::os(format!("open the namespace {}", path.display()), errno))?;
+    #[allow(clippy::unnecessary_cast, reason = "its type differs between architectures")]
     let nsfs = nix::sys::statfs::fstatfs(&fd).is_ok_and(|stat| stat.filesystem_type().0 as u64 == NSFS_MAGIC);
     let wrong = |is: &str| {
         Error::invalid(format!("{} is {is}, not a namespace of the kind that config.json says", path.display()))
