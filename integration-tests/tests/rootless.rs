@@ -234,3 +234,120 @@ fn bind_mounts_and_devices_of_the_users() {
         |_, text| text.starts_with("content\ncontent\nx\n") && text.contains("refused"),
     );
 }
+
+#[test]
+fn processes_are_told_and_signalled_without_cgroups() {
+    let Some(peers) = under_test_only("ps and kill --all without a cgroup") else { return };
+    each(peers, |rootless| {
+        // What ignores the signal, in pid namespaces of its own too, and one more by exec.
+        let script = "trap : USR1; trap 'exit 0' TERM; \
+                      (trap 'echo got >> /tmp/got; exit 0' USR1; while :; do sleep 0.1; done) & \
+                      while :; do sleep 1 & wait $!; done";
+        let bundle = rootless
+            .bundle()
+            .push("/mounts", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}))
+            .args(&["/bin/sh", "-c", script]);
+        let id = rootless.detached(&bundle, "a");
+        let other = rootless.detached(&rootless.bundle().forever(), "b");
+        let _ = rootless.call(&["exec", "--detach", &id, "/bin/sleep", "4242"]).ok();
+        let pids = || -> Vec<i32> {
+            serde_json::from_str(&rootless.call(&["ps", "--format", "json", &id]).ok().stdout)
+                .expect("an array of pids")
+        };
+        let name = |pid: i32| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .unwrap_or_default()
+        };
+        integration_tests::wait_until("three and more", || pids().len() >= 3);
+        assert!(pids().into_iter().any(|pid| name(pid).contains("4242")), "what exec started is the container's");
+        let _ = rootless.call(&["kill", "--all", &id, "USR1"]).ok();
+        integration_tests::wait_until("all got it", || !pids().into_iter().any(|pid| name(pid).contains("4242")));
+        let got = || rootless.call(&["exec", &id, "cat", "/tmp/got"]).stdout;
+        integration_tests::wait_until("the child got it too", || got() == "got\n");
+        assert_eq!(rootless.status(&other), "running", "another container of the user gets no signal");
+        let _ = rootless.call(&["kill", "--all", &id, "KILL"]).ok();
+        integration_tests::wait_until("it stops", || rootless.status(&id) == "stopped");
+        assert_eq!(pids(), Vec::<i32>::new());
+        rootless.delete(&id);
+        rootless.delete(&other);
+    });
+}
+
+/// What a user's state says would be done with root's rights: processes signalled, cgroups removed, namespaces joined.
+#[test]
+fn root_does_not_act_on_a_users_state() {
+    let Some(peers) = under_test_only("the owner of the state") else { return };
+    each(peers, |rootless| {
+        let id = rootless.detached(&rootless.bundle().forever(), "a");
+        let root = |args: &[&str]| rootless.case.call(args.iter().copied());
+        // Looking is fine.
+        assert!(root(&["state", &id]).ok().stdout.contains("running"));
+        assert!(root(&["list", "-q"]).ok().stdout.contains(&id));
+        for command in [
+            &["delete", "--force", &id][..],
+            &["kill", &id, "KILL"],
+            &["exec", &id, "id"],
+            &["start", &id],
+            &["ps", &id],
+        ] {
+            let output = root(command);
+            assert_ne!(output.code, 0, "{command:?}");
+            let words = format!("belongs to user {}", rootless.user.uid);
+            assert!(output.stderr.contains(&words), "{command:?}: {}", output.stderr);
+        }
+        // Links and fifos in the place of what is read.
+        let folder = rootless.case.state_root().join(&id);
+        let state = folder.join("state.json");
+        let kept = std::fs::read(&state).expect("read state.json");
+        std::fs::remove_file(&state).expect("remove state.json");
+        std::os::unix::fs::symlink("/etc/shadow", &state).expect("link");
+        let output = root(&["state", &id]);
+        assert!(output.code != 0 && !output.stderr.contains("root:"), "{}{}", output.stdout, output.stderr);
+        std::fs::remove_file(&state).expect("remove the link");
+        rustix::fs::mknodat(rustix::fs::CWD, &state, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("mkfifo");
+        let _ = root(&["state", &id]);
+        let _ = root(&["list"]).ok();
+        std::fs::remove_file(&state).expect("remove the fifo");
+        std::fs::write(&state, kept).expect("write state.json");
+        rootless.user.own(&state);
+        rootless.delete(&id);
+    });
+}
+
+/// An ordinary user may not mount an overlay, so the program runs from a copy in memory (CVE-2019-5736).
+#[test]
+fn the_runtimes_program_is_sealed() {
+    let Some(peers) = under_test_only("where its own program runs from") else { return };
+    each(peers, |rootless| {
+        let dir = rootless.bundle().forever().write();
+        let id = rootless.case.id("a");
+        let _ = rootless.call(&["create", "--bundle", &dir.to_string_lossy(), &id]).ok();
+        let state: serde_json::Value = serde_json::from_str(&rootless.call(&["state", &id]).ok().stdout).expect("JSON");
+        let program = std::fs::read_link(format!("/proc/{}/exe", state["pid"])).expect("readlink");
+        assert!(
+            program.starts_with("/memfd:flint (deleted)") || program.to_string_lossy().contains("memfd:flint"),
+            "{}",
+            program.display()
+        );
+        rootless.delete(&id);
+    });
+}
+
+#[test]
+fn disabled_cgroups() {
+    let Some(peers) = under_test_only("--cgroup-manager") else { return };
+    each(peers, |rootless| {
+        // For root too.
+        let limits = json!({"linux": {"resources": {"pids": {"limit": 20}}}});
+        let bundle = rootless.case.bundle().args(&["/bin/cat", "/proc/self/cgroup"]).edit(limits);
+        let dir = bundle.write();
+        let id = rootless.case.id("a");
+        let output =
+            rootless.case.call(["--cgroup-manager", "disabled", "run", "--bundle", &dir.to_string_lossy(), &id]).ok();
+        let own = std::fs::read_to_string("/proc/self/cgroup").expect("read");
+        assert_eq!(output.stdout, own, "it stays where its maker is");
+        assert!(output.stderr.contains("linux.resources is ignored: cgroups are disabled"), "{}", output.stderr);
+    });
+}

@@ -99,7 +99,15 @@ impl Runtime {
         Ok(self.host.get_or_init(|| found))
     }
 
+    /// The folder of a container that something is done to: the caller's own.
     pub(crate) fn folder(&self, id: &str) -> Result<Folder> {
+        let folder = self.anybodys_folder(id)?;
+        folder.must_be_own()?;
+        Ok(folder)
+    }
+
+    /// The folder of a container that is looked at.
+    fn anybodys_folder(&self, id: &str) -> Result<Folder> {
         check_id(id)?;
         Folder::open(self.root_fd(), &self.root, id)
     }
@@ -110,7 +118,7 @@ impl Runtime {
     ///
     /// `NotFound`; a record that is damaged or of a newer version.
     pub fn state(&self, id: &str) -> Result<State> {
-        let folder = self.folder(id)?;
+        let folder = self.anybodys_folder(id)?;
         match folder.load()? {
             Some(record) => Ok(State::of(&record, status(&folder, Some(&record)))),
             None => Ok(unrecorded(id, &folder)),
@@ -118,7 +126,7 @@ impl Runtime {
     }
 
     fn state_with_owner(&self, id: &str) -> Result<State> {
-        let folder = self.folder(id)?;
+        let folder = self.anybodys_folder(id)?;
         let Some(record) = folder.load()? else { return Ok(unrecorded(id, &folder)) };
         let state = State::of(&record, status(&folder, Some(&record)));
         Ok(State { owner: crate::state::owner_name(record.owner), ..state })

@@ -65,7 +65,9 @@ impl Folder {
             }
             Err(errno) => return Err(Error::os(format!("make the state folder {}", path.display()), errno)),
         }
-        Self::open(root, root_path, id)
+        let folder = Self::open(root, root_path, id)?;
+        folder.must_be_own()?;
+        Ok(folder)
     }
 
     /// Opens the folder of an existing container.
@@ -80,6 +82,28 @@ impl Folder {
             Err(Errno::ENOENT) => Err(Error::new(Kind::NotFound, format!("container {id} does not exist"))),
             Err(errno) => Err(Error::os(format!("open the state folder {}", path.display()), errno)),
         }
+    }
+
+    /// Refuses a folder that is not the caller's own. What it says decides which processes are signalled, which cgroups
+    /// removed and what `exec` joins with the caller's rights: root must not take that from a user (a state root of theirs,
+    /// or a folder that was swapped).
+    ///
+    /// # Errors
+    ///
+    /// `Permission`, with whom to be.
+    pub(crate) fn must_be_own(&self) -> Result<()> {
+        let owner = fstat(&self.fd).map_err(|errno| self.failure("stat", errno))?.st_uid;
+        if owner == nix::unistd::geteuid().as_raw() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Permission,
+            format!(
+                "container {} belongs to user {owner}, by the folder {}: call flint as that user",
+                self.id,
+                self.path.display()
+            ),
+        ))
     }
 
     /// Takes the lock, waiting for another command for a while.
@@ -216,7 +240,8 @@ impl Folder {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        // A fifo in its place must not keep the reader waiting.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let fd = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use nix::errno::Errno;
 
 use crate::cgroup::Cgroup;
+use crate::container::pid_namespace;
 use crate::container::process::{open_pidfd, signal_pidfd, start_time};
 use crate::runtime::has_stopped;
 use crate::state::Record;
@@ -38,16 +39,29 @@ impl Runtime {
     pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
         let folder = self.folder(id)?;
         let record = folder.record()?;
-        Cgroup::from_paths(&record.cgroup).processes()
+        processes(&record)
     }
+}
+
+/// By its cgroups; without any, by its pid namespace; without that too, init alone.
+fn processes(record: &Record) -> Result<Vec<i32>> {
+    let cgroup = Cgroup::from_paths(&record.cgroup);
+    if !cgroup.is_nowhere() {
+        return cgroup.processes();
+    }
+    if start_time(record.pid) != Some(record.start_time) {
+        return Ok(Vec::new());
+    }
+    Ok(pid_namespace::processes(record.pid).unwrap_or_else(|| vec![record.pid]))
 }
 
 fn kill_all(record: &Record, signal: i32) -> Result<()> {
     let cgroup = Cgroup::from_paths(&record.cgroup);
-    if signal == libc::SIGKILL {
+    if signal == libc::SIGKILL && !cgroup.is_nowhere() {
         return cgroup.kill_all();
     }
-    for pid in cgroup.processes()? {
+    // Without a cgroup, and init's SIGKILL ends all of its pid namespace.
+    for pid in processes(record)? {
         match open_pidfd(pid) {
             Ok(pidfd) => match signal_pidfd(pidfd.as_fd(), signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}

@@ -23,6 +23,7 @@ mod kill;
 mod making;
 mod mount;
 mod pause;
+mod pid_namespace;
 mod process;
 mod sentence;
 mod start;
