@@ -153,6 +153,28 @@ fn a_life_without_cgroups() {
     });
 }
 
+/// Another user's empty cgroup of the container's name is theirs.
+#[test]
+fn a_cgroup_of_somebody_else_is_let_be() {
+    let Some(peers) = under_test_only("cgroups that are there already") else { return };
+    each(peers, |rootless| {
+        let id = rootless.case.id("run");
+        let mut folders = Vec::new();
+        for hierarchy in ["memory", "pids", "unified", "."] {
+            let folder = std::path::Path::new("/sys/fs/cgroup").join(hierarchy).join(&id);
+            if folder.parent().is_some_and(|parent| parent.join("cgroup.procs").exists()) {
+                std::fs::create_dir(&folder).expect("make a cgroup");
+                folders.push(folder);
+            }
+        }
+        let output = rootless.run(&rootless.bundle().args(&["/bin/echo", "ran"])).ok();
+        assert_eq!(output.stdout, "ran\n");
+        for folder in folders {
+            std::fs::remove_dir(folder).expect("it is still there");
+        }
+    });
+}
+
 #[test]
 fn limits_without_permission_for_cgroups_are_an_error() {
     let Some(peers) = peers() else { return };

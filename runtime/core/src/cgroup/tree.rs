@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use flint_sys::bpf;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::branch::{Branch, open_beneath, open_mountpoint, read_at, write_once};
 use super::layout::{Layout, Unified};
@@ -290,6 +291,10 @@ impl Place<'_> {
         let parent = opened.as_ref().unwrap_or(&base).as_fd();
         let fresh = mkdir(parent, name, full, made)?;
         let directory = open_beneath(parent, name)?;
+        if !fresh {
+            // Somebody else's cgroup of the same name: a user can neither use it nor remove it.
+            faccessat(&directory, "cgroup.procs", AccessFlags::W_OK, AtFlags::AT_EACCESS)?;
+        }
         if self.is_cpuset && !inherit_cpuset(parent, directory.as_fd(), fresh)? {
             // Somebody made the parents and left their cpusets empty.
             let parent = self.make_parents(&base, above, made)?;
