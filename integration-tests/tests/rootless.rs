@@ -187,7 +187,8 @@ fn limits_without_permission_for_cgroups_are_an_error() {
         let named = json!({"linux": {"cgroupsPath": format!("/{}", rootless.case.id("c"))}});
         let output = rootless.run(&rootless.bundle().args(&["/bin/true"]).edit(named));
         assert_eq!(output.code, 1);
-        assert!(output.stderr.contains("permission denied"), "{}", output.stderr);
+        let words = ["unable to apply cgroup configuration", "permission denied"];
+        assert!(words.iter().all(|words| output.stderr.contains(words)), "{}", output.stderr);
     });
 }
 

@@ -264,7 +264,10 @@ impl Place<'_> {
                     Errno::EAGAIN => " (the parent's cgroup.max.descendants or cgroup.max.depth is reached)",
                     _ => "",
                 };
-                let error = Error::os(format!("cannot make the cgroup {}", full.display()), errno);
+                let error = Error::os(
+                    format!("unable to apply cgroup configuration: cannot make the cgroup {}", full.display()),
+                    errno,
+                );
                 // The host refused it, whatever the words.
                 let kind = if errno == Errno::EROFS { Kind::Permission } else { error.kind() };
                 Error::new(kind, format!("{error}{hint}"))
