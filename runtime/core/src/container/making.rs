@@ -125,8 +125,8 @@ impl<'a> Making<'a> {
         self.record.cgroup = cgroup.paths().clone();
         if cgroup.is_nowhere() && self.plan.cgroup.need != Need::Required && self.shares_pids() {
             self.warnings.push(
-                "the container has neither a cgroup nor a pid namespace of its own: what it starts may outlive it, and \
-                 nobody can tell its processes"
+                "Creating a rootless container with no cgroup and no private pid namespace. Such configuration is \
+                 strongly discouraged: what it starts may outlive it, and nobody can tell its processes"
                     .to_owned(),
             );
         }

@@ -18,9 +18,15 @@ pub(crate) fn failed(plan: &Plan, message: &Message) -> Error {
     let failure = message.as_failure();
     if message.step == BEFORE_STEPS {
         let reason = errno_text(failure.number);
+        let hint = match failure.number {
+            libc::EPERM => {
+                " (they are not yours; and only root enters a container that was created and not started: start it first)"
+            }
+            _ => "",
+        };
         return Error::new(
             kind_of(failure.number),
-            format!("join the container's namespaces: {}: {reason}", failure.operation.name()),
+            format!("join the container's namespaces: {}: {reason}{hint}", failure.operation.name()),
         );
     }
     let Some(step) = plan.init.get(message.step as usize) else {
