@@ -161,6 +161,10 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
         }
         HostStep::OomScore => format!("write oom_score_adj {}", plan.oom_score_adj.unwrap_or(0)),
         HostStep::JoinCgroup => "move init into its cgroups".to_owned(),
+        HostStep::NetDevices => {
+            let devices = plan.net_devices.iter().map(|device| format!("{} as {}", device.name, device.renamed));
+            format!("move network devices: {}", devices.collect::<Vec<_>>().join(", "))
+        }
         HostStep::SaveState => "save the state".to_owned(),
         HostStep::Hooks(stage) => {
             let (name, count) = match stage {
@@ -308,6 +312,7 @@ fn source(plan: &Plan, slot: Slot) -> String {
 fn barrier_name(barrier: Barrier) -> &'static str {
     match barrier {
         Barrier::Born => "barrier 1 (born)",
+        Barrier::Network => "barrier 3 (network)",
         Barrier::Mounted => "barrier 2 (mounted)",
     }
 }

@@ -20,6 +20,7 @@ mod container;
 pub mod describe;
 pub mod error;
 mod fault;
+mod netlink;
 pub mod plan;
 mod procfs;
 mod runtime;

@@ -7,6 +7,9 @@
 //!  Await(Born) <------------------------  Barrier(Born)
 //!  IdMaps, OomScore, JoinCgroup, SaveState
 //!  Release(Born) ---------------------->  namespaces, root, mounts, devices
+//!  Await(Network) <---------------------  Barrier(Network)          (only with network devices)
+//!  NetDevices
+//!  Release(Network) ------------------->
 //!  Await(Mounted) <---------------------  Barrier(Mounted)          (only with host hooks)
 //!  Hooks(Prestart), Hooks(CreateRuntime)
 //!  Release(Mounted) ------------------->  createContainer hooks, masks, pivot_root, limits
@@ -40,6 +43,8 @@ pub struct Plan {
     pub gid_map: Vec<(u32, u32, u32)>,
     /// Whether setgroups(2) is denied before the gid map is written: a caller without privileges may map its own group only so.
     pub deny_setgroups: bool,
+    /// `linux.netDevices`, by name.
+    pub net_devices: Vec<NetDevice>,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// Hooks that the host runs, by stage.
@@ -84,12 +89,23 @@ pub enum HostStep {
     JoinCgroup,
     /// Records the pid and the start time: from here on every command can see and clean the container.
     SaveState,
+    /// Moves network devices of the host to the container's network namespace.
+    NetDevices,
     /// Runs the hooks of a stage in the runtime's namespaces.
     Hooks(HostHookStage),
     /// Lets init go on from the barrier.
     Release(Barrier),
     /// Waits until init has done all that `create` promises.
     AwaitReady,
+}
+
+/// A network device of the host that becomes the container's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container.
+    pub renamed: String,
 }
 
 /// Stages whose hooks run in the runtime's namespaces.

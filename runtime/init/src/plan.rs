@@ -194,6 +194,8 @@ pub enum HookStage {
 pub enum Barrier {
     /// init exists; the host writes the state and the id maps, moves init into its cgroups, moves devices.
     Born = 1,
+    /// The network namespace is there; the host moves devices to it.
+    Network = 3,
     /// The mounts are made; the host runs the prestart and createRuntime hooks.
     Mounted = 2,
 }

@@ -156,7 +156,7 @@ fn document() -> Document {
             }),
             // containerd hands out idmapped mounts only where this says so.
             mount_extensions: json!({ "idmap": { "enabled": true } }),
-            net_devices: disabled(),
+            net_devices: json!({ "enabled": true }),
         },
         annotations: BTreeMap::from([
             ("org.flint.version", env!("CARGO_PKG_VERSION")),

@@ -17,6 +17,7 @@ mod idmap;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod paths;
 mod process;
 mod rootless;
@@ -154,6 +155,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.cgroup_places = cgroup::Cgroup::places(&host.layout, &cgroup);
 
     compiler.isolate(options);
+    let net_devices = compiler.net_devices()?;
     compiler.kernel_names()?;
     compiler.root(&rootfs)?;
     compiler.mounts()?;
@@ -180,8 +182,9 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.start_container_hooks(program)?;
     compiler.late_process(process, program)?;
 
-    let lane = host_lane(&compiler, process, host_hooks_wait);
-    compiler.finish(lane, rootfs, hooks, cgroup, process)
+    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait);
+    let plan = compiler.finish(lane, rootfs, hooks, cgroup, process)?;
+    Ok(Plan { net_devices, ..plan })
 }
 
 /// Compiles a process that joins a running container.
@@ -394,6 +397,7 @@ impl<'a> Compiler<'a> {
             uid_map,
             gid_map,
             deny_setgroups,
+            net_devices: Vec::new(),
             oom_score_adj: process.oom_score_adj(),
             hooks,
             cgroup,
@@ -413,7 +417,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// The host's lane, as drawn in [`crate::plan`].
-fn host_lane(compiler: &Compiler<'_>, process: &Process, host_hooks: bool) -> Vec<HostStep> {
+fn host_lane(compiler: &Compiler<'_>, process: &Process, net_devices: bool, host_hooks: bool) -> Vec<HostStep> {
     let mut lane = vec![HostStep::ClaimId, HostStep::MakeCgroup];
     lane.extend((0..compiler.tables.slots.len()).map(|slot| HostStep::Bind(Slot(slot as u16))));
     lane.extend([HostStep::Clone, HostStep::Await(Barrier::Born)]);
@@ -424,6 +428,9 @@ fn host_lane(compiler: &Compiler<'_>, process: &Process, host_hooks: bool) -> Ve
         lane.push(HostStep::OomScore);
     }
     lane.extend([HostStep::JoinCgroup, HostStep::SaveState, HostStep::Release(Barrier::Born)]);
+    if net_devices {
+        lane.extend([HostStep::Await(Barrier::Network), HostStep::NetDevices, HostStep::Release(Barrier::Network)]);
+    }
     if host_hooks {
         lane.extend([
             HostStep::Await(Barrier::Mounted),

@@ -150,7 +150,7 @@ impl Compiler<'_> {
 
     /// Whether the container joins, by its path, the namespace that the runtime itself is in: the host's. A path that
     /// is not there (any more) fails when it is opened.
-    fn joins_our_own(&self, kind: i32) -> bool {
+    pub(super) fn joins_our_own(&self, kind: i32) -> bool {
         let file = match kind {
             libc::CLONE_NEWNET => "/proc/self/ns/net",
             libc::CLONE_NEWIPC => "/proc/self/ns/ipc",

@@ -20,7 +20,6 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
 }
 
 fn check_linux(linux: &Linux) -> Result<()> {
-    refuse("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()))?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
     refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))?;
     linux.seccomp().as_ref().map_or(Ok(()), check_seccomp)

@@ -15,7 +15,7 @@ use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
 use crate::container::folder::{Folder, Lock};
 use crate::container::process::{Container, Process, start_time};
 use crate::container::start::release;
-use crate::container::{hooks, idmap, sentence};
+use crate::container::{hooks, idmap, net_devices, sentence};
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
 use crate::state::{self, Phase, Record, State, Status};
 use crate::{Error, Kind, Result, Runtime};
@@ -95,6 +95,7 @@ impl<'a> Making<'a> {
             HostStep::IdMaps => idmap::write(self.pid()?, self.plan),
             HostStep::OomScore => self.write_oom_score(),
             HostStep::JoinCgroup => self.join_cgroup(),
+            HostStep::NetDevices => net_devices::move_all(&self.plan.net_devices, self.pid()?),
             HostStep::SaveState => self.save_pid(),
             HostStep::Hooks(stage) => self.run_hooks(stage),
             HostStep::Release(barrier) => self.channel()?.release(barrier),

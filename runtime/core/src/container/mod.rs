@@ -22,6 +22,7 @@ mod idmap;
 mod kill;
 mod making;
 mod mount;
+mod net_devices;
 mod pause;
 mod pid_namespace;
 mod process;

@@ -24,7 +24,6 @@ fn known_and_not_supported() {
         Kind::Unsupported,
         &[
             (set("/linux/intelRdt", json!({"closID": "a"})), "linux.intelRdt"),
-            (set("/linux/netDevices", json!({"eth0": {"name": "x"}})), "linux.netDevices"),
             (set("/linux/mountLabel", json!("a_label")), "linux.mountLabel"),
             (set("/linux/seccomp", listener), "linux.seccomp.listenerPath"),
             (set("/linux/seccomp", seccomp("SCMP_ACT_NOTIFY")), "SCMP_ACT_NOTIFY"),
@@ -34,6 +33,28 @@ fn known_and_not_supported() {
             (set("/vm", json!({"kernel": {"path": "/k"}})), "vm"),
             (set("/solaris", json!({})), "solaris"),
             (set("/zos", json!({})), "zos"),
+        ],
+    );
+}
+
+#[test]
+fn network_devices() {
+    check(
+        Kind::Invalid,
+        &[
+            (set("/linux/netDevices", json!({"a/b": {}})), "no name of a network device"),
+            (set("/linux/netDevices", json!({"": {}})), "no name of a network device"),
+            (set("/linux/netDevices", json!({"eth0": {"name": "eth%d"}})), "no name of a network device"),
+            (set("/linux/netDevices", json!({"eth0": {"name": "a23456789012345x"}})), "no name of a network device"),
+            (set("/linux/netDevices", json!({"eth0": {"name": ".."}})), "no name of a network device"),
+            (
+                set("/linux/netDevices", json!({"eth0": {"name": "x"}, "eth1": {"name": "x"}})),
+                "eth0 and eth1 would both be x",
+            ),
+            (
+                without_namespace(set("/linux/netDevices", json!({"eth0": {}})), "network"),
+                "need a network namespace in linux.namespaces that is not the host's",
+            ),
         ],
     );
 }

@@ -1,10 +1,11 @@
 //! What is planned, and in which order.
 
-use flint_init::plan::Slot;
+use flint_init::plan::{Barrier, Slot};
 use serde_json::json;
 
 use super::*;
-use crate::plan::SlotSource;
+use crate::describe::describe_host;
+use crate::plan::{HostStep, SlotSource};
 
 /// What `runc spec` writes, without a terminal.
 fn runc_spec() -> serde_json::Value {
@@ -353,4 +354,21 @@ fn json_has_every_step() {
     assert_eq!(json["host"].as_array().unwrap().len(), plan.host.len());
     assert_eq!(json["init"][10], json!({"step": "Mount", "text": "mount #0 proc -> /proc (proc)"}));
     assert_eq!(json["host"][0]["step"], "ClaimId");
+}
+
+#[test]
+fn network_devices_wait_for_their_namespace() {
+    for config in [config(), with_user(config())] {
+        let config = with(config, "/linux/netDevices", json!({"eth1": {}, "eth0": {"name": "up0"}}));
+        let plan = compiled(&config);
+        let barrier = position(&plan, |step| matches!(step, Step::Barrier(Barrier::Network)));
+        assert!(barrier < position(&plan, |step| matches!(step, Step::InheritedPropagation { .. })));
+        if plan.clone_flags & libc::CLONE_NEWNET as u64 == 0 {
+            assert!(barrier > position(&plan, |step| matches!(step, Step::Unshare { .. })));
+        }
+        let wanted = [HostStep::Await(Barrier::Network), HostStep::NetDevices, HostStep::Release(Barrier::Network)];
+        assert!(plan.host.windows(3).any(|steps| steps == wanted));
+        assert_eq!(describe_host(&plan, HostStep::NetDevices), "move network devices: eth0 as up0, eth1 as eth1");
+    }
+    assert!(!compiled(&config()).host.contains(&HostStep::NetDevices));
 }
