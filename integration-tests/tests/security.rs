@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use integration_tests::{Case, Command, peers, wait_until};
+use integration_tests::{Case, Command, flint, peers, wait_until};
 use serde_json::json;
 
 /// CVE-2019-18837: a mount's destination leads through a symlink to the host.
@@ -250,4 +250,58 @@ fn what_a_container_mounts_below_a_shared_volume_stays_its_own() {
             case.finish();
         }
     }
+}
+
+/// CVE-2026-30892: `exec -u 1` was read as user 0.
+#[test]
+fn exec_as_user_one_is_user_one() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let id = case.detached(&case.bundle().forever(), "a");
+        for (user, ids) in [("1", "1:0"), ("1:1", "1:1"), ("10", "10:0"), ("0:1", "0:1")] {
+            let output = case.call(["exec", "--user", user, &id, "sh", "-c", "echo $(id -u):$(id -g)"]).ok();
+            assert_eq!(output.stdout.trim(), ids, "{}: --user {user}", runtime.name);
+        }
+        if !runtime.is_runc() {
+            for wrong in [" 1", "1 ", "+1", "-1", "1:", ":1", "1:2:3", "0x1", "01:x", "4294967296", "root"] {
+                let output = case.call(["exec", "--user", wrong, &id, "id"]);
+                assert_eq!((output.code, output.stdout.as_str()), (255, ""), "--user {wrong:?}: {output:?}");
+            }
+        }
+        case.delete(&id);
+        case.finish();
+    }
+}
+
+/// CVE-2021-43784: what is larger than a message of runc's could hold arrives whole, or is refused.
+#[test]
+fn large_configs_are_taken_or_refused_whole() {
+    let case = Case::new(&flint());
+    let argument = "x".repeat(100_000);
+    let bundle = case.bundle().args(&["/bin/sh", "-c", "echo ${#1}", "sh", &argument]);
+    assert_eq!(case.run(&bundle).ok().stdout.trim(), "100000");
+    // As many maps as the kernel takes (340, user_namespaces(7)), and one more.
+    for (count, taken) in [(340, true), (341, false)] {
+        let maps: Vec<_> = (0..count).map(|n| json!({"containerID": n, "hostID": 1000 + 2 * n, "size": 1})).collect();
+        let bundle = case
+            .bundle()
+            .push("/linux/namespaces", json!({"type": "user"}))
+            .edit(json!({"linux": {"uidMappings": maps, "gidMappings": maps}}))
+            .shell("wc -l </proc/self/uid_map");
+        let output = case.run(&bundle);
+        if taken {
+            assert_eq!(output.stdout.trim(), "340", "{output:?}");
+        } else {
+            assert!(output.code != 0 && output.stderr.contains("341 lines") && output.stderr.len() < 300, "{output:?}");
+        }
+    }
+    // A path of more than PATH_MAX, and one with a part of more than NAME_MAX.
+    for path in [format!("/{}", "a/".repeat(3000)), format!("/{}", "a".repeat(300))] {
+        let output = case.run(
+            &case.bundle().writable().push("/mounts", json!({"destination": path, "type": "tmpfs", "source": "tmpfs"})),
+        );
+        assert!(output.code != 0 && output.stderr.lines().count() == 1, "{output:?}");
+    }
+    case.finish();
 }

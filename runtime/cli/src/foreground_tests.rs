@@ -87,15 +87,16 @@ fn a_program_that_closes_its_terminal_does_not_make_us_spin() {
 
 #[test]
 fn signals_are_forwarded_even_when_they_came_first() {
-    // The shell says that its trap is set, and only then may the signal come.
-    let mut child = shell("trap 'exit 42' INT; echo ready; while :; do sleep 0.05; done")
+    // The shell says that its trap is set, and only then may the signal come. SIGINT would not do: a shell that was
+    // started in the background ignores it and sets no trap for it.
+    let mut child = shell("trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done")
         .stdout(Stdio::piped())
         .spawn()
         .expect("a shell");
     let mut ready = [0; 6];
     child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("ready");
     let signals = Signals::block().expect("a signalfd");
-    raise(Signal::SIGINT).expect("pending before anybody attends");
+    raise(Signal::SIGUSR1).expect("pending before anybody attends");
     let pidfd = pidfd(&child);
     attend(program(&child, &pidfd), &signals, None, &mut |_| ()).expect("attended");
     assert_eq!(child.wait().expect("waited").code(), Some(42));

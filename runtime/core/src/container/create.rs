@@ -118,8 +118,13 @@ pub(crate) fn hear_cloned(channel: &Channel, plan: &Plan, joiner: &Process) -> R
 
 pub(crate) fn write_proc(pid: i32, file: &str, text: &str) -> Result<()> {
     std::fs::write(format!("/proc/{pid}/{file}"), text).map_err(|error| {
-        let text = text.trim_end().replace('\n', ", ");
-        Error::os(format!("write \"{text}\" to init's {file}"), error)
+        let lines: Vec<&str> = text.lines().collect();
+        let what = match lines.as_slice() {
+            // The kernel takes 340 ranges, and less than a page (user_namespaces(7)).
+            [first, .., last] if lines.len() > 8 => format!("{} lines, {first} to {last},", lines.len()),
+            _ => format!("\"{}\"", lines.join(", ")),
+        };
+        Error::os(format!("write {what} to init's {file}"), error)
     })
 }
 
