@@ -1,11 +1,12 @@
 //! An ordinary user of the host, made for one test and removed with all that is theirs.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -103,8 +104,18 @@ impl TestUser {
 
 impl Drop for TestUser {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("userdel").arg(&self.name).output();
+        // What the user left running (podman's pause process, after a failure) keeps the account. By the user alone:
+        // ids of the ranges may be other tests'.
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid
+                && entry.metadata().is_ok_and(|process| process.uid() == self.uid)
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
         // The group goes with the user unless somebody is in it.
+        let _ = std::process::Command::new("userdel").args(["--force", &self.name]).output();
     }
 }
 
