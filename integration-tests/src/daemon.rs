@@ -112,13 +112,18 @@ impl<T> Shared<T> {
 
     /// The running one, or one that `start` makes.
     pub(crate) fn get(&self, start: impl FnOnce() -> T) -> Arc<T> {
+        self.get_or_skip(|| Some(start())).expect("a start that does not skip")
+    }
+
+    /// The running one, or one that `start` makes, unless it skips.
+    pub(crate) fn get_or_skip(&self, start: impl FnOnce() -> Option<T>) -> Option<Arc<T>> {
         // A test that panicked while it started the daemon must not fail all others.
         let mut slot = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(running) = slot.upgrade() {
-            return running;
+            return Some(running);
         }
-        let started = Arc::new(start());
+        let started = Arc::new(start()?);
         *slot = Arc::downgrade(&started);
-        started
+        Some(started)
     }
 }

@@ -15,14 +15,10 @@ pub fn debian_rootfs() -> Option<PathBuf> {
     if rootfs.join("bin/bash").exists() {
         return Some(rootfs);
     }
-    let Some(debootstrap) = find_program("debootstrap") else {
-        skip("debootstrap is not installed");
-        return None;
-    };
     std::fs::create_dir_all(&cache).expect("make the cache");
     // Beside its place and then renamed: a half-made one is never used, and two test runs do not meet.
     let work = tempfile::Builder::new().prefix("making-").tempdir_in(&cache).expect("make a folder in the cache");
-    let made = make(&debootstrap, work.path());
+    let made = debootstrap("bookworm", &[], &work.path().join("rootfs"));
     if let Err(reason) = made {
         skip(&format!("debootstrap failed, no mirror can be reached? {reason}"));
         return None;
@@ -31,8 +27,10 @@ pub fn debian_rootfs() -> Option<PathBuf> {
     Some(rootfs)
 }
 
-fn make(debootstrap: &Path, work: &Path) -> Result<(), String> {
-    let target = work.join("rootfs");
+/// Makes a minimal Debian of `suite` with `packages` in the folder `target`; the last line that debootstrap printed
+/// when it fails.
+pub(crate) fn debootstrap(suite: &str, packages: &[&str], target: &Path) -> Result<(), String> {
+    let program = find_program("debootstrap").ok_or("debootstrap is not installed")?;
     // The machine's own mirror, if its sources name one: a default mirror may be out of reach there.
     let sources = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()
         + &std::fs::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
@@ -42,12 +40,12 @@ fn make(debootstrap: &Path, work: &Path) -> Result<(), String> {
         .flat_map(str::split_whitespace)
         .find(|word| word.starts_with("http") && !word.contains("security"))
         .map(str::to_owned);
-    let output = std::process::Command::new("timeout")
-        .args(["600".as_ref(), debootstrap.as_os_str(), "--variant=minbase".as_ref(), "bookworm".as_ref()])
-        .arg(&target)
-        .args(mirror)
-        .output()
-        .map_err(|error| error.to_string())?;
+    let mut command = std::process::Command::new("timeout");
+    command.arg("900").arg(program).arg("--variant=minbase");
+    if !packages.is_empty() {
+        command.arg(format!("--include={}", packages.join(",")));
+    }
+    let output = command.arg(suite).arg(target).args(mirror).output().map_err(|error| error.to_string())?;
     if output.status.success() && target.join("bin/bash").exists() {
         return Ok(());
     }

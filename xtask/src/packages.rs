@@ -10,7 +10,9 @@ use anyhow::{Context, bail};
 
 /// Debian's and Ubuntu's names, and what each is for.
 const NEEDED: &[(&str, &str)] = &[
+    ("buildah", "builds images by flint"),
     ("busybox-static", "the root filesystem of most tests"),
+    ("catatonit", "podman's --init"),
     ("containerd", "ctr and containerd run containers by flint"),
     ("crun", "a peer to compare with"),
     ("debootstrap", "a root filesystem of a real distribution"),
@@ -22,6 +24,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("mmdebstrap", "the virtual machine's root filesystem"),
     ("podman", "rootless podman runs containers by flint"),
     ("qemu-system-x86", "the virtual machine"),
+    ("netavark", "podman's networks"),
+    ("podman", "podman runs containers by flint"),
     ("runc", "a peer to compare with"),
     ("slirp4netns", "networks of rootless podman"),
     ("strace", "which system calls init makes"),

@@ -74,7 +74,7 @@ pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
     let architectures = spec.architectures().as_deref().unwrap_or_default();
     let families = abi::families(architectures, &mut warnings);
     let mut graph = graph::Graph::default();
-    let entry = outcome::dispatch(&mut graph, &profile, &families, &mut warnings)?;
+    let entry = outcome::dispatch(&mut graph, &profile, &families)?;
     let program = layout::instructions(&graph, entry)?;
     Ok(Some(Filter { program, flags: flags(spec, &mut warnings), warnings }))
 }

@@ -16,28 +16,18 @@ const MAX_NODES: usize = 64 * 1024;
 ///
 /// # Errors
 /// See [`super::compile`].
-pub(super) fn dispatch(
-    graph: &mut Graph,
-    profile: &Profile<'_>,
-    families: &[Vec<&'static Abi>],
-    warnings: &mut Vec<String>,
-) -> Result<NodeId> {
+pub(super) fn dispatch(graph: &mut Graph, profile: &Profile<'_>, families: &[Vec<&'static Abi>]) -> Result<NodeId> {
     let mut entry = graph.end(action::BAD_ARCHITECTURE);
     // Backwards, for the first family (the native one) is to be tested first.
     for family in families.iter().rev() {
-        let numbers = numbers(graph, profile, family, warnings)?;
+        let numbers = numbers(graph, profile, family)?;
         entry = graph.branch(Comparison::Equal, family[0].audit, numbers, entry);
     }
     Ok(graph.load(Word { offset: ARCHITECTURE, mask: u32::MAX }, entry))
 }
 
 /// All numbers of one audit architecture.
-fn numbers(
-    graph: &mut Graph,
-    profile: &Profile<'_>,
-    family: &[&'static Abi],
-    warnings: &mut Vec<String>,
-) -> Result<NodeId> {
+fn numbers(graph: &mut Graph, profile: &Profile<'_>, family: &[&'static Abi]) -> Result<NodeId> {
     let default = graph.end(profile.default);
     let bad = graph.end(action::BAD_ARCHITECTURE);
     let stub = graph.end(action::NO_SUCH_CALL);
@@ -60,7 +50,7 @@ fn numbers(
     }
     for (abi, calls) in &resolved {
         for rules in calls.rules.chunk_by(|a, b| a.number == b.number) {
-            let node = outcome(graph, profile, abi, rules, default, warnings)?;
+            let node = outcome(graph, profile, abi, rules, default)?;
             line.singles.push((rules[0].number, node));
         }
     }
@@ -115,24 +105,11 @@ fn resolve(profile: &Profile<'_>, abi: &Abi) -> Resolved {
 }
 
 /// Where a call goes whose rules (at least one) are `uses`.
-fn outcome(
-    graph: &mut Graph,
-    profile: &Profile<'_>,
-    abi: &Abi,
-    uses: &[Use],
-    default: NodeId,
-    warnings: &mut Vec<String>,
-) -> Result<NodeId> {
+fn outcome(graph: &mut Graph, profile: &Profile<'_>, abi: &Abi, uses: &[Use], default: NodeId) -> Result<NodeId> {
     let number = uses[0].number;
     let mut rules: Vec<Rule> = uses.iter().map(|used| rule(profile, abi, *used)).collect();
     if let Some(decisive) = rules.iter().find(|rule| rule.conditions.is_empty()) {
-        if rules.iter().any(|rule| rule.action != decisive.action) {
-            warnings.push(format!(
-                "seccomp: syscall {number} of audit architecture {:#x} has a rule without arguments: it decides \
-                 alone, and the call's other rules have no effect",
-                abi.audit
-            ));
-        }
+        // Not worth a warning, whatever the others say: podman's own profile allows setns and refuses it.
         return Ok(graph.end(decisive.action));
     }
     rules.sort_by(argument::order);

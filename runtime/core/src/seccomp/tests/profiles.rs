@@ -121,7 +121,7 @@ fn a_rule_without_arguments_decides_alone() {
             assert_eq!(interpreter::run(&filter.program, &call).0, ALLOW);
             assert_same(&filter, &oracle, &call, &spec);
         }
-        assert!(filter.warnings.iter().any(|warning| warning.contains("decides alone")), "{:?}", filter.warnings);
+        assert!(filter.warnings.is_empty(), "podman's own profile is such a one: {:?}", filter.warnings);
     }
 }
 
