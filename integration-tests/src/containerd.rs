@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::daemon::Shared;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
-use crate::{Command, Daemon, Output, PtyRun, Runtime, fill_rootfs, find_program, new_prefix, processes_with};
+use crate::{Command, Daemon, Layout, Output, Place, PtyRun, Runtime, System, fill_rootfs, new_prefix};
 
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "localhost/flint-it:busybox";
@@ -22,46 +21,54 @@ static RUNNING: Shared<Containerd> = Shared::new();
 /// A private containerd.
 #[derive(Debug)]
 pub struct Containerd {
-    // Fields are dropped in this order: the daemon must end before its folder goes.
     daemon: Daemon,
     address: String,
-    prefix: String,
-    dir: TempDir,
 }
 
 impl Containerd {
-    /// The containerd of this test binary, started if none runs.
+    /// The machine's containerd of this test binary, started if none runs.
     #[must_use]
     pub fn shared() -> Arc<Self> {
-        RUNNING.get(Self::start)
+        Self::shared_of(System::Host).expect("the machine's own is not skipped")
     }
 
-    fn start() -> Self {
-        let prefix = new_prefix();
-        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("make containerd's folder");
-        let path = |name: &str| dir.path().join(name).display().to_string();
+    /// The same of any system; None after a skip. A binary asks for one system only.
+    #[must_use]
+    pub fn shared_of(system: System) -> Option<Arc<Self>> {
+        RUNNING.get_or_skip(|| Some(Self::start(Place::open(system, Layout::Host)?)))
+    }
+
+    fn start(place: Place) -> Self {
+        let dir = place.path().to_owned();
+        let path = |name: &str| dir.join(name).display().to_string();
         let address = path("containerd.sock");
-        // CRI wants a CNI configuration and is not used.
+        // CRI wants a CNI configuration and is not used. Its names are those of 1.6 and of 2.
         let config = format!(
-            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
+             \"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\"]\n\
              [grpc]\n  address = \"{address}\"\n[ttrpc]\n  address = \"{address}.ttrpc\"\n",
             path("root"),
             path("state")
         );
-        std::fs::write(dir.path().join("config.toml"), config).expect("write config.toml");
-        let program = find_program("containerd").expect("containerd");
-        let mut daemon = Daemon::start(&program, &["--config".into(), path("config.toml")], &prefix, dir.path());
-        let probe = || Command::new("ctr").args(["--address", &address, "version"]).output().code == 0;
+        std::fs::write(dir.join("config.toml"), config).expect("write config.toml");
+        let mut daemon = Daemon::start(place, "containerd", &["--config".into(), path("config.toml")]);
+        let probe = |place: &Place| place.command("ctr").args(["--address", &address, "version"]).output().code == 0;
         assert!(daemon.wait_ready(probe), "containerd does not start:\n{}", daemon.log_tail());
-        let containerd = Self { daemon, address, prefix, dir };
+        let containerd = Self { daemon, address };
         containerd.import_image();
         containerd
     }
 
+    /// Where it runs.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        self.daemon.place()
+    }
+
     fn import_image(&self) {
-        let layout = self.dir.path().join("layout");
+        let layout = self.place().path().join("layout");
         write_image(&layout);
-        let tar = self.dir.path().join("image.tar");
+        let tar = self.place().path().join("image.tar");
         archive(&layout, &tar);
         let tar = tar.display().to_string();
         let _ = self.ctr(&["images", "import", &tar]).ok();
@@ -71,7 +78,7 @@ impl Containerd {
     #[track_caller]
     #[must_use]
     pub fn ctr(&self, args: &[&str]) -> Output {
-        Command::new("nsenter").args(self.global()).args(args.iter().copied()).output()
+        self.place().command("ctr").args(self.global()).args(args.iter().copied()).output()
     }
 
     /// `ctr run --runc-binary R OPTIONS IMAGE ID PROGRAM`.
@@ -89,18 +96,19 @@ impl Containerd {
     /// `ctr` on a terminal of 33 times 77.
     #[must_use]
     pub fn on_terminal(&self, args: &[&str]) -> PtyRun {
-        let nsenter = find_program("nsenter").expect("nsenter");
         let global = self.global();
-        let all: Vec<&str> = global.iter().map(String::as_str).chain(args.iter().copied()).collect();
-        PtyRun::start(&nsenter, &all, &[("TERM", "xterm")], 33, 77)
+        let all: Vec<&str> =
+            std::iter::once("ctr").chain(global.iter().map(String::as_str)).chain(args.iter().copied()).collect();
+        self.place().on_terminal(&all, &[])
     }
 
-    /// ctr itself also keeps fifos in /run/containerd, so it must see the daemon's /run.
-    fn global(&self) -> [String; 6] {
-        let mount = format!("--mount=/proc/{}/ns/mnt", self.daemon.pid());
-        // Namespaces may not end in a dash.
-        let namespace = format!("{}ns", self.prefix);
-        [mount, "ctr".into(), "--address".into(), self.address.clone(), "--namespace".into(), namespace]
+    fn global(&self) -> [String; 4] {
+        ["--address".into(), self.address.clone(), "--namespace".into(), self.namespace()]
+    }
+
+    /// Namespaces may not end in a dash.
+    fn namespace(&self) -> String {
+        format!("{}ns", self.place().prefix())
     }
 
     /// A container id that no other test has.
@@ -125,13 +133,8 @@ impl Containerd {
     }
 
     fn left_of(&self, id: &str) -> Vec<String> {
-        let mut left: Vec<String> = processes_with(id).iter().map(|pid| format!("process {pid}")).collect();
-        left.extend(cgroups_with(id).iter().map(|dir| dir.display().to_string()));
-        left.extend(self.daemon.mount_table().lines().filter(|line| line.contains(id)).map(str::to_owned));
-        let namespace = format!("{}ns", self.prefix);
-        let task = self.dir.path().join("state/io.containerd.runtime.v2.task").join(&namespace).join(id);
-        left.extend(task.exists().then(|| task.display().to_string()));
-        left
+        let task = self.place().path().join("state/io.containerd.runtime.v2.task").join(self.namespace()).join(id);
+        self.place().left_of(id, &[task.display().to_string()])
     }
 }
 

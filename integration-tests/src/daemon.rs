@@ -1,57 +1,42 @@
 //! Daemons that live only for the tests, and shared by the tests of one binary that run at the same time.
 //!
-//! Each runs in a mount and a network namespace of its own: its /run is a tmpfs (containerd's shims keep their sockets
-//! in /run/containerd whatever the configuration says), and docker's bridge and firewall rules are made beside the
-//! host's. Propagation is `slave`: nothing that it mounts comes out. When the last process of it is gone, so is all this.
+//! Each runs in a [`Place`] of its own: its /run is private (containerd's shims keep their sockets in /run/containerd
+//! whatever the configuration says), docker's bridge and firewall rules are made beside the host's, and nothing that it
+//! mounts comes out. All that it started ends with the place.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::sweep;
+use crate::{Place, process::Running};
 
-/// dockerd writes a key into /etc/docker, and no option of 20.10 moves it.
-const PRIVATE_PLACE: &str = "for dir in /run /etc/docker; do \
-     if [ -d $dir ]; then mount -t tmpfs -o mode=755 tmpfs $dir || exit; fi; \
-     done; exec \"$0\" \"$@\"";
-
-/// A daemon. Dropping it stops it by its own pid, then sweeps what carries its prefix.
+/// A daemon and where it runs. Dropping it ends both.
 #[derive(Debug)]
 pub struct Daemon {
-    child: Child,
-    prefix: String,
+    running: Running,
+    place: Place,
     log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts `program`. `prefix` must be part of all paths that it is given, as what it leaves is found by that.
+    /// Starts `program` in the place.
     #[must_use]
-    pub fn start(program: &Path, args: &[String], prefix: &str, dir: &Path) -> Self {
-        let log = dir.join("log");
+    pub fn start(place: Place, program: &str, args: &[String]) -> Self {
+        let log = place.path().join("daemon.log");
         let file = File::create(&log).expect("make the daemon's log");
-        let child = std::process::Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "slave", "--"])
-            .args(["sh", "-c", PRIVATE_PLACE])
-            .arg(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(file.try_clone().expect("dup the log")))
-            .stderr(Stdio::from(file))
-            .spawn()
-            .expect("start unshare");
-        Self { child, prefix: prefix.to_owned(), log }
+        let running = place.command(program).args(args.iter().cloned()).spawn_into(&file);
+        Self { running, place, log }
     }
 
     /// Waits until `ready` holds; false when the daemon ended before that.
-    pub fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+    pub fn wait_ready(&mut self, mut ready: impl FnMut(&Place) -> bool) -> bool {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
-            if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            if self.running.has_ended() {
                 return false;
             }
-            if ready() {
+            if ready(&self.place) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -59,16 +44,10 @@ impl Daemon {
         false
     }
 
-    /// Its pid.
+    /// Where it runs.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The mount table of the daemon's namespace.
-    #[must_use]
-    pub fn mount_table(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/mountinfo", self.child.id())).unwrap_or_default()
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The last lines of its log.
@@ -80,26 +59,6 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.child.id())
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        sweep(&self.prefix);
-    }
-}
-
 /// A daemon that the running tests of a binary share. libtest has no end-of-run hook, so the last test that uses it
 /// stops it, and a later one starts a new one.
 #[derive(Debug)]
@@ -108,11 +67,6 @@ pub(crate) struct Shared<T>(Mutex<Weak<T>>);
 impl<T> Shared<T> {
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(Weak::new()))
-    }
-
-    /// The running one, or one that `start` makes.
-    pub(crate) fn get(&self, start: impl FnOnce() -> T) -> Arc<T> {
-        self.get_or_skip(|| Some(start())).expect("a start that does not skip")
     }
 
     /// The running one, or one that `start` makes, unless it skips.

@@ -10,12 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tempfile::TempDir;
-
 use crate::daemon::Shared;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
-use crate::{Command, Daemon, Output, PtyRun, fill_rootfs, find_program, flint, new_prefix, processes_with};
+use crate::{Command, Daemon, Layout, Output, Place, PtyRun, System, fill_rootfs};
 
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "flint-it-busybox";
@@ -25,12 +23,8 @@ static RUNNING: Shared<Dockerd> = Shared::new();
 /// A private dockerd.
 #[derive(Debug)]
 pub struct Dockerd {
-    // Fields are dropped in this order: the daemon must end before its folder goes.
     daemon: Daemon,
-    client: PathBuf,
     socket: String,
-    prefix: String,
-    dir: TempDir,
     next: AtomicU32,
 }
 
@@ -44,22 +38,23 @@ pub struct Reply {
 }
 
 impl Dockerd {
-    /// The dockerd of this test binary, started if none runs.
+    /// The machine's dockerd of this test binary, started if none runs.
     #[must_use]
     pub fn shared() -> Arc<Self> {
-        RUNNING.get(Self::start)
+        Self::shared_of(System::Host).expect("the machine's own is not skipped")
     }
 
-    fn start() -> Self {
-        let prefix = new_prefix();
+    /// The same of any system; None after a skip. A binary asks for one system only.
+    #[must_use]
+    pub fn shared_of(system: System) -> Option<Arc<Self>> {
+        RUNNING.get_or_skip(|| Some(Self::start(Place::open(system, Layout::Host)?)))
+    }
+
+    fn start(place: Place) -> Self {
         // A short path: unix sockets end at 108 bytes, and containerd's shims add to it.
-        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("make docker's folder");
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        std::fs::write(dir.path().join("daemon.json"), "{}").expect("write daemon.json");
-        let program = find_program("dockerd").expect("dockerd");
-        // Debian's client first: another one may be before it in PATH, and the daemon is Debian's.
-        let client = Some(PathBuf::from("/usr/bin/docker")).filter(|path| path.exists());
-        let client = client.or_else(|| find_program("docker")).expect("docker");
+        let dir = place.path().to_owned();
+        let path = |name: &str| dir.join(name).display().to_string();
+        std::fs::write(dir.join("daemon.json"), "{}").expect("write daemon.json");
         let socket = format!("unix://{}", path("docker.sock"));
         let args = [
             "--config-file".into(),
@@ -73,24 +68,24 @@ impl Dockerd {
             "--host".into(),
             socket.clone(),
             "--cgroup-parent".into(),
-            format!("/{prefix}docker"),
+            format!("/{}docker", place.prefix()),
             "--add-runtime".into(),
-            format!("flint={}", flint().path.display()),
+            format!("flint={}", place.flint().display()),
             "--add-runtime".into(),
-            format!("capture={}", capture_script(dir.path())),
+            format!("capture={}", capture_script(&dir)),
         ];
-        let mut daemon = Daemon::start(&program, &args, &prefix, dir.path());
-        let probe = || client_command(&client, &socket, dir.path()).args(["version"]).output().code == 0;
-        assert!(daemon.wait_ready(probe), "dockerd does not start:\n{}", daemon.log_tail());
-        let docker = Self { daemon, client, socket, prefix, dir, next: AtomicU32::new(0) };
+        let mut daemon = Daemon::start(place, "dockerd", &args);
+        let ready = daemon.wait_ready(|place| client(place, &socket).args(["version"]).output().code == 0);
+        assert!(ready, "dockerd does not start:\n{}", daemon.log_tail());
+        let docker = Self { daemon, socket, next: AtomicU32::new(0) };
         docker.import_image();
         docker
     }
 
     fn import_image(&self) {
-        let rootfs = self.dir.path().join("image");
+        let rootfs = self.dir().join("image");
         fill_rootfs(&rootfs);
-        let tar = self.dir.path().join("image.tar");
+        let tar = self.dir().join("image.tar");
         let _ = Command::new("tar")
             .args(["--owner=0", "--group=0", "-C"])
             .args([&rootfs])
@@ -103,7 +98,7 @@ impl Dockerd {
     }
 
     fn command(&self) -> Command {
-        client_command(&self.client, &self.socket, self.dir.path())
+        client(self.place(), &self.socket)
     }
 
     /// The client with these arguments.
@@ -117,7 +112,7 @@ impl Dockerd {
     #[track_caller]
     #[must_use]
     pub fn run(&self, runtime: &str, options: &[&str], program: &[&str]) -> Reply {
-        let file = self.dir.path().join(format!("cid{}", self.next.fetch_add(1, Ordering::Relaxed)));
+        let file = self.dir().join(format!("cid{}", self.next.fetch_add(1, Ordering::Relaxed)));
         let output = self
             .command()
             .args(["run", "--runtime", runtime, "--cidfile"])
@@ -145,9 +140,20 @@ impl Dockerd {
     /// The client on a terminal of 33 times 77.
     #[must_use]
     pub fn on_terminal(&self, args: &[&str]) -> PtyRun {
-        let config = self.dir.path().join("client").display().to_string();
-        let environment = [("DOCKER_HOST", self.socket.as_str()), ("DOCKER_CONFIG", &config), ("TERM", "xterm")];
-        PtyRun::start(&self.client, args, &environment, 33, 77)
+        let config = self.dir().join("client").display().to_string();
+        let environment = [("DOCKER_HOST", self.socket.as_str()), ("DOCKER_CONFIG", &config)];
+        let all: Vec<&str> = std::iter::once("docker").chain(args.iter().copied()).collect();
+        self.place().on_terminal(&all, &environment)
+    }
+
+    fn dir(&self) -> &Path {
+        self.place().path()
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        self.daemon.place()
     }
 
     /// A value of `docker inspect`.
@@ -173,16 +179,8 @@ impl Dockerd {
     }
 
     fn left_of(&self, id: &str) -> Vec<String> {
-        let mut left: Vec<String> = processes_with(id).iter().map(|pid| format!("process {pid}")).collect();
-        left.extend(cgroups_with(id).iter().map(|dir| dir.display().to_string()));
-        left.extend(self.daemon.mount_table().lines().filter(|line| line.contains(id)).map(str::to_owned));
-        for runtime in ["flint", "runc", "capture"] {
-            let state = self.dir.path().join(format!("exec/runtime-{runtime}/moby")).join(id);
-            if state.exists() {
-                left.push(state.display().to_string());
-            }
-        }
-        left
+        let state = |runtime| self.dir().join(format!("exec/runtime-{runtime}/moby/{id}")).display().to_string();
+        self.place().left_of(id, &["flint", "runc", "capture"].map(state))
     }
 
     /// The cgroup folder of container `id` in the v1 hierarchy of `controller`, or in v2's when there is none.
@@ -196,18 +194,18 @@ impl Dockerd {
     /// Where the `capture` runtime puts the config.json of container `id`.
     #[must_use]
     pub fn captured(&self, id: &str) -> PathBuf {
-        self.dir.path().join(format!("captured-{id}.json"))
+        self.dir().join(format!("captured-{id}.json"))
     }
 
     /// What all names of this daemon's things hold.
     #[must_use]
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        self.place().prefix()
     }
 }
 
-fn client_command(client: &Path, socket: &str, dir: &Path) -> Command {
-    Command::new(client).env("DOCKER_HOST", socket).env("DOCKER_CONFIG", dir.join("client"))
+fn client(place: &Place, socket: &str) -> Command {
+    place.command("docker").env("DOCKER_HOST", socket).env("DOCKER_CONFIG", place.path().join("client"))
 }
 
 /// A runtime that keeps the config.json which docker generates, and is runc otherwise.

@@ -123,6 +123,22 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Starts it with both outputs in `file`, and nothing on stdin.
+    #[track_caller]
+    pub(crate) fn spawn_into(mut self, file: &File) -> Running {
+        let copy = || file.try_clone().expect("dup the log");
+        let child = self
+            .inner
+            .stdin(Stdio::null())
+            .stdout(copy())
+            .stderr(copy())
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {:?}: {error}", self.inner));
+        Running { child: Some(child), stdout: copy(), stderr: copy() }
+    }
+}
+
 /// A program that runs. Dropping it kills it, by its own pid.
 #[derive(Debug)]
 pub struct Running {
@@ -132,6 +148,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Its pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
