@@ -265,3 +265,22 @@ fn a_volume_with_locked_flags() {
         "/data root=<case>/data",
     );
 }
+
+/// With the host's bare procfs left in the mount namespace, a user namespace inside could mount another.
+#[test]
+fn no_pivot_leaves_no_bare_proc() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let mount = ["busybox", "unshare", "-mrpf", "busybox", "mount", "-t", "proc", "none", "/proc"];
+        let mut bundle = case.bundle().args(&mount).writable();
+        for set in ["bounding", "permitted"] {
+            bundle = bundle.push(&format!("/process/capabilities/{set}"), json!("CAP_SETFCAP"));
+        }
+        let id = case.id("run");
+        let output = case.command(["run", "--no-pivot", "--bundle"]).args([bundle.write()]).args([&id]).output();
+        assert_eq!(output.code, 1, "{}: {output:?}", runtime.name);
+        assert!(output.stderr.contains("ermission denied"), "{}: {output:?}", runtime.name);
+        case.finish();
+    }
+}

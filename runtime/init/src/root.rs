@@ -16,6 +16,8 @@ const FOLDER_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY;
 /// New folders on the way to a target.
 const FOLDER_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
+/// Mounts on top of each other that are unmounted from one place of the host.
+const MOST_STACKED: u32 = 64;
 /// Dangling links that are followed on the way to one target; the kernel's own limit for links.
 const MOST_LINKS: u32 = 40;
 
@@ -227,11 +229,42 @@ impl Init<'_> {
     /// --no-pivot: the root is moved over `/`. What lay below `/` stays hidden underneath, not gone; that is
     /// why it is for roots on an initial ramfs alone.
     pub(crate) fn move_root(&mut self) -> Outcome {
+        for path in [c"/proc", c"/sys"] {
+            self.part_from(path)?;
+        }
         let root = self.root()?;
         let top = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
         mount::move_mount(root, top).at(Operation::MoveMount)?;
         let _ = file::close(top);
         self.change_root()
+    }
+
+    /// Unmounts the host's procfs or sysfs, which nothing masks: as long as one is in the mount namespace, the kernel lets
+    /// a user namespace inside the container mount another, bare of all masks. One that is locked is covered.
+    fn part_from(&mut self, path: &core::ffi::CStr) -> Outcome {
+        for _ in 0..MOST_STACKED {
+            let there = match file::openat(Fd::CWD, path, FOLDER_PATH | libc::O_NOFOLLOW, 0) {
+                Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),
+                result => result.at(Operation::Open)?,
+            };
+            if !file::stat(there, c"").at(Operation::Stat)?.mount_root {
+                return file::close(there).at(Operation::Open);
+            }
+            // The unmount must not propagate to the host.
+            let change = Change { propagation: libc::MS_SLAVE, recursive: true, ..Change::default() };
+            mount::mount_setattr(there, change).at(Operation::MountSetattr)?;
+            match mount::detach(path) {
+                Ok(()) => {}
+                Err(Errno(libc::EINVAL | libc::EPERM)) => {
+                    let cover = self.empty_folder()?;
+                    mount::move_mount(cover, there).at(Operation::MoveMount)?;
+                    return file::close(there).at(Operation::Open);
+                }
+                Err(Errno(number)) => return Err(Failure::new(Operation::Unmount, number)),
+            }
+            let _ = file::close(there);
+        }
+        Err(Failure::new(Operation::Unmount, libc::ELOOP))
     }
 
     pub(crate) fn change_root(&mut self) -> Outcome {
