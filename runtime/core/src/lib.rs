@@ -31,7 +31,7 @@ mod state;
 
 pub use bundle::Bundle;
 pub use compile::in_user_namespace;
-pub use container::{Container, CreateOptions, ExecOptions, ExitStatus, Process};
+pub use container::{Container, CreateOptions, ExecOptions, ExitStatus, Process, SeccompListener};
 pub use error::{Error, Kind, Result};
 pub use runtime::{CgroupManager, Options, Runtime};
 pub use state::{State, Status};

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use flint_init::plan::{Attributes, Barrier, FsOption, IdMap, PlanRef, Slot, Step, Text};
 
 use crate::cgroup;
+use crate::container::SeccompListener;
 
 /// A bundle, compiled. A pure template: nothing in it belongs to one container but what config.json itself
 /// fixes, so it may be executed any number of times.
@@ -47,6 +48,8 @@ pub struct Plan {
     pub net_devices: Vec<NetDevice>,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
+    /// Who answers the filter's notifications; `None` when it has none.
+    pub seccomp_listener: Option<SeccompListener>,
     /// Hooks that the host runs, by stage.
     pub hooks: HostHooks,
     /// The container's cgroup and its limits.

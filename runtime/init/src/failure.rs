@@ -139,6 +139,8 @@ operations! {
     FindProgram = "find program",
     /// execve
     Execve = "execve",
+    /// Handing the listener of a filter's notifications to the host.
+    Listener = "seccomp listener",
     /// sched_setaffinity
     SchedSetaffinity = "sched_setaffinity",
     /// sched_setattr

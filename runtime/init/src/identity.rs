@@ -1,6 +1,6 @@
 //! Who the program will be: user, groups, capabilities, limits, the seccomp filter.
 
-use flint_sys::{identity, process};
+use flint_sys::{file, identity, process};
 
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
@@ -68,7 +68,25 @@ impl Init<'_> {
     /// EXECUTING is said before the filter is in force: it may forbid saying it (trap 10).
     pub(crate) fn seccomp(&mut self, program: Range, flags: u32) -> Outcome {
         self.announce()?;
-        identity::set_filter(program.of(self.plan.filter), flags).at(Operation::Seccomp)
+        let listener = identity::set_filter(program.of(self.plan.filter), flags).at(Operation::Seccomp)?;
+        if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 == 0 {
+            return Ok(());
+        }
+        self.hand_listener_over(listener)
+    }
+
+    /// The host takes the listener out of this process, which waits: exec would close it. Written and read, since
+    /// these two calls are what a filter is likeliest to allow; a `read` that the filter asks the agent about is
+    /// answered as soon as the agent has the listener.
+    fn hand_listener_over(&self, listener: usize) -> Outcome {
+        let message = Message { number: listener as i32, ..Message::of(Kind::Listener) };
+        protocol::send(self.channel, message).at(Operation::Listener)?;
+        let mut answer = [0u8; protocol::SIZE];
+        let length = file::read(self.channel, &mut answer).at(Operation::Listener)?;
+        match answer.get(..length).and_then(Message::from_bytes) {
+            Some(message) if message.kind == Kind::Proceed => Ok(()),
+            _ => Err(Failure::new(Operation::Listener, libc::EPIPE)),
+        }
     }
 
     pub(crate) fn announce(&mut self) -> Outcome {

@@ -47,6 +47,9 @@ pub enum Kind {
     Start = 9,
     /// The packet after this one is text, [`TEXT`] bytes at most: what a failed hook wrote.
     Wrote = 10,
+    /// The filter is in force and its notifications can be read from the descriptor in `number`; init waits for
+    /// `Proceed`.
+    Listener = 11,
 }
 
 /// One message.
@@ -115,6 +118,7 @@ impl Message {
             8 => Kind::Proceed,
             9 => Kind::Start,
             10 => Kind::Wrote,
+            11 => Kind::Listener,
             _ => return None,
         };
         Some(Self {

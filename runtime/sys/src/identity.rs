@@ -145,12 +145,13 @@ pub fn set_key_permissions(key: usize, permissions: u32) -> Result<()> {
     unsafe { call!(SYS_keyctl, SETPERM, key, permissions as usize) }.map(drop)
 }
 
-/// Installs a seccomp filter on the calling thread (seccomp(2), `SECCOMP_SET_MODE_FILTER`).
+/// Installs a seccomp filter on the calling thread (seccomp(2), `SECCOMP_SET_MODE_FILTER`); with
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` the result is the number of the listener's descriptor, which is CLOEXEC.
 ///
 /// # Errors
 ///
 /// EACCES without no_new_privs and CAP_SYS_ADMIN; EINVAL for a program the kernel refuses; ENOMEM.
-pub fn set_filter(program: &[libc::sock_filter], flags: u32) -> Result<()> {
+pub fn set_filter(program: &[libc::sock_filter], flags: u32) -> Result<usize> {
     /// struct sock_fprog.
     #[repr(C)]
     struct Program {
@@ -160,5 +161,5 @@ pub fn set_filter(program: &[libc::sock_filter], flags: u32) -> Result<()> {
     const SET_MODE_FILTER: usize = 1;
     let program = Program { length: program.len() as u16, filter: program.as_ptr() };
     // SAFETY: the program is live and its length given; the kernel copies and verifies it.
-    unsafe { call!(SYS_seccomp, SET_MODE_FILTER, flags as usize, (&raw const program) as usize) }.map(drop)
+    unsafe { call!(SYS_seccomp, SET_MODE_FILTER, flags as usize, (&raw const program) as usize) }
 }

@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Layout, Need};
+use crate::container::SeccompListener;
 use crate::container::zero_pids_is_a_limit;
 use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
 use crate::{Error, Result};
@@ -130,6 +131,7 @@ struct Compiler<'a> {
     namespaces: Namespaces,
     tables: Tables,
     warnings: Vec<String>,
+    seccomp_listener: Option<SeccompListener>,
     /// Mounts that become read-only when all is in place below them.
     late_readonly: Vec<Text>,
     /// Where the container's cgroups will be, unless the caller may not make them.
@@ -283,6 +285,7 @@ impl<'a> Compiler<'a> {
             namespaces,
             tables,
             warnings,
+            seccomp_listener: None,
             late_readonly: Vec::new(),
             cgroup_places: cgroup::Paths::default(),
         })
@@ -411,6 +414,7 @@ impl<'a> Compiler<'a> {
             ids: self.tables.ids,
             filter: self.tables.filter,
             masks: self.tables.masks,
+            seccomp_listener: self.seccomp_listener,
             time,
         })
     }

@@ -9,6 +9,7 @@ use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 
 use super::Compiler;
 use super::paths::{bytes, clean};
+use crate::container::SeccompListener;
 use crate::{Error, Result, seccomp};
 
 /// What runc sets when config.json says nothing.
@@ -130,6 +131,21 @@ impl Compiler<'_> {
         let Some(filter) = seccomp::compile(spec)? else { return Ok(None) };
         self.warnings.extend(filter.warnings);
         let program = self.tables.filter(&filter.program);
+        if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 {
+            let Some(path) = spec.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+                return Err(Error::invalid(
+                    "linux.seccomp: seccomp listenerPath is not set, and a rule with SCMP_ACT_NOTIFY needs it",
+                ));
+            };
+            if !path.is_absolute() {
+                return Err(Error::invalid(format!(
+                    "linux.seccomp.listenerPath: {} must be an absolute path",
+                    path.display()
+                )));
+            }
+            let metadata = spec.listener_metadata().clone();
+            self.seccomp_listener = Some(SeccompListener { path: path.clone(), metadata });
+        }
         Ok(Some(Step::Seccomp { program, flags: filter.flags }))
     }
 

@@ -1,6 +1,6 @@
 //! What the specification knows and this flint does not do yet: refused, each with its field, never ignored.
 
-use oci_spec::runtime::{Linux, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
 use crate::{Error, Result};
 
@@ -21,15 +21,7 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
 
 fn check_linux(linux: &Linux) -> Result<()> {
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
-    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))?;
-    linux.seccomp().as_ref().map_or(Ok(()), check_seccomp)
-}
-
-fn check_seccomp(seccomp: &LinuxSeccomp) -> Result<()> {
-    refuse(
-        "linux.seccomp.listenerPath",
-        seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()),
-    )
+    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))
 }
 
 pub(super) fn check_process(process: &Process) -> Result<()> {

@@ -112,6 +112,11 @@ impl Channel {
         self.say(Message { step: barrier as u32, ..Message::of(Said::Proceed) })
     }
 
+    /// Tells init to go on from where the host took its listener.
+    pub(crate) fn proceed(&self) -> Result<()> {
+        self.say(Message::of(Said::Proceed))
+    }
+
     /// Tells init to execute its program.
     pub(crate) fn start(&self) -> Result<()> {
         self.say(Message::of(Said::Start))

@@ -15,8 +15,8 @@ use crate::container::channel::{Channel, Heard};
 use crate::container::create::{hear_cloned, publish, write_proc};
 use crate::container::folder::Folder;
 use crate::container::process::{Process, open_pidfd, start_time};
-use crate::container::sentence;
 use crate::container::start::hear_execution;
+use crate::container::{listener, sentence};
 use crate::plan::Plan;
 use crate::runtime::status;
 use crate::state::{Record, Status};
@@ -174,7 +174,9 @@ impl Joining<'_> {
         // Before it is released: a caller that finds the file finds a process that is in its cgroup.
         publish(process, options.pid_file.as_deref(), options.pidfd_socket.as_deref())?;
         channel.release(Barrier::Born)?;
-        let heard = hear_execution(channel)?;
+        let heard = hear_execution(channel, |number| {
+            listener::hand_over(channel, self.plan, self.record, Status::Running, process.pid(), number)
+        })?;
         warnings.extend(heard.warnings.iter().map(|message| sentence::warned(self.plan, message)));
         if let Some(message) = &heard.failure {
             return Err(sentence::failed(self.plan, message));

@@ -292,7 +292,7 @@ impl<'a> Making<'a> {
     /// `run`: the state has said so since the pid was recorded, so that a kill in between is seen for what it is.
     pub(super) fn start(&mut self) -> Result<Vec<String>> {
         let ended = || self.init.as_ref().and_then(|init| init.wait().ok());
-        release(self.channel()?, &self.record, || Ok(Cow::Borrowed(self.plan)), ended)
+        release(self.channel()?, &self.record, Status::Creating, || Ok(Cow::Borrowed(self.plan)), ended)
     }
 
     pub(super) fn finish(mut self, more_warnings: Vec<String>) -> Result<Container> {

@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::container::channel::{Channel, Heard};
 use crate::container::folder::Folder;
 use crate::container::process::ExitStatus;
-use crate::container::{hooks, sentence};
+use crate::container::{hooks, listener, sentence};
 use crate::plan::{HostHook, Plan};
 use crate::runtime::status_under_lock;
 use crate::state::{Phase, Record, State, Status};
@@ -44,7 +44,7 @@ impl Runtime {
         folder.save(&running)?;
         // The plan is needed for sentences only; compiling it again is for the rare case that there is one.
         let plan = || self.compiled_again(&folder, &running).map(Cow::Owned);
-        let warnings = release(&channel, &running, plan, || None)?;
+        let warnings = release(&channel, &running, Status::Created, plan, || None)?;
         if running.late_hooks {
             let plan = self.compiled_again(&folder, &running)?;
             poststart(&running, &plan.hooks.poststart)?;
@@ -85,15 +85,17 @@ fn connect_to_init(folder: &Folder) -> Result<Channel> {
 
 /// Lets init execute its program and hears how that went; returns its warnings.
 ///
-/// `ended` tells how init ended, where the caller is its parent.
+/// `status` is what a seccomp agent is told; `ended` tells how init ended, where the caller is its parent.
 pub(crate) fn release<'a>(
     channel: &Channel,
     record: &Record,
+    status: Status,
     plan: impl Fn() -> Result<Cow<'a, Plan>>,
     ended: impl Fn() -> Option<ExitStatus>,
 ) -> Result<Vec<String>> {
     channel.start()?;
-    let heard = hear_execution(channel)?;
+    let heard =
+        hear_execution(channel, |number| listener::hand_over(channel, &*plan()?, record, status, record.pid, number))?;
     let plan = if heard.failure.is_some() || !heard.warnings.is_empty() { Some(plan()?) } else { None };
     let mut warnings = Vec::new();
     if let Some(plan) = &plan {
@@ -117,14 +119,15 @@ pub(crate) struct Execution {
     pub(crate) warnings: Vec<flint_init::protocol::Message>,
 }
 
-/// Listens until init executes its program or ends.
-pub(crate) fn hear_execution(channel: &Channel) -> Result<Execution> {
+/// Listens until init executes its program or ends; `listener` takes the descriptor of seccomp's notifications.
+pub(crate) fn hear_execution(channel: &Channel, listener: impl Fn(i32) -> Result<()>) -> Result<Execution> {
     let mut execution = Execution::default();
     loop {
         match channel.hear()? {
             Heard::End => return Ok(execution),
             Heard::Said(message) => match message.kind {
                 Said::Executing => execution.executing = true,
+                Said::Listener => listener(message.number)?,
                 Said::Failed => execution.failure = Some(message),
                 Said::Warned => execution.warnings.push(message),
                 _ => return Err(Error::new(Kind::System, "init said something out of turn")),

@@ -16,7 +16,7 @@ pub(super) const BAD_ARCHITECTURE: u32 = libc::SECCOMP_RET_KILL_THREAD;
 /// messages.
 ///
 /// # Errors
-/// `Kind::Invalid` for a number that the kernel cannot carry, `Kind::Unsupported` for `SCMP_ACT_NOTIFY`.
+/// `Kind::Invalid` for a number that the kernel cannot carry.
 pub(super) fn return_value(
     action: LinuxSeccompAction,
     number: Option<u32>,
@@ -46,11 +46,7 @@ pub(super) fn return_value(
         LinuxSeccompAction::ScmpActTrace => libc::SECCOMP_RET_TRACE | number,
         LinuxSeccompAction::ScmpActLog => libc::SECCOMP_RET_LOG,
         LinuxSeccompAction::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::unsupported(format!(
-                "seccomp: {place}: SCMP_ACT_NOTIFY is not supported yet; take another action or remove the rule"
-            )));
-        }
+        LinuxSeccompAction::ScmpActNotify => libc::SECCOMP_RET_USER_NOTIF,
     })
 }
 

@@ -64,7 +64,7 @@ pub struct Filter {
 ///
 /// # Errors
 /// `Kind::Invalid` for an error number above 4095, a trace message above 65535, an argument index above 5, an empty
-/// name, or a profile that needs more than 4096 instructions; `Kind::Unsupported` for `SCMP_ACT_NOTIFY`.
+/// name, a profile that needs more than 4096 instructions, or `SCMP_ACT_NOTIFY` as default action or for `write`.
 pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
     let mut warnings = Vec::new();
     let profile = profile::Profile::read(spec, &mut warnings)?;
@@ -76,15 +76,19 @@ pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
     let mut graph = graph::Graph::default();
     let entry = outcome::dispatch(&mut graph, &profile, &families)?;
     let program = layout::instructions(&graph, entry)?;
-    Ok(Some(Filter { program, flags: flags(spec, &mut warnings), warnings }))
+    Ok(Some(Filter { program, flags: flags(spec, profile.notifies(), &mut warnings), warnings }))
 }
 
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19).
+const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
 /// The flags for seccomp(2).
-fn flags(spec: &LinuxSeccomp, warnings: &mut Vec<String>) -> u32 {
+fn flags(spec: &LinuxSeccomp, notifies: bool, warnings: &mut Vec<String>) -> u32 {
+    let listener = if notifies { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 } else { 0 };
     let Some(listed) = spec.flags() else {
-        return libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
+        return listener | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
     };
-    let mut flags = 0;
+    let mut flags = listener;
     for flag in listed {
         match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => flags |= libc::SECCOMP_FILTER_FLAG_LOG as u32,
@@ -92,6 +96,9 @@ fn flags(spec: &LinuxSeccomp, warnings: &mut Vec<String>) -> u32 {
                 flags |= libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32;
             }
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => {}
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notifies => {
+                flags |= WAIT_KILLABLE_RECV;
+            }
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => warnings.push(
                 "seccomp: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is ignored: it needs a rule with SCMP_ACT_NOTIFY"
                     .to_owned(),

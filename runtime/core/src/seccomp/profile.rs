@@ -34,11 +34,19 @@ impl<'a> Profile<'a> {
     pub(super) fn read(spec: &'a LinuxSeccomp, warnings: &mut Vec<String>) -> Result<Self> {
         let default =
             action::return_value(spec.default_action(), spec.default_errno_ret(), "the default action", warnings)?;
+        if default == libc::SECCOMP_RET_USER_NOTIF {
+            return Err(Error::invalid("seccomp: SCMP_ACT_NOTIFY cannot be used as default action"));
+        }
         let mut profile = Self { default, rules: Vec::new(), names: HashMap::new() };
         for block in spec.syscalls().iter().flatten() {
             profile.add(block, warnings)?;
         }
         Ok(profile)
+    }
+
+    /// Whether a rule asks an agent.
+    pub(super) fn notifies(&self) -> bool {
+        self.rules.iter().any(|rule| rule.action == libc::SECCOMP_RET_USER_NOTIF)
     }
 
     /// Whether the profile names no call at all.
@@ -61,6 +69,10 @@ impl<'a> Profile<'a> {
         for name in block.names() {
             if name.is_empty() {
                 return Err(Error::invalid(format!("seccomp: {place}: a syscall's name is empty")));
+            }
+            // init says by write(2) which descriptor the agent needs to answer at all.
+            if action == libc::SECCOMP_RET_USER_NOTIF && name == "write" {
+                return Err(Error::invalid("seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall"));
             }
             self.names.entry(name).or_default().extend(from..self.rules.len());
         }

@@ -16,17 +16,11 @@ pub(super) fn check(kind: Kind, cases: &[(Value, &str)]) {
 
 #[test]
 fn known_and_not_supported() {
-    let seccomp =
-        |action: &str| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod"], "action": action}]});
-    let mut listener = seccomp("SCMP_ACT_ERRNO");
-    listener["listenerPath"] = json!("/run/listener.sock");
     check(
         Kind::Unsupported,
         &[
             (set("/linux/intelRdt", json!({"closID": "a"})), "linux.intelRdt"),
             (set("/linux/mountLabel", json!("a_label")), "linux.mountLabel"),
-            (set("/linux/seccomp", listener), "linux.seccomp.listenerPath"),
-            (set("/linux/seccomp", seccomp("SCMP_ACT_NOTIFY")), "SCMP_ACT_NOTIFY"),
             (set("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})), "rdma"),
             (set("/process/apparmorProfile", json!("docker-default")), "process.apparmorProfile"),
             (set("/process/selinuxLabel", json!("system_u:a")), "process.selinuxLabel"),

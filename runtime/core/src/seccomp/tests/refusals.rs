@@ -20,15 +20,31 @@ fn nothing_to_filter_is_no_filter() {
 }
 
 #[test]
-fn notify_is_unsupported() {
-    for json in [
-        r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#,
-        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+fn notify_is_refused_where_nobody_could_answer() {
+    for (json, words) in [
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "as default action"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["a", "write"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+            "for the write syscall",
+        ),
     ] {
         let error = refusal(json);
-        assert_eq!(error.kind(), Kind::Unsupported);
-        assert!(error.to_string().contains("SCMP_ACT_NOTIFY"), "{error}");
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains(&format!("SCMP_ACT_NOTIFY cannot be used {words}")), "{error}");
     }
+}
+
+#[test]
+fn notify_asks_for_a_listener() {
+    let filter = |flags: &str| {
+        let rules = r#"[{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]"#;
+        compiled(&spec(&format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": {rules} {flags}}}"#)))
+    };
+    assert_eq!(filter("").flags, 4 | 8);
+    assert_eq!(filter(r#", "flags": []"#).flags, 8);
+    let killable = filter(r#", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#);
+    assert_eq!((killable.flags, killable.warnings.len()), (8 | 32, 0));
+    assert!(filter("").program.iter().any(|instruction| instruction.k == libc::SECCOMP_RET_USER_NOTIF));
 }
 
 #[test]
