@@ -94,6 +94,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         }
         Step::Mask { path } => format!("hide {}", text(path)),
         Step::Readonly { path } => format!("make {} read-only", text(path)),
+        Step::Label { file, value, .. } => format!("write {} to /proc/{}", text(value).trim(), text(file)),
         Step::Sysctl { path, value, .. } => format!("write {} to /proc/{}", text(value), text(path)),
         Step::MakeFolder { path } => format!("make the folder {}", text(path)),
         Step::RootReadonly => "make the root read-only".to_owned(),

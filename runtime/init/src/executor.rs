@@ -218,6 +218,7 @@ impl<'a> Init<'a> {
             Step::RunHook(ref hook) => self.run_hook(hook),
             Step::Mask { path } => self.mask(path),
             Step::Readonly { path } => self.readonly(path),
+            Step::Label { proc, file, older, value } => self.label(proc, file, older, value),
             Step::Sysctl { proc, path, value } => self.sysctl(proc, path, value),
             Step::MakeFolder { path } => self.make_folder(path),
             Step::RootReadonly => self.root_readonly(),

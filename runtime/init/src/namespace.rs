@@ -72,6 +72,23 @@ impl Init<'_> {
         }
     }
 
+    /// Writes a label for the calling thread below the host's procfs. Its `self` is a link, and the only one that is
+    /// followed: it leads to this process by its number there, and the file system is proven.
+    pub(crate) fn label(&mut self, proc: Slot, path: Text, older: Text, value: Text) -> Outcome {
+        const INSIDE: u64 = file::RESOLVE_BENEATH | file::RESOLVE_NO_MAGICLINKS | file::RESOLVE_NO_XDEV;
+        let proc = self.slot(proc)?;
+        let opened = match file::openat2(proc, self.text(path)?, libc::O_WRONLY, 0, INSIDE) {
+            Err(Errno(libc::ENOENT)) if !older.is_none() => {
+                file::openat2(proc, self.text(older)?, libc::O_WRONLY, 0, INSIDE)
+            }
+            result => result,
+        };
+        let fd = opened.at(Operation::Open)?;
+        let result = file::write(fd, self.text(value)?.to_bytes()).at(Operation::Write);
+        let _ = file::close(fd);
+        result.map(drop)
+    }
+
     /// Writes a parameter below the host's procfs, which the host verified: what the image mounted or linked is
     /// never looked at (CVE-2025-52881). The namespaced ones answer for the caller's own namespaces.
     pub(crate) fn sysctl(&mut self, proc: Slot, path: Text, value: Text) -> Outcome {

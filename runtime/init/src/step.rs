@@ -153,6 +153,18 @@ pub enum Step {
         /// Path inside the root.
         path: Text,
     },
+    /// Writes a label of a security module (lsm(7)) for what the calling thread makes or executes next, through the
+    /// verified procfs of slot `proc` (CVE-2019-16884, CVE-2025-52881).
+    Label {
+        /// The host's procfs, verified.
+        proc: Slot,
+        /// File below it, such as `self/attr/apparmor/exec`.
+        file: Text,
+        /// The file of older kernels that lack it, or [`Text::NONE`].
+        older: Text,
+        /// What to write.
+        value: Text,
+    },
     /// Writes a kernel parameter through the verified procfs of slot [`Step::Sysctl::proc`] (CVE-2025-52881).
     Sysctl {
         /// The host's procfs, verified.

@@ -144,8 +144,8 @@ fn document() -> Document {
                 "rdma": true,
             }),
             seccomp: seccomp(),
-            apparmor: disabled(),
-            selinux: disabled(),
+            apparmor: json!({ "enabled": true }),
+            selinux: json!({ "enabled": true }),
             intel_rdt: disabled(),
             memory_policy: json!({
                 "modes": [

@@ -14,6 +14,7 @@ pub(crate) mod caller;
 mod devices;
 mod hooks;
 mod idmap;
+mod labels;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -156,7 +157,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     let cgroup = compiler.cgroup(&options.id, linux)?;
     compiler.cgroup_places = cgroup::Cgroup::places(&host.layout, &cgroup);
 
-    compiler.isolate(options);
+    compiler.isolate(options, process)?;
     let net_devices = compiler.net_devices()?;
     compiler.kernel_names()?;
     compiler.root(&rootfs)?;
@@ -197,7 +198,6 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
 pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &ExecCompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
     let process = &compiler.with_defaults(process);
-    supported::check_process(process)?;
     if !compiler.namespaces.has(libc::CLONE_NEWNS) {
         // Nothing that is joined would bring the process to the container's root: it would run in the host's.
         return Err(Error::unsupported(
@@ -219,7 +219,7 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     }
     compiler.tables.push(Step::Session);
     if options.keyring {
-        compiler.keyring(&options.id, 0);
+        compiler.keyring(&options.id, 0, process)?;
     }
     compiler.console(process, false)?;
     compiler.early_process(process)?;
@@ -312,7 +312,6 @@ impl<'a> Compiler<'a> {
 
     fn process(&self) -> Result<&'a Process> {
         let process = self.spec.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
-        supported::check_process(process)?;
         Ok(process)
     }
 
@@ -333,7 +332,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// From the clone to namespaces that hold nothing of the maker's.
-    fn isolate(&mut self, options: &CompileOptions) {
+    fn isolate(&mut self, options: &CompileOptions, process: &Process) -> Result<()> {
         self.tables.push(Step::CloseFds);
         // A process that is not dumpable is root's: who is not root could not write its id maps. Until then it holds
         // no more than its maker, who is dumpable too.
@@ -359,18 +358,21 @@ impl<'a> Compiler<'a> {
         }
         self.tables.push(Step::Session);
         if options.new_keyring {
-            self.keyring(&options.id, if self.namespaces.has_user() { OTHERS_SEARCH } else { USER_SEARCH });
+            let permissions = if self.namespaces.has_user() { OTHERS_SEARCH } else { USER_SEARCH };
+            self.keyring(&options.id, permissions, process)?;
         }
         if self.namespaces.is_new(libc::CLONE_NEWNET) {
             self.tables.push(Step::Loopback);
         }
+        Ok(())
     }
 
     /// The name is runc's, and so are the permissions.
-    fn keyring(&mut self, id: &str, permissions: u32) {
-        if let Ok(name) = self.tables.text("id", format!("_ses.{id}")) {
-            self.tables.push(Step::Keyring { name, permissions });
-        }
+    fn keyring(&mut self, id: &str, permissions: u32, process: &Process) -> Result<()> {
+        let name = self.tables.text("id", format!("_ses.{id}"))?;
+        let labelled = self.keyring_label(process)?;
+        self.tables.push(Step::Keyring { name, permissions });
+        if labelled { self.no_keyring_label() } else { Ok(()) }
     }
 
     fn finish(

@@ -6,6 +6,7 @@ use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, S
 use oci_spec::runtime::Mount as SpecMount;
 
 use super::Compiler;
+use super::labels::Modules;
 use super::mount_options::{self, MountOptions};
 use super::paths::{bytes, clean};
 use crate::cgroup::{Hierarchy, Mode, Need};
@@ -253,6 +254,9 @@ impl Compiler<'_> {
         for (key, value) in &data {
             let value = value.as_ref().map_or(Ok(Text::NONE), |value| self.tables.text(field, value))?;
             options.push(FsOption { key: self.tables.text(field, key)?, value });
+        }
+        if let Some(label) = self.mount_label(kind, Modules::detect)? {
+            options.push(FsOption { key: self.tables.text(field, "context")?, value: self.tables.text(field, label)? });
         }
         let options = if options.is_empty() { Range::default() } else { self.tables.options(&options) };
         Ok(MountSource::New {

@@ -8,6 +8,7 @@ use flint_init::plan::{Range, Step, Text};
 use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 
 use super::Compiler;
+use super::labels::Modules;
 use super::paths::{bytes, clean};
 use crate::container::SeccompListener;
 use crate::{Error, Result, seccomp};
@@ -88,6 +89,7 @@ impl Compiler<'_> {
     /// From the last look at what `create` set up to execve. Without no_new_privs a filter needs CAP_SYS_ADMIN, so
     /// it comes before the capabilities go; with it, as late as possible, so that it need not allow flint's calls.
     pub(super) fn late_process(&mut self, process: &Process, program: Program) -> Result<()> {
+        self.labels(process, Modules::detect)?;
         let filter = self.filter()?;
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
         if no_new_privileges {

@@ -1,6 +1,6 @@
 //! What the specification knows and this flint does not do yet: refused, each with its field, never ignored.
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Linux, Spec};
 
 use crate::{Error, Result};
 
@@ -20,11 +20,5 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
 }
 
 fn check_linux(linux: &Linux) -> Result<()> {
-    refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
-    refuse("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()))
-}
-
-pub(super) fn check_process(process: &Process) -> Result<()> {
-    refuse("process.apparmorProfile", process.apparmor_profile().as_ref().is_some_and(|profile| !profile.is_empty()))?;
-    refuse("process.selinuxLabel", process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()))
+    refuse("linux.intelRdt", linux.intel_rdt().is_some())
 }

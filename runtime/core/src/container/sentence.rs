@@ -198,6 +198,10 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
         (Step::MemoryPolicy { .. }, _, libc::EINVAL) => Some("the kernel or the cgroup lacks the mode or the nodes"),
         (Step::CpuAffinity { .. }, _, libc::EINVAL) => Some("none of these CPUs may be used here"),
         (Step::Sysctl { .. }, Operation::Open, libc::ENOENT) => Some("the kernel has no such parameter"),
+        (Step::Label { .. }, Operation::Write, libc::ENOENT) => {
+            Some("no such profile is loaded: apparmor_parser --replace FILE loads one")
+        }
+        (Step::Label { .. }, Operation::Write, libc::EINVAL) => Some("the policy does not know this label"),
         _ => None,
     }
 }

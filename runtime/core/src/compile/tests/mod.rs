@@ -1,5 +1,6 @@
 //! Plans of small configs, on hosts that are made up.
 
+mod labels;
 mod mounts;
 mod refused;
 mod rootless;

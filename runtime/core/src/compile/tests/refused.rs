@@ -20,10 +20,7 @@ fn known_and_not_supported() {
         Kind::Unsupported,
         &[
             (set("/linux/intelRdt", json!({"closID": "a"})), "linux.intelRdt"),
-            (set("/linux/mountLabel", json!("a_label")), "linux.mountLabel"),
             (set("/linux/resources/rdma", json!({"mlx5_1": {"hcaHandles": 3}})), "rdma"),
-            (set("/process/apparmorProfile", json!("docker-default")), "process.apparmorProfile"),
-            (set("/process/selinuxLabel", json!("system_u:a")), "process.selinuxLabel"),
             (set("/vm", json!({"kernel": {"path": "/k"}})), "vm"),
             (set("/solaris", json!({})), "solaris"),
             (set("/zos", json!({})), "zos"),

@@ -8,7 +8,7 @@ use crate::describe::describe_host;
 use crate::plan::{HostStep, SlotSource};
 
 /// What `runc spec` writes, without a terminal.
-fn runc_spec() -> serde_json::Value {
+pub(super) fn runc_spec() -> serde_json::Value {
     let sets = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut spec = config();
     spec["process"] = json!({
