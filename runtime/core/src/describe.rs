@@ -161,6 +161,11 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
             format!("write the id maps: uid {:?}, gid {:?}{denied}", plan.uid_map, plan.gid_map)
         }
         HostStep::OomScore => format!("write oom_score_adj {}", plan.oom_score_adj.unwrap_or(0)),
+        HostStep::MakeCgroupFolders => format!("make the folders of the cgroup {}", plan.cgroup.path),
+        HostStep::StartUnit => match &plan.cgroup.systemd {
+            Some(scope) => format!("let {} start the unit {} with init in it", scope.unit.manager, scope.unit.name),
+            None => "start no unit".to_owned(),
+        },
         HostStep::JoinCgroup => "move init into its cgroups".to_owned(),
         HostStep::NetDevices => {
             let devices = plan.net_devices.iter().map(|device| format!("{} as {}", device.name, device.renamed));

@@ -15,6 +15,8 @@
 //!  Release(Mounted) ------------------->  createContainer hooks, masks, pivot_root, limits
 //!  AwaitReady <-------------------------  AwaitStart
 //! ```
+//!
+//! With the systemd cgroup driver StartUnit and MakeCgroup come before JoinCgroup: systemd makes a scope only around a process.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -88,6 +90,10 @@ pub enum HostStep {
     IdMaps,
     /// Writes init's oom_score_adj.
     OomScore,
+    /// Makes the folders that a mount of the cgroups shows, which systemd would make only with init in them (cgroup v1).
+    MakeCgroupFolders,
+    /// Makes the unit of systemd, with init in it.
+    StartUnit,
     /// Moves init into its cgroups (cgroup v1, and the unified tree of a hybrid).
     JoinCgroup,
     /// Records the pid and the start time: from here on every command can see and clean the container.

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Need};
@@ -16,7 +17,8 @@ use crate::state::{Phase, Record, State, Status};
 use crate::{Error, Kind, Result};
 
 /// Who makes the cgroups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CgroupManager {
     /// flint, in the cgroup file system.
     #[default]
@@ -45,6 +47,7 @@ pub struct Runtime {
     fd: OwnedFd,
     cgroups: Need,
     host: OnceLock<Host>,
+    cgroup_manager: CgroupManager,
 }
 
 impl Runtime {
@@ -54,14 +57,6 @@ impl Runtime {
     ///
     /// A root that cannot be made or opened; a cgroup manager that this version lacks.
     pub fn open(options: Options) -> Result<Self> {
-        match options.cgroup_manager {
-            CgroupManager::Cgroupfs | CgroupManager::Disabled => {}
-            CgroupManager::Systemd => {
-                return Err(Error::unsupported(
-                    "the systemd cgroup driver is not supported by this version: leave out --systemd-cgroup",
-                ));
-            }
-        }
         let root = options.root;
         if root == Path::new("/") {
             return Err(Error::invalid("the state root must not be /"));
@@ -79,7 +74,11 @@ impl Runtime {
             _ if options.rootless => Need::WherePermitted,
             _ => Need::Required,
         };
-        Ok(Self { root, fd, cgroups, host: OnceLock::new() })
+        Ok(Self { root, fd, cgroups, host: OnceLock::new(), cgroup_manager: options.cgroup_manager })
+    }
+
+    pub(crate) fn cgroup_manager(&self) -> CgroupManager {
+        self.cgroup_manager
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -139,8 +139,8 @@ fn document() -> Document {
             cgroup: json!({
                 "v1": true,
                 "v2": true,
-                "systemd": false,
-                "systemdUser": false,
+                "systemd": true,
+                "systemdUser": true,
                 "rdma": true,
             }),
             seccomp: seccomp(),

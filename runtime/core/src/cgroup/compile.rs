@@ -48,17 +48,6 @@ pub fn compile(layout: &Layout, id: &str, linux: Option<&Linux>, warnings: &mut 
     Ok(plan)
 }
 
-/// The answer to `--systemd-cgroup`, whose cgroupsPath has the form `slice:prefix:name`.
-#[must_use]
-pub fn systemd_driver_unsupported(linux: Option<&Linux>) -> Error {
-    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).map(|path| path.display().to_string());
-    Error::unsupported(format!(
-        "the systemd cgroup driver is not supported by this version (linux.cgroupsPath is {:?}): leave out \
-         --systemd-cgroup and give a path such as /machine/name",
-        path.unwrap_or_default(),
-    ))
-}
-
 /// Whether config.json limits anything but devices.
 pub(crate) fn has_limits(resources: &oci_spec::runtime::LinuxResources) -> bool {
     serde_json::to_value(resources)

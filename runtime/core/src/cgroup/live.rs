@@ -14,6 +14,7 @@ use super::branch::{Branch, keyed};
 use super::layout::Layout;
 use super::plan::{Need, Plan};
 use super::removal;
+use super::systemd::Unit;
 use super::tree::Tree;
 use crate::{Error, Result};
 
@@ -29,6 +30,9 @@ pub struct Paths {
     /// The absolute folder in the v2 tree, alone or beside the v1 hierarchies.
     #[serde(default)]
     pub unified: Option<PathBuf>,
+    /// The unit of systemd that they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// A container's cgroups.
@@ -38,7 +42,7 @@ pub struct Paths {
 pub struct Cgroup {
     pub(super) v1: Vec<Branch>,
     pub(super) unified: Option<Branch>,
-    paths: Paths,
+    pub(super) paths: Paths,
 }
 
 impl Cgroup {
@@ -51,8 +55,18 @@ impl Cgroup {
     /// kernel, a file for it is missing ([`Kind::Unsupported`](crate::Kind::Unsupported)). Then exactly what was made is
     /// removed again.
     pub fn create(layout: &Layout, plan: &Plan) -> Result<Self> {
-        let tree = Tree::grow(layout, plan)?;
-        let paths = paths_of(&tree.v1, tree.unified.as_ref());
+        Self::create_around(layout, plan, None)
+    }
+
+    /// The same around a process that systemd has put into some of them already, and that does not count as a use.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::create`].
+    pub fn create_around(layout: &Layout, plan: &Plan, occupant: Option<i32>) -> Result<Self> {
+        let tree = Tree::grow(layout, plan, occupant)?;
+        let unit = plan.systemd.as_ref().map(|scope| scope.unit.clone());
+        let paths = paths_of(&tree.v1, tree.unified.as_ref(), unit);
         Ok(Self { v1: tree.v1, unified: tree.unified, paths })
     }
 
@@ -92,12 +106,13 @@ impl Cgroup {
     ///
     /// The kernel refuses it in one of them; in a named hierarchy, which limits nothing, that is no error.
     pub fn add(&self, pid: i32) -> Result<()> {
-        let pid = pid.to_string();
         for branch in self.v1.iter().chain(&self.unified) {
-            match branch.write("cgroup.procs", &pid) {
-                Ok(()) => {}
-                Err(_) if branch.name.starts_with("name=") => {}
-                Err(errno) => {
+            match (branch.write("cgroup.procs", &pid.to_string()), &self.paths.unit) {
+                (Ok(()), _) => {}
+                (Err(_), _) if branch.name.starts_with("name=") => {}
+                // A user may not move processes from a session to the user's manager, which may.
+                (Err(Errno::EACCES | Errno::EPERM), Some(unit)) => unit.attach(pid)?,
+                (Err(errno), _) => {
                     let hint = match errno {
                         Errno::EOPNOTSUPP => " (the cgroup is below one that is threaded or holds processes itself)",
                         Errno::EBUSY => {
@@ -136,7 +151,7 @@ impl Cgroup {
                 _ => self.v1.push(branch),
             }
         }
-        self.paths = paths_of(&self.v1, self.unified.as_ref());
+        self.paths = paths_of(&self.v1, self.unified.as_ref(), self.paths.unit.take());
         for (branch, errno) in refused {
             removal::remove(&branch.path)?;
             if let Some(write) = plan.writes.iter().find(|write| write.is_needed_in(&branch.name)) {
@@ -289,18 +304,21 @@ impl Cgroup {
     }
 
     /// Removes the sub-cgroups, deepest first, and the cgroups themselves, but none above. Waits for processes that were killed, at
-    /// most some seconds. Missing is fine.
+    /// most some seconds. Missing is fine. A unit of systemd is stopped and forgotten.
     ///
     /// # Errors
     ///
     /// A cgroup still has processes, or cannot be removed; the others are removed all the same.
     pub fn delete(&self) -> Result<()> {
+        let stopped = self.paths.unit.as_ref().map_or(Ok(()), Unit::stop);
         // The v2 tree first: there the kernel tells when the last process has left.
         let mut branches = self.unified.iter().chain(&self.v1);
         let failures: Vec<Error> = branches.by_ref().filter_map(|branch| removal::remove(&branch.path).err()).collect();
-        match failures.into_iter().reduce(|first, next| first.with_cleanup(Err(next))) {
-            Some(error) => Err(error),
-            None => Ok(()),
+        match (failures.into_iter().reduce(|first, next| first.with_cleanup(Err(next))), stopped) {
+            (Some(error), stopped) => Err(error.with_cleanup(stopped)),
+            // Without systemd there is no unit any more, and the folders are gone.
+            (None, Err(error)) if error.kind() == crate::Kind::Unsupported => Ok(()),
+            (None, stopped) => stopped,
         }
     }
 
@@ -311,9 +329,10 @@ impl Cgroup {
     }
 }
 
-fn paths_of(v1: &[Branch], unified: Option<&Branch>) -> Paths {
+fn paths_of(v1: &[Branch], unified: Option<&Branch>, unit: Option<Unit>) -> Paths {
     Paths {
         v1: v1.iter().map(|branch| (branch.name.clone(), branch.path.clone())).collect(),
         unified: unified.map(|branch| branch.path.clone()),
+        unit,
     }
 }

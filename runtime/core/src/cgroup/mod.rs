@@ -1,4 +1,4 @@
-//! The container's cgroups: v1, hybrid and v2, by the cgroup file systems (the cgroupfs driver).
+//! The container's cgroups: v1, hybrid and v2, by the cgroup file systems, or as a unit of systemd (`systemd/`).
 //!
 //! ```text
 //!  Layout::detect --> compile (config.json -> Plan: path, writes, device rules)
@@ -29,14 +29,15 @@ mod limits;
 mod live;
 mod plan;
 mod removal;
+pub mod systemd;
 mod tree;
 mod undo;
 mod update;
 mod v1;
 mod v2;
 
+pub use compile::compile;
 pub(crate) use compile::has_limits;
-pub use compile::{compile, systemd_driver_unsupported};
 pub use devices::{Access, DeviceKind, DeviceRule};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use live::{Cgroup, Paths};

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::devices::DeviceRule;
+use super::systemd::Scope;
 
 /// The container's cgroup, compiled from config.json. Holds nothing of the host but the names of hierarchies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Plan {
     /// Whether the rules of devices may stay away, as the caller may be without the right to set them (`--rootless`): who
     /// may not do that makes no devices either.
     pub devices_where_permitted: bool,
+    /// The unit of systemd that the cgroup is; `None` where flint makes it itself.
+    #[serde(default)]
+    pub systemd: Option<Scope>,
 }
 
 /// Whether a container must have cgroups of its own.
@@ -118,6 +122,9 @@ impl fmt::Display for Plan {
             _ if self.need == Need::Nowhere => f.write_str("no cgroup: the container stays in the caller's")?,
             Base::Root => write!(f, "cgroup /{}", self.path)?,
             Base::Own => write!(f, "cgroup {} below flint's own", self.path)?,
+        }
+        if let Some(scope) = &self.systemd {
+            write!(f, "\n{scope}")?;
         }
         if !self.enable.is_empty() {
             write!(f, "\n  v2: enable {}", self.enable.join(" "))?;

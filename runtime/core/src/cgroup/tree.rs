@@ -30,12 +30,14 @@ pub(super) struct Tree {
     unified_is_fresh: bool,
     /// Where the caller may not make a folder, in a plan that goes on without: the hierarchies' names, and why.
     refused: Vec<(String, Error)>,
+    /// A process that may be in them already.
+    occupant: Option<i32>,
 }
 
 impl Tree {
     /// Makes the folders and writes the limits; on failure removes exactly what it made.
-    pub(super) fn grow(layout: &Layout, plan: &Plan) -> Result<Self> {
-        let mut tree = Self::default();
+    pub(super) fn grow(layout: &Layout, plan: &Plan, occupant: Option<i32>) -> Result<Self> {
+        let mut tree = Self { occupant, ..Self::default() };
         match tree.build(layout, plan) {
             Ok(()) => Ok(tree),
             Err(error) => Err(error.with_cleanup(tree.uproot())),
@@ -55,7 +57,7 @@ impl Tree {
             let path = joined(plan, unified_base(unified, joined_hierarchies().next().is_none()));
             unified.mountpoint.join(path.trim_start_matches('/'))
         });
-        Paths { v1: v1.collect(), unified }
+        Paths { v1: v1.collect(), unified, unit: plan.systemd.as_ref().map(|scope| scope.unit.clone()) }
     }
 
     fn build(&mut self, layout: &Layout, plan: &Plan) -> Result<()> {
@@ -70,7 +72,7 @@ impl Tree {
                 path: joined(plan, &hierarchy.own),
                 is_cpuset: hierarchy.has("cpuset"),
             };
-            match place.make(&mut self.made) {
+            match place.make(&mut self.made, self.occupant) {
                 Ok((branch, _)) => self.v1.push(branch),
                 // It limits nothing; runc goes on without it, too (a container whose name=systemd is read-only).
                 Err(error) if hierarchy.name.starts_with("name=") && error.kind() != Kind::AlreadyExists => {}
@@ -82,7 +84,7 @@ impl Tree {
             let path = joined(plan, unified_base(unified, self.v1.is_empty()));
             let place = Place { name: "", mountpoint: &unified.mountpoint, path, is_cpuset: false };
             let needed = self.v1.is_empty() || plan.device_filter || !plan.enable.is_empty();
-            match place.make(&mut self.made) {
+            match place.make(&mut self.made, self.occupant) {
                 Ok((branch, fresh)) => {
                     enable_controllers(&place, &branch, plan)?;
                     self.unified_is_fresh = fresh;
@@ -255,7 +257,7 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     /// Makes the folder and those above it that are missing; whether it was not there before.
-    fn make(&self, made: &mut Vec<PathBuf>) -> Result<(Branch, bool)> {
+    fn make(&self, made: &mut Vec<PathBuf>, occupant: Option<i32>) -> Result<(Branch, bool)> {
         let full = self.mountpoint.join(&self.path);
         self.make_folder(&full, made)
             .map_err(|errno| {
@@ -275,7 +277,7 @@ impl Place<'_> {
             .and_then(|(directory, fresh)| {
                 let branch = Branch::open_at(self.name, full, directory);
                 if !fresh {
-                    refuse_used(&branch)?;
+                    refuse_used(&branch, occupant)?;
                 }
                 Ok((branch, fresh))
             })
@@ -355,10 +357,11 @@ fn inherit_cpuset(parent: BorrowedFd<'_>, folder: BorrowedFd<'_>, fresh: bool) -
 }
 
 /// A cgroup that was there before is taken when it is empty, and refused when others use it (as runc since 1.2).
-fn refuse_used(branch: &Branch) -> Result<()> {
+fn refuse_used(branch: &Branch, occupant: Option<i32>) -> Result<()> {
     let path = branch.path.display();
-    let processes = removal::processes_below(&branch.path)
+    let mut processes = removal::processes_below(&branch.path)
         .map_err(|error| Error::os(format!("cannot read the processes of the cgroup {path}"), error))?;
+    processes.retain(|&pid| Some(pid) != occupant);
     if !processes.is_empty() {
         return Err(Error::new(
             Kind::AlreadyExists,

@@ -4,6 +4,7 @@
 //!  resources --> what they leave open on v2 is read (the other half of cpu.max, the limit that swap is counted from)
 //!            --> the same writes as at create, but never devices
 //!            --> each: read the file, write it; EINVAL and EBUSY wait for the others and are tried again
+//!            --> a unit of systemd is told, so that it does not write the old ones when it reloads
 //!            --> one that stays refused: the files that were written are put back, the last one first
 //! ```
 
@@ -15,6 +16,7 @@ use super::branch::{Branch, write_once};
 use super::layout::Layout;
 use super::live::Cgroup;
 use super::plan::{Plan, Write};
+use super::systemd::round_quota;
 use super::tree::{Place, enable_controllers, refused};
 use super::{limits, undo};
 use crate::{Error, Result};
@@ -61,11 +63,16 @@ impl Cgroup {
         let mut resources = resources.clone();
         resources.set_devices(None);
         self.complete(&mut resources);
+        if self.paths.unit.is_some() {
+            round_quota(&mut resources);
+        }
         let writes = limits::writes(layout, &resources, warnings)?;
         self.check_usage(&resources)?;
         self.offer_controllers(layout, &writes)?;
         let mut written = Vec::new();
+        // The files first: they can be put back. systemd then writes the same.
         self.write_all(&writes, &mut written)
+            .and_then(|()| self.paths.unit.as_ref().map_or(Ok(()), |unit| unit.update(layout.mode(), &resources)))
             .map_err(|error| written.iter().rev().fold(error, |error, file| error.with_cleanup(file.put_back())))
     }
 
@@ -127,6 +134,15 @@ impl Cgroup {
         }
         let Some(mut cpu) = resources.cpu().clone() else { return };
         let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+        if let (Some(branch), Some(_)) = (self.with("cpu"), &self.paths.unit)
+            && (quota != 0 && period == 0)
+            && let Ok(text) = branch.read("cpu.cfs_period_us")
+        {
+            // systemd counts in shares of a second.
+            cpu.set_period(text.trim().parse().ok());
+            resources.set_cpu(Some(cpu));
+            return;
+        }
         if let Some(branch) = self.on_v2("cpu")
             && (quota == 0) != (period == 0)
             && let Ok(text) = branch.read("cpu.max")

@@ -33,7 +33,7 @@ pub(super) fn io_weight_of_blkio(weight: u16) -> u64 {
 }
 
 /// memory+swap of v1 as swap alone; `None` leaves it unset.
-fn swap_alone(limit: Option<i64>, swap: Option<i64>) -> Result<Option<i64>> {
+pub(super) fn swap_alone(limit: Option<i64>, swap: Option<i64>) -> Result<Option<i64>> {
     match (limit, swap) {
         // "Unlimited" for memory alone meant both on v1.
         (Some(-1), None) => Ok(Some(-1)),

@@ -39,7 +39,7 @@ use crate::cgroup::{self, Layout, Need};
 use crate::container::SeccompListener;
 use crate::container::zero_pids_is_a_limit;
 use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
-use crate::{Error, Result};
+use crate::{CgroupManager, Error, Result};
 
 pub use added_mount::{compile_mount, compile_umount};
 pub use caller::{Caller, in_user_namespace};
@@ -66,6 +66,9 @@ pub struct CompileOptions {
     pub listen_fds: u32,
     /// Wait for `start` on a socket (`create`), not on the channel (`run`).
     pub wait_on_socket: bool,
+    /// Who makes the cgroups.
+    #[serde(default)]
+    pub cgroup_manager: CgroupManager,
 }
 
 /// How a process for a running container is compiled.
@@ -98,6 +101,8 @@ pub struct Host {
     pub kcore: bool,
     /// Who calls.
     pub caller: Caller,
+    /// Which systemd makes cgroups, if one is asked.
+    pub systemd: cgroup::systemd::Manager,
 }
 
 impl Host {
@@ -117,6 +122,7 @@ impl Host {
             capabilities: permitted.iter().fold(0, |set, capability| set | capability.bitmask()),
             kcore: std::fs::symlink_metadata("/proc/kcore").is_ok(),
             caller: Caller::detect(cgroups),
+            systemd: cgroup::systemd::Manager::detect(),
         })
     }
 }
@@ -154,7 +160,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     let rootfs = compiler.rootfs(root.path())?;
     let limited = without_unset_pids(bundle, compiler.linux);
     let linux = limited.as_ref().or(compiler.linux);
-    let cgroup = compiler.cgroup(&options.id, linux)?;
+    let cgroup = compiler.cgroup(options, linux)?;
     compiler.cgroup_places = cgroup::Cgroup::places(&host.layout, &cgroup);
 
     compiler.isolate(options, process)?;
@@ -185,7 +191,8 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.start_container_hooks(program)?;
     compiler.late_process(process, program)?;
 
-    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait);
+    let systemd = cgroup.systemd.is_some();
+    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, systemd);
     let plan = compiler.finish(lane, rootfs, hooks, cgroup, process)?;
     Ok(Plan { net_devices, ..plan })
 }
@@ -291,7 +298,7 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn cgroup(&mut self, id: &str, linux: Option<&Linux>) -> Result<cgroup::Plan> {
+    fn cgroup(&mut self, options: &CompileOptions, linux: Option<&Linux>) -> Result<cgroup::Plan> {
         let need = self.host.caller.cgroups;
         if need == Need::Nowhere {
             let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -300,7 +307,15 @@ impl<'a> Compiler<'a> {
             }
             return Ok(cgroup::Plan { need, ..cgroup::Plan::default() });
         }
-        let mut plan = cgroup::compile(&self.host.layout, id, linux, &mut self.warnings)?;
+        let (id, layout, warnings) = (&options.id, &self.host.layout, &mut self.warnings);
+        if options.cgroup_manager == CgroupManager::Systemd {
+            let annotations = self.spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+            let manager = self.host.systemd;
+            let mut plan = cgroup::systemd::compile(layout, id, linux, &annotations.collect(), manager, warnings)?;
+            plan.devices_where_permitted = need == Need::WherePermitted;
+            return Ok(plan);
+        }
+        let mut plan = cgroup::compile(layout, id, linux, warnings)?;
         // Who names a place wants that one.
         let named = linux.and_then(|linux| linux.cgroups_path().as_deref());
         if named.is_none_or(|path| path.as_os_str().is_empty()) {
@@ -423,8 +438,16 @@ impl<'a> Compiler<'a> {
 }
 
 /// The host's lane, as drawn in [`crate::plan`].
-fn host_lane(compiler: &Compiler<'_>, process: &Process, net_devices: bool, host_hooks: bool) -> Vec<HostStep> {
-    let mut lane = vec![HostStep::ClaimId, HostStep::MakeCgroup];
+///
+/// systemd makes a scope only with a process in it, so the cgroups come behind the clone with it; init waits at its first barrier.
+fn host_lane(compiler: &Compiler<'_>, process: &Process, net_devices: bool, host_hooks: bool, systemd: bool) -> Vec<HostStep> {
+    let mut lane = vec![HostStep::ClaimId];
+    let shows_cgroup = |source: &SlotSource| matches!(source, SlotSource::CgroupMount { .. });
+    if !systemd {
+        lane.push(HostStep::MakeCgroup);
+    } else if compiler.tables.slots.iter().any(shows_cgroup) {
+        lane.push(HostStep::MakeCgroupFolders);
+    }
     lane.extend((0..compiler.tables.slots.len()).map(|slot| HostStep::Bind(Slot(slot as u16))));
     lane.extend([HostStep::Clone, HostStep::Await(Barrier::Born)]);
     if compiler.namespaces.is_new(libc::CLONE_NEWUSER) {
@@ -432,6 +455,9 @@ fn host_lane(compiler: &Compiler<'_>, process: &Process, net_devices: bool, host
     }
     if process.oom_score_adj().is_some() {
         lane.push(HostStep::OomScore);
+    }
+    if systemd {
+        lane.extend([HostStep::StartUnit, HostStep::MakeCgroup]);
     }
     lane.extend([HostStep::JoinCgroup, HostStep::SaveState, HostStep::Release(Barrier::Born)]);
     if net_devices {

@@ -13,7 +13,7 @@ use crate::container::process::{Container, Process};
 use crate::container::start::poststart;
 use crate::container::{bind, check_id, sentence};
 use crate::plan::Plan;
-use crate::{Error, Kind, Result, Runtime};
+use crate::{CgroupManager, Error, Kind, Result, Runtime};
 
 /// How a container is made, besides its bundle.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub struct CreateOptions {
 }
 
 impl CreateOptions {
-    pub(super) fn compile(&self, id: &str, wait_on_socket: bool) -> CompileOptions {
+    pub(super) fn compile(&self, id: &str, wait_on_socket: bool, cgroup_manager: CgroupManager) -> CompileOptions {
         CompileOptions {
             id: id.to_owned(),
             console_socket: self.console.is_some() || self.console_socket.is_some(),
@@ -46,6 +46,7 @@ impl CreateOptions {
             preserve_fds: self.preserve_fds,
             listen_fds: self.listen_fds,
             wait_on_socket,
+            cgroup_manager,
         }
     }
 }
@@ -98,7 +99,7 @@ impl Runtime {
 
     fn compile(&self, id: &str, bundle: &Bundle, options: &CreateOptions, on_socket: bool) -> Result<Plan> {
         check_id(id)?;
-        compile::compile(bundle, self.host()?, &options.compile(id, on_socket))
+        compile::compile(bundle, self.host()?, &options.compile(id, on_socket, self.cgroup_manager()))
     }
 }
 

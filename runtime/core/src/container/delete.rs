@@ -55,7 +55,10 @@ impl Runtime {
             // It had an init; with a shared pid namespace others may live on.
             cgroup.kill_all()?;
         }
-        cgroup.delete()?;
+        // A maker that was killed before it had the unit may have asked for one that another container has.
+        if record.pid != 0 || record.cgroup.unit.is_none() || cgroup.processes()?.is_empty() {
+            cgroup.delete()?;
+        }
         let hooks = late_hooks(folder, record);
         folder.remove(self.root_fd())?;
         // After all is gone, as the specification wants; a failing one is an error, but nothing is left.

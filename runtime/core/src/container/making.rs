@@ -8,7 +8,8 @@ use flint_init::plan::{Barrier, Slot};
 use flint_init::protocol::Kind as Said;
 
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, Need};
+use crate::cgroup::systemd::Folders;
+use crate::cgroup::{self, Cgroup, Need};
 use crate::container::bind::{self, Slots, Sources};
 use crate::container::channel::{Channel, Heard};
 use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
@@ -28,7 +29,11 @@ pub(super) struct Making<'a> {
     options: CreateOptions,
     pub(super) record: Record,
     folder: Option<(Folder, Lock)>,
+    /// With its real path: see [`cgroup::systemd::resolve`].
+    cgroup_plan: Cow<'a, cgroup::Plan>,
     cgroup: Option<Cgroup>,
+    /// Folders that a mount of the cgroups needs before systemd makes them.
+    cgroup_folders: Option<(Cgroup, Folders)>,
     slots: Slots,
     channel: Option<Channel>,
     init: Option<Process>,
@@ -57,7 +62,7 @@ impl<'a> Making<'a> {
             owner: nix::unistd::getuid().as_raw(),
             annotations: plan.annotations.clone(),
             cgroup: crate::cgroup::Paths::default(),
-            options: options.compile(id, on_socket),
+            options: options.compile(id, on_socket, runtime.cgroup_manager()),
             late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
             shares_pids: plan.clone_flags & libc::CLONE_NEWPID as u64 == 0,
         };
@@ -69,7 +74,9 @@ impl<'a> Making<'a> {
             options,
             record,
             folder: None,
+            cgroup_plan: Cow::Borrowed(&plan.cgroup),
             cgroup: None,
+            cgroup_folders: None,
             slots,
             channel: None,
             init: None,
@@ -89,6 +96,8 @@ impl<'a> Making<'a> {
         match step {
             HostStep::ClaimId => self.claim(),
             HostStep::MakeCgroup => self.make_cgroup(),
+            HostStep::MakeCgroupFolders => self.make_cgroup_folders(),
+            HostStep::StartUnit => self.start_unit(),
             HostStep::Bind(slot) => self.bind(slot),
             HostStep::Clone => self.clone_init(),
             HostStep::Await(barrier) => self.await_barrier(barrier),
@@ -104,17 +113,19 @@ impl<'a> Making<'a> {
     }
 
     fn claim(&mut self) -> Result<()> {
+        self.cgroup_plan = cgroup::systemd::resolve(&self.plan.cgroup)?;
         let folder = Folder::make(self.runtime.root_fd(), self.runtime.root(), &self.record.id)?;
         let lock = folder.lock()?;
         let (folder, _) = self.folder.insert((folder, lock));
         // The places of the cgroups are recorded before they are made: a maker that is killed leaves them findable.
-        self.record.cgroup = Cgroup::places(&self.runtime.host()?.layout, &self.plan.cgroup);
+        self.record.cgroup = Cgroup::places(&self.runtime.host()?.layout, &self.cgroup_plan);
         folder.save_first(&self.record)?;
         folder.save_config(self.bundle.json())
     }
 
     fn make_cgroup(&mut self) -> Result<()> {
-        let cgroup = Cgroup::create(&self.runtime.host()?.layout, &self.plan.cgroup)?;
+        let occupant = self.init.as_ref().map(Process::pid);
+        let cgroup = Cgroup::create_around(&self.runtime.host()?.layout, &self.cgroup_plan, occupant)?;
         self.record.cgroup = cgroup.paths().clone();
         self.cgroup = Some(cgroup);
         Ok(())
@@ -122,7 +133,7 @@ impl<'a> Making<'a> {
 
     fn join_cgroup(&mut self) -> Result<()> {
         let (Some(cgroup), Some(init)) = (&mut self.cgroup, &self.init) else { return Ok(()) };
-        cgroup.join(&self.plan.cgroup, init.pid())?;
+        cgroup.join(&self.cgroup_plan, init.pid())?;
         self.record.cgroup = cgroup.paths().clone();
         if cgroup.is_nowhere() && self.plan.cgroup.need != Need::Required && self.shares_pids() {
             self.warnings.push(
@@ -138,6 +149,25 @@ impl<'a> Making<'a> {
         self.plan.clone_flags & libc::CLONE_NEWPID as u64 == 0
     }
 
+    /// Only what is not there yet: with processes in it, it is another container's.
+    fn make_cgroup_folders(&mut self) -> Result<()> {
+        let folders = Folders::make(&self.record.cgroup)?;
+        self.cgroup_folders = Some((Cgroup::from_paths(&self.record.cgroup), folders));
+        Ok(())
+    }
+
+    fn start_unit(&mut self) -> Result<()> {
+        let Some(scope) = &self.plan.cgroup.systemd else { return Ok(()) };
+        let (pid, layout) = (self.pid()?, &self.runtime.host()?.layout);
+        scope.start(pid)?;
+        // From here on what is there is ours to remove.
+        let plan = std::mem::take(&mut self.cgroup_plan);
+        self.cgroup_plan = cgroup::systemd::settle(plan, layout.mode(), pid)?;
+        self.record.cgroup = Cgroup::places(layout, &self.cgroup_plan);
+        self.cgroup = Some(Cgroup::from_paths(&self.record.cgroup));
+        Ok(())
+    }
+
     fn bind(&mut self, slot: Slot) -> Result<()> {
         let folder = self.folder.as_ref().map(|(folder, _)| folder).ok_or_else(out_of_order)?;
         if self.plan.slots.get(usize::from(slot.0)) == Some(&SlotSource::ConsoleSocket)
@@ -145,8 +175,12 @@ impl<'a> Making<'a> {
         {
             self.options.console = Some(bind::connect_to(path)?);
         }
-        let mut sources =
-            Sources { folder, cgroup: self.cgroup.as_ref(), console: self.options.console.take(), init: None };
+        let mut sources = Sources {
+            folder,
+            cgroup: self.cgroup.as_ref().or(self.cgroup_folders.as_ref().map(|(cgroup, _)| cgroup)),
+            console: self.options.console.take(),
+            init: None,
+        };
         self.slots.bind(self.plan, slot, &mut sources)?;
         self.options.console = sources.console;
         Ok(())
@@ -319,6 +353,10 @@ impl<'a> Making<'a> {
             init.destroy();
         }
         let mut error = error;
+        // Until the unit is ours, the folders are empty or somebody else's.
+        if let (None, Some((_, folders))) = (&self.cgroup, self.cgroup_folders.take()) {
+            error = error.with_cleanup(folders.remove());
+        }
         if let Some(cgroup) = self.cgroup.take() {
             error = error.with_cleanup(cgroup.kill_all().and_then(|()| cgroup.delete()));
         }

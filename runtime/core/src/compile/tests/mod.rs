@@ -36,7 +36,8 @@ const SYS_RESOURCE: u64 = 1 << 24;
 /// A hybrid host whose runtime lacks CAP_SYS_RESOURCE.
 fn hybrid() -> Host {
     let layout = Layout::parse(HYBRID, "3:name=systemd:/\n2:memory:/\n1:cpu,cpuacct:/\n0::/\n").unwrap();
-    Host { layout, capabilities: ALL & !SYS_RESOURCE, kcore: true, caller: Caller::default() }
+    let systemd = crate::cgroup::systemd::Manager::System;
+    Host { layout, capabilities: ALL & !SYS_RESOURCE, kcore: true, caller: Caller::default(), systemd }
 }
 
 fn unified() -> Host {
@@ -102,6 +103,7 @@ fn options() -> CompileOptions {
         preserve_fds: 0,
         listen_fds: 0,
         wait_on_socket: true,
+        cgroup_manager: crate::CgroupManager::Cgroupfs,
     }
 }
 

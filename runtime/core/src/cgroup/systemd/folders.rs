@@ -1,0 +1,60 @@
+//! Folders of a unit's cgroup that are made before the unit (cgroup v1): a mount that shows the container its cgroups is prepared
+//! before the clone, and systemd makes a scope only with a process in it. It takes folders that are there.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::super::{Paths, removal};
+use crate::{Error, Kind, Result};
+
+/// Folders that were made, leaves only: what is above them systemd keeps and removes as it likes.
+#[derive(Debug, Default)]
+pub struct Folders {
+    made: Vec<PathBuf>,
+}
+
+impl Folders {
+    /// Makes the v1 folders of a container.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there are processes in one: it is another container's. A folder that cannot be made.
+    pub fn make(paths: &Paths) -> Result<Self> {
+        let mut folders = Self::default();
+        match folders.make_all(paths) {
+            Ok(()) => Ok(folders),
+            Err(error) => Err(error.with_cleanup(folders.remove())),
+        }
+    }
+
+    fn make_all(&mut self, paths: &Paths) -> Result<()> {
+        for (hierarchy, path) in &paths.v1 {
+            let failure = |error| Error::os(format!("cannot make the cgroup {}", path.display()), error);
+            if path.exists() {
+                if !removal::processes_below(path).map_err(failure)?.is_empty() {
+                    return Err(Error::new(
+                        Kind::AlreadyExists,
+                        format!("container's cgroup is not empty: {}: give another linux.cgroupsPath", path.display()),
+                    ));
+                }
+                continue;
+            }
+            match fs::create_dir_all(path) {
+                Ok(()) => self.made.push(path.clone()),
+                // It limits nothing, as in `tree`.
+                Err(_) if hierarchy.starts_with("name=") => {}
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was made again.
+    ///
+    /// # Errors
+    ///
+    /// A folder cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        self.made.iter().try_for_each(|path| removal::remove_folder(path))
+    }
+}
