@@ -90,7 +90,7 @@ pub enum HostStep {
     IdMaps,
     /// Writes init's oom_score_adj.
     OomScore,
-    /// Makes the folders that a mount of the cgroups shows, which systemd would make only with init in them (cgroup v1).
+    /// Makes the folders that a mount of the cgroups shows, which systemd would make only with init in them.
     MakeCgroupFolders,
     /// Makes the unit of systemd, with init in it.
     StartUnit,

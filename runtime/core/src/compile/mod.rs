@@ -103,6 +103,8 @@ pub struct Host {
     pub caller: Caller,
     /// Which systemd makes cgroups, if one is asked.
     pub systemd: cgroup::systemd::Manager,
+    /// Below which cgroup it makes them: a user's has one of its own. Asked only where it is the driver.
+    pub systemd_above: String,
 }
 
 impl Host {
@@ -123,6 +125,7 @@ impl Host {
             kcore: std::fs::symlink_metadata("/proc/kcore").is_ok(),
             caller: Caller::detect(cgroups),
             systemd: cgroup::systemd::Manager::detect(),
+            systemd_above: String::new(),
         })
     }
 }
@@ -310,8 +313,8 @@ impl<'a> Compiler<'a> {
         let (id, layout, warnings) = (&options.id, &self.host.layout, &mut self.warnings);
         if options.cgroup_manager == CgroupManager::Systemd {
             let annotations = self.spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-            let manager = self.host.systemd;
-            let mut plan = cgroup::systemd::compile(layout, id, linux, &annotations.collect(), manager, warnings)?;
+            let place = (self.host.systemd, self.host.systemd_above.as_str());
+            let mut plan = cgroup::systemd::compile(layout, id, linux, &annotations.collect(), place, warnings)?;
             plan.devices_where_permitted = need == Need::WherePermitted;
             return Ok(plan);
         }

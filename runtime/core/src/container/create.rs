@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use flint_init::protocol::Kind as Said;
 
 use crate::bundle::Bundle;
-use crate::compile::{self, CompileOptions};
+use crate::cgroup::systemd;
+use crate::compile::{self, CompileOptions, Host};
 use crate::container::channel::{Channel, Heard};
 use crate::container::making::Making;
 use crate::container::process::{Container, Process};
@@ -99,7 +100,13 @@ impl Runtime {
 
     fn compile(&self, id: &str, bundle: &Bundle, options: &CreateOptions, on_socket: bool) -> Result<Plan> {
         check_id(id)?;
-        compile::compile(bundle, self.host()?, &options.compile(id, on_socket, self.cgroup_manager()))
+        let (host, manager) = (self.host()?, self.cgroup_manager());
+        let options = options.compile(id, on_socket, manager);
+        if manager != CgroupManager::Systemd || host.systemd != systemd::Manager::User {
+            return compile::compile(bundle, host, &options);
+        }
+        let host = Host { systemd_above: systemd::above(host.systemd)?, ..host.clone() };
+        compile::compile(bundle, &host, &options)
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Making<'a> {
     options: CreateOptions,
     pub(super) record: Record,
     folder: Option<(Folder, Lock)>,
-    /// With its real path: see [`cgroup::systemd::resolve`].
+    /// With its real path: see [`cgroup::systemd::settle`].
     cgroup_plan: Cow<'a, cgroup::Plan>,
     cgroup: Option<Cgroup>,
     /// Folders that a mount of the cgroups needs before systemd makes them.
@@ -113,7 +113,7 @@ impl<'a> Making<'a> {
     }
 
     fn claim(&mut self) -> Result<()> {
-        self.cgroup_plan = cgroup::systemd::resolve(&self.plan.cgroup)?;
+        cgroup::systemd::reach(&self.plan.cgroup)?;
         let folder = Folder::make(self.runtime.root_fd(), self.runtime.root(), &self.record.id)?;
         let lock = folder.lock()?;
         let (folder, _) = self.folder.insert((folder, lock));

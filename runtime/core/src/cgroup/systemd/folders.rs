@@ -1,4 +1,4 @@
-//! Folders of a unit's cgroup that are made before the unit (cgroup v1): a mount that shows the container its cgroups is prepared
+//! Folders of a unit's cgroup that are made before the unit: a mount that shows the container its cgroups is prepared
 //! before the clone, and systemd makes a scope only with a process in it. It takes folders that are there.
 
 use std::fs;
@@ -14,7 +14,7 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Makes the v1 folders of a container.
+    /// Makes the folders of a container in all hierarchies.
     ///
     /// # Errors
     ///
@@ -28,7 +28,8 @@ impl Folders {
     }
 
     fn make_all(&mut self, paths: &Paths) -> Result<()> {
-        for (hierarchy, path) in &paths.v1 {
+        let v1 = paths.v1.iter().map(|(name, path)| (name.as_str(), path));
+        for (hierarchy, path) in v1.chain(paths.unified.iter().map(|path| ("", path))) {
             let failure = |error| Error::os(format!("cannot make the cgroup {}", path.display()), error);
             if path.exists() {
                 if !removal::processes_below(path).map_err(failure)?.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  compile    cgroupsPath slice:prefix:name, limits and annotations -> Scope (in the cgroup's Plan)
-//!  resolve    where the manager's own cgroup is (user managers)      recorded before anything is made
+//!  reach      is there a systemd                                     before anything is made
 //!  clone      init waits at its first barrier
 //!  start      StartTransientUnit with init's pid; JobRemoved
 //!  Cgroup::create_around   the rest by files, as without systemd
@@ -160,7 +160,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Compiles the container's cgroup as a unit of systemd.
+/// Compiles the container's cgroup as a unit of a manager whose own cgroup is `above`: see [`above`].
 ///
 /// # Errors
 ///
@@ -170,7 +170,7 @@ pub fn compile(
     id: &str,
     linux: Option<&Linux>,
     annotations: &BTreeMap<String, String>,
-    manager: Manager,
+    (manager, above): (Manager, &str),
     warnings: &mut Vec<String>,
 ) -> Result<Plan> {
     if manager == Manager::User && layout.mode() != Mode::V2 {
@@ -183,7 +183,7 @@ pub fn compile(
         path.map(|path| path.to_str().ok_or_else(|| Error::invalid("linux.cgroupsPath is not UTF-8"))).transpose()?;
     let placed = Placed::parse(path, id, manager.default_slice())?;
     let mut linux = linux.map(properties::with_rounded_quota).unwrap_or_default();
-    linux.set_cgroups_path(Some(format!("/{}", placed.path()?).into()));
+    linux.set_cgroups_path(Some(format!("/{above}/{}", placed.path()?).into()));
     let mut plan = super::compile(layout, id, Some(&linux), warnings)?;
     let mut limits = properties::of_devices(layout.mode(), &plan.devices);
     if let Some(resources) = linux.resources() {
@@ -212,29 +212,26 @@ fn start_properties(mode: Mode, placed: &Placed) -> Vec<Property> {
     all
 }
 
-/// The plan with its real path: a user's manager has its units below its own cgroup. Without systemd, the same plan.
+/// The cgroup below which a manager makes its units' ones, without slashes around it: a user's has one of its own.
 ///
 /// # Errors
 ///
 /// systemd cannot be reached.
-pub fn resolve(plan: &Plan) -> Result<Cow<'_, Plan>> {
-    let Some(scope) = &plan.systemd else { return Ok(Cow::Borrowed(plan)) };
-    let connection = scope.unit.manager.connection()?;
-    if scope.unit.manager == Manager::System {
-        return Ok(Cow::Borrowed(plan));
-    }
-    let above = unit::control_group(&connection)?;
+pub fn above(manager: Manager) -> Result<String> {
+    let above = unit::control_group(&*manager.connection()?)?;
     if above.split('/').any(|part| part == "..") {
-        return Err(Error::unsupported(format!(
-            "the user's systemd is in a cgroup that cannot be seen from here: {above}"
-        )));
+        return Err(Error::unsupported(format!("{manager} is in a cgroup that cannot be seen from here: {above}")));
     }
-    let mut plan = plan.clone();
-    let above = above.trim_matches('/');
-    if !above.is_empty() {
-        plan.path = format!("{above}/{}", plan.path);
-    }
-    Ok(Cow::Owned(plan))
+    Ok(above.trim_matches('/').to_owned())
+}
+
+/// Makes sure that the plan's systemd, if it has one, can be reached, before anything is made.
+///
+/// # Errors
+///
+/// systemd cannot be reached.
+pub fn reach(plan: &Plan) -> Result<()> {
+    plan.systemd.as_ref().map_or(Ok(()), |scope| scope.unit.manager.connection().map(drop))
 }
 
 /// Where the unit's cgroup really is, by what the kernel says of the process in it: a manager that is not at the root of the tree

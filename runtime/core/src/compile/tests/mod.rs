@@ -37,7 +37,14 @@ const SYS_RESOURCE: u64 = 1 << 24;
 fn hybrid() -> Host {
     let layout = Layout::parse(HYBRID, "3:name=systemd:/\n2:memory:/\n1:cpu,cpuacct:/\n0::/\n").unwrap();
     let systemd = crate::cgroup::systemd::Manager::System;
-    Host { layout, capabilities: ALL & !SYS_RESOURCE, kcore: true, caller: Caller::default(), systemd }
+    Host {
+        layout,
+        capabilities: ALL & !SYS_RESOURCE,
+        kcore: true,
+        caller: Caller::default(),
+        systemd,
+        systemd_above: String::new(),
+    }
 }
 
 fn unified() -> Host {
