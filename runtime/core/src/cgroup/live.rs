@@ -316,8 +316,8 @@ impl Cgroup {
         let failures: Vec<Error> = branches.by_ref().filter_map(|branch| removal::remove(&branch.path).err()).collect();
         match (failures.into_iter().reduce(|first, next| first.with_cleanup(Err(next))), stopped) {
             (Some(error), stopped) => Err(error.with_cleanup(stopped)),
-            // Without systemd there is no unit any more, and the folders are gone.
-            (None, Err(error)) if error.kind() == crate::Kind::Unsupported => Ok(()),
+            // The folders are gone. Without systemd so is the unit; a busy one has the job in its queue.
+            (None, Err(error)) if matches!(error.kind(), crate::Kind::Unsupported | crate::Kind::Busy) => Ok(()),
             (None, stopped) => stopped,
         }
     }
