@@ -443,7 +443,13 @@ impl<'a> Compiler<'a> {
 /// The host's lane, as drawn in [`crate::plan`].
 ///
 /// systemd makes a scope only with a process in it, so the cgroups come behind the clone with it; init waits at its first barrier.
-fn host_lane(compiler: &Compiler<'_>, process: &Process, net_devices: bool, host_hooks: bool, systemd: bool) -> Vec<HostStep> {
+fn host_lane(
+    compiler: &Compiler<'_>,
+    process: &Process,
+    net_devices: bool,
+    host_hooks: bool,
+    systemd: bool,
+) -> Vec<HostStep> {
     let mut lane = vec![HostStep::ClaimId];
     let shows_cgroup = |source: &SlotSource| matches!(source, SlotSource::CgroupMount { .. });
     if !systemd {
