@@ -4,6 +4,7 @@ mod completion;
 mod create;
 mod delete;
 mod doctor;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -82,7 +83,7 @@ pub(crate) const VERBS: &[Verb] = &[
     create::VERB,
     delete::VERB,
     doctor::VERB,
-    unsupported::EVENTS,
+    events::VERB,
     exec::VERB,
     features::VERB,
     kill::VERB,

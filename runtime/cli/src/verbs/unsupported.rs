@@ -14,17 +14,6 @@ fn run(_: &Session, _: &Arguments) -> Result<u8> {
 const NOTE: &str = "This version of flint does not support it.";
 const MISSING: Verb = Verb { description: NOTE, run, ..CONTAINER };
 
-pub(super) const EVENTS: Verb = Verb {
-    name: "events",
-    summary: "print what a container uses, and when it runs out of memory",
-    failure: "flint events: ",
-    flags: &[
-        option("interval", None, "DURATION", "time between two prints (default: 5s)"),
-        switch("stats", None, "print once and end"),
-    ],
-    ..MISSING
-};
-
 const IMAGE_PATH: Flag = option("image-path", None, "FOLDER", "CRIU's images");
 const WORK_PATH: Flag = option("work-path", None, "FOLDER", "CRIU's work files and logs");
 const PARENT_PATH: Flag = option("parent-path", None, "FOLDER", "images of an earlier pre-dump");

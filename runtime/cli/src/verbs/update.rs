@@ -107,9 +107,7 @@ fn given(session: &Session, arguments: &Arguments) -> Result<LinuxResources> {
     set("cpu.cpus", arguments.text("cpuset-cpus")?.map(Value::from));
     set("cpu.mems", arguments.text("cpuset-mems")?.map(Value::from));
     set("blockIO.weight", number::<u16>(arguments, "blkio-weight")?);
-    // 0 is a limit here, whatever the version of the container's specification makes of it; runc writes 1 for it, too.
-    let pids = number::<i64>(arguments, "pids-limit")?;
-    set("pids.limit", pids.map(|limit| if limit == 0 { 1.into() } else { limit }));
+    set("pids.limit", number::<i64>(arguments, "pids-limit")?);
     Ok(parse_resources(&serde_json::to_vec(&resources)?)?)
 }
 

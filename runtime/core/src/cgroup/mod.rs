@@ -8,7 +8,7 @@
 //!  clone              into Cgroup::clone_into on v2
 //!  Cgroup::add        writes the pid to every cgroup.procs on v1 and hybrid
 //!  Cgroup::paths  --> state.json --> Cgroup::from_paths in a later command
-//!  Cgroup::kill_all, freeze, thaw, processes, update
+//!  Cgroup::kill_all, freeze, thaw, processes, update, stats, watch_oom
 //!  Cgroup::delete     sub-cgroups deepest first, then itself; never its parents
 //! ```
 //!
@@ -27,9 +27,13 @@ mod freezer;
 mod layout;
 mod limits;
 mod live;
+mod oom;
 mod plan;
 mod removal;
 pub mod systemd;
+mod stats;
+mod stats_v1;
+mod stats_v2;
 mod tree;
 mod undo;
 mod update;
@@ -41,5 +45,10 @@ pub(crate) use compile::has_limits;
 pub use devices::{Access, DeviceKind, DeviceRule};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use live::{Cgroup, Paths};
+pub use oom::OomWatch;
 pub use plan::{Base, Need, Plan, Write};
+pub use stats::{
+    Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, Hugetlb, IntelRdt, Memory, MemoryEntry, NetworkInterface, Pids, Pressure,
+    PressureLine, Stats, Throttling,
+};
 pub use update::parse_resources;

@@ -37,7 +37,6 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Layout, Need};
 use crate::container::SeccompListener;
-use crate::container::zero_pids_is_a_limit;
 use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
 use crate::{CgroupManager, Error, Result};
 
@@ -248,16 +247,15 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     Ok(plan)
 }
 
-/// oci-spec reads a `linux.resources.pids` without a limit as the limit 0, which is a value since version 1.3 of the
-/// specification: the same without it, where that is what config.json means.
+/// oci-spec reads a `linux.resources.pids` without a limit as the limit 0, which is a value (spec 1.3 says so, runc takes it so
+/// in every version): the same without it, where config.json has none.
 fn without_unset_pids(bundle: &Bundle, linux: Option<&Linux>) -> Option<Linux> {
     let pids = linux?.resources().as_ref()?.pids().as_ref()?;
     if pids.limit() != 0 {
         return None;
     }
     let json: serde_json::Value = serde_json::from_slice(bundle.json()).unwrap_or_default();
-    let given = json.pointer("/linux/resources/pids/limit").is_some();
-    if given && zero_pids_is_a_limit(bundle.spec().version()) {
+    if json.pointer("/linux/resources/pids/limit").is_some() {
         return None;
     }
     let mut linux = linux?.clone();

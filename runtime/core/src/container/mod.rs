@@ -15,6 +15,7 @@ mod channel;
 mod create;
 mod delete;
 mod detached;
+mod events;
 mod exec;
 mod folder;
 mod hooks;
@@ -33,9 +34,9 @@ mod update;
 mod user_namespace;
 
 pub use create::CreateOptions;
+pub use events::{Event, Watch};
 pub use exec::ExecOptions;
 pub(crate) use folder::{Folder, check_id};
 pub use listener::SeccompListener;
 pub(crate) use process::start_time;
 pub use process::{Container, ExitStatus, Process};
-pub(crate) use update::zero_pids_is_a_limit;

@@ -22,34 +22,9 @@ impl Runtime {
         if status_under_lock(&record) == Status::Stopped {
             return Err(Error::new(Kind::WrongState, format!("cannot update container {id}: container not running")));
         }
-        let mut resources = resources.clone();
-        if resources.pids().is_some_and(|pids| pids.limit() == 0) && !zero_pids_is_a_limit(&record.oci_version) {
-            resources.set_pids(None);
-        }
         let mut warnings = Vec::new();
         let cgroup = Cgroup::from_paths(&record.cgroup);
-        cgroup.update(&self.host()?.layout, &resources, &mut warnings)?;
+        cgroup.update(&self.host()?.layout, resources, &mut warnings)?;
         Ok(warnings)
-    }
-}
-
-/// Version 1.3 of the specification made 0 a value of `pids.limit`; before, writers such as docker 20.10 used it for "none".
-pub(crate) fn zero_pids_is_a_limit(oci_version: &str) -> bool {
-    let mut parts = oci_version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (1, 3)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::zero_pids_is_a_limit;
-
-    #[test]
-    fn versions_of_the_specification() {
-        for version in ["1.3.0", "1.3.0-dev", "1.10.1", "2.0.0"] {
-            assert!(zero_pids_is_a_limit(version), "{version}");
-        }
-        for version in ["1.0.2-dev", "1.2.1+dev", "1.0.0", ""] {
-            assert!(!zero_pids_is_a_limit(version), "{version}");
-        }
     }
 }
