@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use integration_tests::{Bundle, Case, peers, skip};
+use integration_tests::{Bundle, Case, peers, skip, under_test_only};
 use serde_json::{Value, json};
 
 /// Where the v1 hierarchy of `controller` is mounted.
@@ -134,6 +134,26 @@ fn memory_limits_kill() {
         assert_eq!(case.run(&bundle).ok().stdout, "137\n", "{}", runtime.name);
         case.finish();
     }
+}
+
+/// runc needs some megabytes for its own start.
+#[test]
+fn a_megabyte_is_enough_to_start_and_too_little_is_named() {
+    let Some([runtime]) = under_test_only("containers with a megabyte of memory") else { return };
+    if hierarchy("memory").is_none() {
+        return;
+    }
+    let case = Case::new(&runtime);
+    let limited = |bytes: u32| {
+        let memory = json!({"limit": bytes, "swap": bytes});
+        case.bundle().args(&["/bin/echo", "hello"]).edit(json!({"linux": {"resources": {"memory": memory}}}))
+    };
+    assert_eq!(case.run(&limited(1_048_576)).ok().stdout, "hello\n");
+    let output = case.run(&limited(4096));
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let expected = "memory limit 4096: init was OOM-killed before the program ran: raise linux.resources.memory.limit";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    case.finish();
 }
 
 #[test]

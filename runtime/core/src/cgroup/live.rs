@@ -292,6 +292,20 @@ impl Cgroup {
         text.ok().and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0)
     }
 
+    /// The limit that the kernel killed a process for, in words; `None` when it killed none. For error messages.
+    #[must_use]
+    pub fn out_of_memory(&self) -> Option<String> {
+        if self.oom_kills() == 0 {
+            return None;
+        }
+        let limit = match (self.with("memory"), &self.unified) {
+            (Some(memory), _) => memory.read("memory.limit_in_bytes"),
+            (None, Some(unified)) => unified.read("memory.max"),
+            (None, None) => return None,
+        };
+        Some(format!("memory limit {}", limit.map_or("(unknown)".to_owned(), |limit| limit.trim().to_owned())))
+    }
+
     /// How many forks failed at `pids.max`; 0 when it cannot be known. For error messages.
     #[must_use]
     pub fn refused_forks(&self) -> u64 {

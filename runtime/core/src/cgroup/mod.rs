@@ -19,6 +19,7 @@
 //! reads others back, and has no v2 devices. Its freezer and pids controllers are right, cheap (one open, one
 //! read or write) and used; its memory statistics panic on files of another shape, so they are not.
 
+mod beside;
 mod branch;
 mod compile;
 mod device_filter;

@@ -118,7 +118,7 @@ pub(crate) fn hear_cloned(channel: &Channel, plan: &Plan, joiner: &Process) -> R
         Heard::Said(message) if message.kind == Said::Cloned => Process::of_child(message.number),
         Heard::Said(message) if message.kind == Said::Failed => Err(sentence::failed(plan, &message)),
         Heard::Said(_) => Err(Error::new(Kind::System, "init said something out of turn")),
-        Heard::End => Err(sentence::died("join the container's namespaces", None, 0)),
+        Heard::End => Err(sentence::died("join the container's namespaces", None, None)),
     };
     let _ = joiner.wait();
     result

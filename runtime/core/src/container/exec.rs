@@ -8,7 +8,7 @@ use flint_init::plan::{Barrier, Slot};
 use flint_init::protocol::Kind as Said;
 
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Layout};
 use crate::compile::{self, ExecCompileOptions};
 use crate::container::bind::{self, Slots, Sources};
 use crate::container::channel::{Channel, Heard};
@@ -74,7 +74,11 @@ impl Runtime {
             keyring: record.options.new_keyring,
         };
         let plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
-        Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(&folder, options)
+        Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(
+            &self.host()?.layout,
+            &folder,
+            options,
+        )
     }
 }
 
@@ -95,10 +99,10 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    fn execute(&self, folder: &Folder, mut options: ExecOptions) -> Result<Process> {
+    fn execute(&self, layout: &Layout, folder: &Folder, mut options: ExecOptions) -> Result<Process> {
         let slots = self.bind(folder, &mut options)?;
         let (channel, process) = self.spawn(&slots, options.preserve_fds)?;
-        match self.accompany(&channel, &process, &options) {
+        match self.accompany(layout, &channel, &process, &options) {
             Ok(warnings) => Ok(process.with_warnings(warnings)),
             Err(error) => {
                 drop(channel);
@@ -155,14 +159,20 @@ impl Joining<'_> {
         Ok((channel, process))
     }
 
-    fn accompany(&self, channel: &Channel, process: &Process, options: &ExecOptions) -> Result<Vec<String>> {
+    fn accompany(
+        &self,
+        layout: &Layout,
+        channel: &Channel,
+        process: &Process,
+        options: &ExecOptions,
+    ) -> Result<Vec<String>> {
         let mut warnings = self.plan.warnings.clone();
         match channel.hear()? {
             Heard::Said(message) if message.kind == Said::Reached => {}
             Heard::Said(message) if message.kind == Said::Failed => return Err(sentence::failed(self.plan, &message)),
-            _ => return Err(sentence::died("exec", process.wait().ok(), 0)),
+            _ => return Err(sentence::died("exec", process.wait().ok(), None)),
         }
-        self.cgroup.add(process.pid())?;
+        self.cgroup.add_beside(layout, process.pid(), self.record.pid)?;
         for place in &options.cgroup {
             self.cgroup.add_below(place, process.pid())?;
         }
@@ -182,7 +192,7 @@ impl Joining<'_> {
             return Err(sentence::failed(self.plan, message));
         }
         if !heard.executing {
-            return Err(sentence::died("exec", process.wait().ok(), self.cgroup.oom_kills()));
+            return Err(sentence::died("exec", process.wait().ok(), self.cgroup.out_of_memory()));
         }
         Ok(warnings)
     }

@@ -193,6 +193,9 @@ impl<'a> Making<'a> {
         let join: Vec<_> = self.plan.joins();
         let mut pointers = self.plan.pointers();
         let in_user_namespace = self.plan.clone_flags & libc::CLONE_NEWUSER as u64 != 0;
+        // Where it may be refused, it is tried when init is there: Cgroup::join.
+        let born_in = join.is_empty() && !self.plan.cgroup.devices_where_permitted;
+        let cgroup = self.cgroup.as_ref().filter(|_| born_in).and_then(Cgroup::clone_into);
         let bindings = Bindings {
             fds: &fds,
             keep: &keep,
@@ -200,10 +203,8 @@ impl<'a> Making<'a> {
             pointers: &mut pointers,
             join: &join,
             flags: self.plan.clone_flags,
-            // Where it may be refused, it is tried when init is there: Cgroup::join.
-            cgroup: (self.cgroup.as_ref().filter(|_| !self.plan.cgroup.devices_where_permitted))
-                .and_then(Cgroup::clone_into)
-                .map(|fd| flint_init::Fd(fd.as_raw_fd())),
+            // A process that joins others' namespaces first has closed the folder by then, and perhaps may not use it any more.
+            cgroup: cgroup.map(|fd| flint_init::Fd(fd.as_raw_fd())),
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };
@@ -261,8 +262,8 @@ impl<'a> Making<'a> {
                 Heard::Said(_) => return Err(Error::new(Kind::System, "init said something out of turn")),
                 Heard::End => {
                     let ended = self.init.as_ref().and_then(|init| init.wait().ok());
-                    let oom_kills = self.cgroup.as_ref().map_or(0, Cgroup::oom_kills);
-                    return Err(sentence::died(doing, ended, oom_kills));
+                    let out_of_memory = self.cgroup.as_ref().and_then(Cgroup::out_of_memory);
+                    return Err(sentence::died(doing, ended, out_of_memory));
                 }
             }
         }
@@ -283,7 +284,7 @@ impl<'a> Making<'a> {
     fn save_pid(&mut self) -> Result<()> {
         let pid = self.pid()?;
         self.record.pid = pid;
-        self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, 0))?;
+        self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, None))?;
         self.write_hook_state(Status::Creating)?;
         if !self.record.options.wait_on_socket {
             // `run` says now what will be true in a moment: one write less.

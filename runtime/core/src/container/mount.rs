@@ -95,7 +95,7 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
         Ok(Heard::Said(message)) if message.kind == Said::Ready => Ok(()),
         Ok(Heard::Said(message)) if message.kind == Said::Failed => Err(sentence::failed(plan, &message)),
         Ok(Heard::Said(_)) => Err(Error::new(Kind::System, "the visitor said something out of turn")),
-        Ok(Heard::End) => Err(sentence::died("mount", visitor.wait().ok(), 0)),
+        Ok(Heard::End) => Err(sentence::died("mount", visitor.wait().ok(), None)),
         Err(error) => Err(error),
     };
     drop(channel);

@@ -206,17 +206,20 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
     }
 }
 
-/// The error for an init that is gone without a word.
-pub(crate) fn died(doing: &str, ended: Option<ExitStatus>, oom_kills: u64) -> Error {
+/// The error for an init that is gone without a word. `out_of_memory` names the limit that it met, if it met one.
+pub(crate) fn died(doing: &str, ended: Option<ExitStatus>, out_of_memory: Option<String>) -> Error {
     let how = match ended {
         Some(ExitStatus::Signaled(signal)) => format!("by signal {signal}"),
         Some(ExitStatus::Exited(code)) => format!("with exit code {code}"),
         None => "and its status is not known".to_owned(),
     };
+    if let (Some(ExitStatus::Signaled(libc::SIGKILL)), Some(limit)) = (ended, out_of_memory) {
+        return Error::new(
+            Kind::System,
+            format!("{doing}: {limit}: init was OOM-killed before the program ran: raise linux.resources.memory.limit"),
+        );
+    }
     let cause = match ended {
-        Some(ExitStatus::Signaled(libc::SIGKILL)) if oom_kills > 0 => {
-            ": the kernel's OOM killer ended it; the container's memory limit is too low"
-        }
         Some(ExitStatus::Signaled(libc::SIGKILL)) => ": somebody killed it",
         Some(ExitStatus::Signaled(libc::SIGSYS)) => {
             ": the seccomp profile forbids what flint itself needs to start the program"

@@ -107,8 +107,8 @@ pub(crate) fn release<'a>(
     if heard.executing {
         return Ok(warnings);
     }
-    let oom_kills = Cgroup::from_paths(&record.cgroup).oom_kills();
-    Err(sentence::died("start", ended(), oom_kills))
+    let out_of_memory = Cgroup::from_paths(&record.cgroup).out_of_memory();
+    Err(sentence::died("start", ended(), out_of_memory))
 }
 
 /// What init said until it closed the channel.
