@@ -298,3 +298,48 @@ fn on_cgroup_v2() {
     assert_eq!(lines[8..], ["refused", "end"], "{}", output.stderr);
     case.finish();
 }
+
+/// With all controllers on v2, as in the virtual machine (`cargo xtask vm --test update`).
+#[test]
+fn on_cgroup_v2_with_its_controllers() {
+    let Some([runtime]) = under_test_only("cgroup v2 in a mount namespace") else { return };
+    let case = Case::new(&runtime);
+    let resources = json!({
+        "memory": {"limit": 33_554_432, "reservation": 25_165_824, "swap": 67_108_864},
+        "cpu": {"shares": 100, "quota": 500_000, "period": 1_000_000}, "pids": {"limit": 20},
+        "unified": {"memory.high": "30003200"}
+    });
+    let bundle = case.bundle().forever().edit(json!({"linux": {"resources": resources}})).write();
+    let id = case.id("a");
+    let script = format!(
+        "for name in memory cpu pids; do grep -qw $name /sys/fs/cgroup/cgroup.controllers || exit 0; done; \
+         f() {{ $FLINT --root $ROOT \"$@\"; }}; f run --detach --bundle {} {id} > /dev/null; \
+         cd $(find /sys/fs/cgroup -name {id}); \
+         show() {{ echo $(cat memory.max memory.low memory.high cpu.max cpu.weight pids.max); }}; show; \
+         f update --memory 64M --cpu-quota 300000 --cpu-share 200 --pids-limit 0 {id}; show; \
+         f update --cpu-period 900000 {id}; show; f update --memory -1 --cpu-quota -1 {id}; show; \
+         update() {{ echo \"$1\" | f update -r - {id} 2>/dev/null || echo refused; }}; \
+         update '{{\"memory\": {{\"limit\": 67108864}}, \"unified\": {{\"memory.high\": \"max\", \"pids.max\": \"none\"}}}}'; \
+         show; update '{{\"memory\": {{\"limit\": 1024, \"checkBeforeUpdate\": true}}}}'; \
+         cd /; f delete --force {id}; echo end",
+        bundle.display(),
+    );
+    let output = on_v2(&case, &script).ok();
+    if output.stdout.is_empty() {
+        skip("the v2 tree of this host has no controllers of memory, cpu and pids");
+        case.finish();
+        return;
+    }
+    let expected = [
+        "33554432 25165824 30003200 500000 1000000 17 20",
+        "67108864 25165824 30003200 300000 1000000 29 1",
+        "67108864 25165824 30003200 300000 900000 29 1",
+        "max 25165824 30003200 max 900000 29 1",
+        "refused",
+        "max 25165824 30003200 max 900000 29 1",
+        "refused",
+        "end",
+    ];
+    assert_eq!(output.stdout.lines().collect::<Vec<_>>(), expected, "{}", output.stderr);
+    case.finish();
+}
