@@ -55,7 +55,7 @@ pub(crate) const GLOBAL_FLAGS: &[Flag] = &[
         "who makes the cgroups: cgroupfs, systemd or disabled (default: cgroupfs)",
     ),
     option("rootless", None, "WHEN", "go on without permission for cgroups: true, false or auto (default: auto)"),
-    option("criu", None, "PROGRAM", "accepted for compatibility and ignored"),
+    option("criu", None, "PROGRAM", "the CRIU of checkpoint and restore (default: criu in PATH)"),
     switch("version", Some('v'), "print the version"),
 ];
 
@@ -68,6 +68,8 @@ pub(crate) struct Session {
     cgroup_manager: CgroupManager,
     /// `None` for auto.
     rootless: Option<bool>,
+    /// The CRIU to use.
+    pub(crate) criu: Option<PathBuf>,
 }
 
 impl Session {
@@ -231,7 +233,8 @@ fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
         Some(other) => return Err(arguments::invalid(other, "rootless", "it must be true, false or auto")),
     };
     let log = Log { path: log.path.clone(), format: log.format, level: log.level };
-    Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager, rootless })
+    let criu = globals.value("criu").map(PathBuf::from);
+    Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager, rootless, criu })
 }
 
 /// The highest version of the runtime-spec whose content is known.

@@ -51,6 +51,12 @@ pub(crate) struct Record {
     /// Whether it shares a pid namespace: then the end of its init does not end its other processes.
     #[serde(default)]
     pub(crate) shares_pids: bool,
+    /// What init's standard descriptors were before its program ran (`pipe:[123]`): a checkpoint finds pipes by it.
+    #[serde(default)]
+    pub(crate) stdio: Vec<String>,
+    /// Whether CRIU has given it a time namespace, which config.json knows nothing of.
+    #[serde(default)]
+    pub(crate) restored_time: bool,
 }
 
 impl Record {

@@ -1,5 +1,6 @@
 //! One file a verb; this one lists them.
 
+mod checkpoint;
 mod completion;
 mod create;
 mod delete;
@@ -14,13 +15,13 @@ mod mount;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod spec;
 mod start;
 mod state;
 mod umount;
-mod unsupported;
 mod update;
 
 use std::path::PathBuf;
@@ -78,7 +79,7 @@ const CONTAINER: Verb = Verb {
 
 /// All verbs, in the order of the help.
 pub(crate) const VERBS: &[Verb] = &[
-    unsupported::CHECKPOINT,
+    checkpoint::VERB,
     completion::VERB,
     create::VERB,
     delete::VERB,
@@ -93,7 +94,7 @@ pub(crate) const VERBS: &[Verb] = &[
     pause::VERB,
     plan::VERB,
     ps::VERB,
-    unsupported::RESTORE,
+    restore::VERB,
     resume::VERB,
     run::VERB,
     spec::VERB,

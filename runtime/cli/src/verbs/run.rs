@@ -47,10 +47,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         session.warn(container.warnings());
         return Ok(0);
     }
-    let orphans = !arguments.is_set("no-subreaper");
-    if orphans {
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("becoming a subreaper")?;
-    }
+    let orphans = adopt_orphans(arguments)?;
     let signals = Signals::block()?;
     let (container, relay) = if terminal {
         let (container, relay) = start_with_terminal(session, &runtime, id, &bundle, options)?;
@@ -61,14 +58,51 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     session.warn(container.warnings());
     session.trace_init(container.pid());
     session.log.debug(|| format!("container {id} runs, its init has pid {}", container.pid()));
-    let program = Program { pid: container.pid(), pidfd: container.pidfd(), orphans };
-    let status = stay(program, &signals, relay, &mut |signal| {
+    let staying = Staying { container, signals, orphans, keep: arguments.is_set("keep") };
+    stay_to_the_end(session, &runtime, id, &staying, relay)
+}
+
+/// Whether processes that the container leaves behind become ours, which they do unless it is refused.
+pub(super) fn adopt_orphans(arguments: &Arguments) -> Result<bool> {
+    let orphans = !arguments.is_set("no-subreaper");
+    if orphans {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("becoming a subreaper")?;
+    }
+    Ok(orphans)
+}
+
+/// A container in the foreground.
+pub(super) struct Staying {
+    /// It runs.
+    pub(super) container: Container,
+    /// Blocked since before it was made.
+    pub(super) signals: Signals,
+    /// Whether its orphans are reaped.
+    pub(super) orphans: bool,
+    /// Whether it is left to be deleted by others.
+    pub(super) keep: bool,
+}
+
+/// Stays with the container until it ends, and deletes it; its exit code.
+///
+/// # Errors
+/// Its end cannot be waited for.
+pub(super) fn stay_to_the_end(
+    session: &Session,
+    runtime: &Runtime,
+    id: &str,
+    staying: &Staying,
+    relay: Option<Relay<'_>>,
+) -> Result<u8> {
+    let container = &staying.container;
+    let program = Program { pid: container.pid(), pidfd: container.pidfd(), orphans: staying.orphans };
+    let status = stay(program, &staying.signals, relay, &mut |signal| {
         if let Err(error) = runtime.kill(id, signal, false) {
             session.log.debug(|| format!("forwarding signal {signal}: {error}"));
         }
     })
     .and_then(|()| Ok(container.wait()?));
-    if !arguments.is_set("keep") {
+    if !staying.keep {
         match runtime.delete(id, true) {
             Err(error) if error.kind() != Kind::NotFound => {
                 session.log.warning(&format!("deleting container {id} after its end: {error}"));
@@ -98,12 +132,15 @@ fn start_with_terminal(
     });
     match started {
         Ok(relay) => Ok((container, relay)),
-        Err(error) => Err(match runtime.delete(id, true) {
-            Err(failure) if failure.kind() != Kind::NotFound => {
-                anyhow::anyhow!("{error:#}; while cleaning up: {failure}")
-            }
-            _ => error,
-        }),
+        Err(error) => Err(deleted_after(runtime, id, error)),
+    }
+}
+
+/// The error, after the container is deleted for it.
+pub(super) fn deleted_after(runtime: &Runtime, id: &str, error: anyhow::Error) -> anyhow::Error {
+    match runtime.delete(id, true) {
+        Err(failure) if failure.kind() != Kind::NotFound => anyhow::anyhow!("{error:#}; while cleaning up: {failure}"),
+        _ => error,
     }
 }
 

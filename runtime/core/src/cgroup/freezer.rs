@@ -35,6 +35,12 @@ impl Cgroup {
         Some((branch, FreezerController::new(branch.path.clone(), root, v1.is_none())))
     }
 
+    /// The folder of the freezer, for those who freeze by themselves.
+    #[must_use]
+    pub fn freezer_path(&self) -> Option<&Path> {
+        self.freezer().map(|(branch, _)| branch.path.as_path())
+    }
+
     /// Stops every process, and waits until all stand.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ impl Runtime {
         self.compile(id, bundle, options, true)
     }
 
-    fn compile(&self, id: &str, bundle: &Bundle, options: &CreateOptions, on_socket: bool) -> Result<Plan> {
+    pub(super) fn compile(&self, id: &str, bundle: &Bundle, options: &CreateOptions, on_socket: bool) -> Result<Plan> {
         check_id(id)?;
         let (host, manager) = (self.host()?, self.cgroup_manager());
         let options = options.compile(id, on_socket, manager);

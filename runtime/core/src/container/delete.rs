@@ -49,7 +49,7 @@ impl Runtime {
     }
 
     /// Removes what belongs to a container whose init has ended.
-    fn clean(&self, folder: &Folder, record: &Record) -> Result<()> {
+    pub(super) fn clean(&self, folder: &Folder, record: &Record) -> Result<()> {
         let cgroup = Cgroup::from_paths(&record.cgroup);
         if record.pid != 0 {
             // It had an init; with a shared pid namespace others may live on.
@@ -80,7 +80,7 @@ fn late_hooks(folder: &Folder, record: &Record) -> Result<Option<Bundle>> {
 }
 
 /// Kills init, if there is one, and waits until it has ended; its pid namespace goes with it.
-fn end(record: &Record) -> Result<()> {
+pub(super) fn end(record: &Record) -> Result<()> {
     let pidfd = match open_pidfd(record.pid) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(()),
         result => result?,

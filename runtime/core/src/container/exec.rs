@@ -73,7 +73,11 @@ impl Runtime {
             listen_fds: options.listen_fds,
             keyring: record.options.new_keyring,
         };
-        let plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
+        let mut plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
+        if record.restored_time {
+            // CRIU's own: monotonic time goes on there from where it was at the checkpoint.
+            plan.join_before_clone.iter_mut().for_each(|(_, kinds)| *kinds |= libc::CLONE_NEWTIME as u32);
+        }
         Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(
             &self.host()?.layout,
             &folder,

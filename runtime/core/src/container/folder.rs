@@ -148,6 +148,11 @@ impl Folder {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn failure(&self, doing: &str, errno: Errno) -> Error {
         Error::os(format!("{doing} {}", self.path.display()), errno)
     }

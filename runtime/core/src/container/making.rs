@@ -25,18 +25,18 @@ use crate::{Error, Kind, Result, Runtime};
 pub(super) struct Making<'a> {
     runtime: &'a Runtime,
     bundle: &'a Bundle,
-    plan: &'a Plan,
-    options: CreateOptions,
+    pub(super) plan: &'a Plan,
+    pub(super) options: CreateOptions,
     pub(super) record: Record,
-    folder: Option<(Folder, Lock)>,
+    pub(super) folder: Option<(Folder, Lock)>,
     /// With its real path: see [`cgroup::systemd::settle`].
-    cgroup_plan: Cow<'a, cgroup::Plan>,
+    pub(super) cgroup_plan: Cow<'a, cgroup::Plan>,
     cgroup: Option<Cgroup>,
     /// Folders that a mount of the cgroups needs before systemd makes them.
     cgroup_folders: Option<(Cgroup, Folders)>,
     slots: Slots,
     channel: Option<Channel>,
-    init: Option<Process>,
+    pub(super) init: Option<Process>,
     warnings: Vec<String>,
 }
 
@@ -64,6 +64,8 @@ impl<'a> Making<'a> {
             cgroup: crate::cgroup::Paths::default(),
             options: options.compile(id, on_socket, runtime.cgroup_manager()),
             late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
+            stdio: Vec::new(),
+            restored_time: false,
             shares_pids: plan.clone_flags & libc::CLONE_NEWPID as u64 == 0,
         };
         let (slots, warnings) = (Slots::for_plan(plan), plan.warnings.clone());
@@ -92,7 +94,7 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    fn perform(&mut self, step: HostStep) -> Result<()> {
+    pub(super) fn perform(&mut self, step: HostStep) -> Result<()> {
         match step {
             HostStep::ClaimId => self.claim(),
             HostStep::MakeCgroup => self.make_cgroup(),
@@ -285,6 +287,7 @@ impl<'a> Making<'a> {
         let pid = self.pid()?;
         self.record.pid = pid;
         self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, None))?;
+        self.record.stdio = stdio_names(&pid.to_string());
         self.write_hook_state(Status::Creating)?;
         if !self.record.options.wait_on_socket {
             // `run` says now what will be true in a moment: one write less.
@@ -293,7 +296,7 @@ impl<'a> Making<'a> {
         self.save()
     }
 
-    fn save(&self) -> Result<()> {
+    pub(super) fn save(&self) -> Result<()> {
         match &self.folder {
             Some((folder, _)) => folder.save(&self.record),
             None => Err(out_of_order()),
@@ -314,7 +317,7 @@ impl<'a> Making<'a> {
             .map_err(|errno| Error::os("write the hooks' state", errno))
     }
 
-    fn run_hooks(&self, stage: HostHookStage) -> Result<()> {
+    pub(super) fn run_hooks(&self, stage: HostHookStage) -> Result<()> {
         let (name, list) = match stage {
             HostHookStage::Prestart => ("prestart", &self.plan.hooks.prestart),
             HostHookStage::CreateRuntime => ("createRuntime", &self.plan.hooks.create_runtime),
@@ -368,6 +371,12 @@ impl<'a> Making<'a> {
     }
 }
 
-fn out_of_order() -> Error {
+pub(super) fn out_of_order() -> Error {
     Error::new(Kind::System, "the plan's host lane is out of order")
+}
+
+/// What a process's standard descriptors are open on; empty for one that is closed. `process` is a pid or `self`.
+pub(super) fn stdio_names(process: &str) -> Vec<String> {
+    let name = |fd: u32| std::fs::read_link(format!("/proc/{process}/fd/{fd}")).unwrap_or_default();
+    (0..3).map(|fd| name(fd).to_string_lossy().into_owned()).collect()
 }

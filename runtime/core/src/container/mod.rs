@@ -12,6 +12,7 @@
 
 mod bind;
 mod channel;
+mod checkpoint;
 mod create;
 mod delete;
 mod detached;
@@ -28,6 +29,7 @@ mod net_devices;
 mod pause;
 mod pid_namespace;
 mod process;
+mod restore;
 mod sentence;
 mod start;
 mod update;
