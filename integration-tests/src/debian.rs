@@ -31,24 +31,27 @@ pub fn debian_rootfs() -> Option<PathBuf> {
 /// when it fails.
 pub(crate) fn debootstrap(suite: &str, packages: &[&str], target: &Path) -> Result<(), String> {
     let program = find_program("debootstrap").ok_or("debootstrap is not installed")?;
-    // The machine's own mirror, if its sources name one: a default mirror may be out of reach there.
-    let sources = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()
-        + &std::fs::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
-    let mirror = sources
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .flat_map(str::split_whitespace)
-        .find(|word| word.starts_with("http") && !word.contains("security"))
-        .map(str::to_owned);
     let mut command = std::process::Command::new("timeout");
     command.arg("900").arg(program).arg("--variant=minbase");
     if !packages.is_empty() {
         command.arg(format!("--include={}", packages.join(",")));
     }
-    let output = command.arg(suite).arg(target).args(mirror).output().map_err(|error| error.to_string())?;
+    let output = command.arg(suite).arg(target).args(mirror()).output().map_err(|error| error.to_string())?;
     if output.status.success() && target.join("bin/bash").exists() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Err(text.lines().last().unwrap_or("it printed nothing").to_owned())
+}
+
+/// The machine's own mirror, if its sources name one: a default mirror may be out of reach there.
+pub(crate) fn mirror() -> Option<String> {
+    let sources = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()
+        + &std::fs::read_to_string("/etc/apt/sources.list.d/debian.sources").unwrap_or_default();
+    sources
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .find(|word| word.starts_with("http") && !word.contains("security"))
+        .map(str::to_owned)
 }
