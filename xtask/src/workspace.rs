@@ -94,10 +94,30 @@ impl Metadata {
     /// All that `member` depends on by normal dependencies, at any depth, each with the first path found to it
     /// (`member > a > b`), in a stable order. `build` adds build dependencies of what is below.
     pub(crate) fn reachable<'m>(&'m self, member: &'m Package, build: bool) -> Vec<(&'m Package, String)> {
+        self.walk(member, build, |_| true)
+    }
+
+    /// The same without build dependencies and without what is behind procedural macros: those run in the compiler, and
+    /// nothing that they depend on is linked into the program. The macros themselves are told.
+    pub(crate) fn linked<'m>(&'m self, member: &'m Package) -> Vec<(&'m Package, String)> {
+        let is_macro = |target: &Target| target.kind.iter().any(|kind| kind == "proc-macro");
+        self.walk(member, false, |package| !package.targets.iter().any(is_macro))
+    }
+
+    /// `enter` tells whose dependencies are followed.
+    fn walk<'m>(
+        &'m self,
+        member: &'m Package,
+        build: bool,
+        enter: impl Fn(&Package) -> bool,
+    ) -> Vec<(&'m Package, String)> {
         let mut found: Vec<(&Package, String)> = vec![(member, member.name.clone())];
         let mut next = 0;
         while let Some((package, path)) = found.get(next).map(|(package, path)| (*package, path.clone())) {
             next += 1;
+            if !enter(package) {
+                continue;
+            }
             let node = self.resolve.nodes.iter().find(|node| node.id == package.id);
             for edge in node.map(|node| &node.deps).into_iter().flatten() {
                 let wanted = |kind: &EdgeKind| match kind.kind.as_deref() {

@@ -138,7 +138,7 @@ fn arrows(metadata: &Metadata, package: &Package, layer: &Layer, violations: &mu
             violations.push(format!("{} must not depend on {}: {}", layer.package, dependency.name, layer.reason));
         }
     }
-    for (reached, path) in metadata.reachable(package, false) {
+    for (reached, path) in metadata.linked(package) {
         if metadata.is_member(reached) {
             continue;
         }
@@ -223,6 +223,18 @@ mod tests {
         let found = violations(&runtime_reaching("tokio"), "flint-runtime");
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("flint-runtime > a > tokio"), "{found:?}");
+    }
+
+    #[test]
+    fn what_only_a_macro_uses_is_not_reached_but_the_macro_is() {
+        let kind = |kind: &str| Target { name: "a".into(), kind: vec![kind.into()], src_path: "/a/lib.rs".into() };
+        let mut metadata = runtime_reaching("tokio");
+        metadata.packages[2].targets = vec![kind("lib")];
+        assert_eq!(violations(&metadata, "flint-runtime").len(), 1);
+        metadata.packages[2].targets = vec![kind("proc-macro")];
+        assert!(violations(&metadata, "flint-runtime").is_empty());
+        metadata.packages[2].name = "tokio".into();
+        assert_eq!(violations(&metadata, "flint-runtime").len(), 1);
     }
 
     #[test]
