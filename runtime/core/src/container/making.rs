@@ -31,7 +31,7 @@ pub(super) struct Making<'a> {
     pub(super) folder: Option<(Folder, Lock)>,
     /// With its real path: see [`cgroup::systemd::settle`].
     pub(super) cgroup_plan: Cow<'a, cgroup::Plan>,
-    cgroup: Option<Cgroup>,
+    pub(super) cgroup: Option<Cgroup>,
     /// Folders that a mount of the cgroups needs before systemd makes them.
     cgroup_folders: Option<(Cgroup, Folders)>,
     slots: Slots,

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use flint_init::plan::Step;
 
 use crate::bundle::Bundle;
-use crate::cgroup::Cgroup;
 use crate::container::bind::{connect_to, send_fd};
 use crate::container::checkpoint::{DESCRIPTORS, check, common_opts, open_folder, text};
 use crate::container::create::CreateOptions;
@@ -77,7 +76,7 @@ fn restore(making: &mut Making<'_>, options: &RestoreOptions, mut opts: Opts) ->
     opts.work_dir_fd = started.work.as_ref().map(AsRawFd::as_raw_fd);
     opts.root = Some(text(&started.root)?);
     opts.ext_mnt = started.external;
-    opts.cg_root = join_cgroups(&Cgroup::from_paths(&making.record.cgroup), started.criu.pid())?;
+    opts.cg_root = join_cgroups(making, started.criu.pid())?;
     let request = Request { kind: kind::RESTORE, opts: Some(opts), ..Request::default() };
     let doing = format!("restore container {}", making.record.id);
     let mut notified = |notify: &Notify, fd: Option<OwnedFd>| hear(making, notify, fd);
@@ -189,8 +188,11 @@ fn pipes(images: &Path) -> Result<Vec<InheritFd>> {
 }
 
 /// Moves CRIU into the container's cgroups, and tells where that is: the images know other places.
-fn join_cgroups(cgroup: &Cgroup, pid: i32) -> Result<Vec<CgroupRoot>> {
-    cgroup.add(pid)?;
+fn join_cgroups(making: &mut Making<'_>, pid: i32) -> Result<Vec<CgroupRoot>> {
+    if let Some(cgroup) = &mut making.cgroup {
+        cgroup.join(&making.cgroup_plan, pid)?;
+        making.record.cgroup = cgroup.paths().clone();
+    }
     let text = crate::procfs::read(&format!("/proc/{pid}/cgroup"))
         .map_err(|error| Error::os("read the cgroups of CRIU", error))?;
     let mut roots = Vec::new();
