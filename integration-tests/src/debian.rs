@@ -1,4 +1,4 @@
-//! A Debian rootfs with glibc and bash, made once by debootstrap and kept in a cache.
+//! Debian rootfs, made once by debootstrap and kept in a cache: one with glibc and bash, one with systemd as its init.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,26 @@ use crate::{find_program, skip};
 /// It stands in `$XDG_CACHE_HOME/flint-tests` or /var/cache/flint-tests, is shared and must be mounted read-only.
 #[must_use]
 pub fn debian_rootfs() -> Option<PathBuf> {
+    cached("bookworm", &[], "bin/bash")
+}
+
+/// The same with systemd as /sbin/init, and D-Bus.
+#[must_use]
+pub fn debian_system_rootfs() -> Option<PathBuf> {
+    cached("bookworm-systemd", &["systemd", "systemd-sysv", "dbus"], "lib/systemd/systemd")
+}
+
+fn cached(name: &str, packages: &[&str], program: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| "/var/cache".into(), PathBuf::from);
     let cache = cache.join("flint-tests");
-    let rootfs = cache.join("bookworm");
-    if rootfs.join("bin/bash").exists() {
+    let rootfs = cache.join(name);
+    if rootfs.join(program).exists() {
         return Some(rootfs);
     }
     std::fs::create_dir_all(&cache).expect("make the cache");
     // Beside its place and then renamed: a half-made one is never used, and two test runs do not meet.
     let work = tempfile::Builder::new().prefix("making-").tempdir_in(&cache).expect("make a folder in the cache");
-    let made = debootstrap("bookworm", &[], &work.path().join("rootfs"));
+    let made = debootstrap("bookworm", packages, &work.path().join("rootfs"));
     if let Err(reason) = made {
         skip(&format!("debootstrap failed, no mirror can be reached? {reason}"));
         return None;

@@ -46,7 +46,7 @@ pub use console::{ConsoleSocket, PtyRun, ReceivedConsole, Terminal};
 pub use containerd::Containerd;
 pub use criu::{criu, criu_has};
 pub use daemon::Daemon;
-pub use debian::debian_rootfs;
+pub use debian::{debian_rootfs, debian_system_rootfs};
 pub use docker::{Dockerd, Reply};
 pub use leaks::{Leaks, processes_with, sweep};
 pub use place::{Layout, Place, System};
