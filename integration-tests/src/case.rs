@@ -165,7 +165,11 @@ impl Case {
     /// Replaces what differs between two cases by words: the prefix, the folder, the runtime's name.
     #[must_use]
     pub fn neutral(&self, text: &str) -> String {
-        text.replace(&self.dir.path().display().to_string(), "<case>")
+        let folder = self.dir.path().display().to_string();
+        // mountinfo has paths in a file system: the folder's name alone, where /tmp is one of its own.
+        let name = self.dir.path().file_name().unwrap_or_default().to_string_lossy();
+        text.replace(&folder, "<case>")
+            .replace(&format!(" /{name}"), " <case>")
             .replace(&self.prefix, "<id>-")
             .replace(&self.runtime.path.display().to_string(), "<runtime>")
     }

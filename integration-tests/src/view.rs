@@ -136,6 +136,10 @@ fn mount(line: &str) -> String {
         options.sort_unstable();
         options.join(",")
     };
+    // A clone has the source and options of the host's mount; runc 1.1 makes a new one and resets both.
+    if right[0] == "cgroup2" {
+        return format!("{} root={} {} cgroup2", left[4], left[3], sorted(left[5]));
+    }
     let tags: Vec<&str> = left[6..].iter().map(|tag| tag.split(':').next().unwrap_or_default()).collect();
     format!(
         "{} root={} {} [{}] {} {} {}",

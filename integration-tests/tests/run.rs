@@ -239,6 +239,10 @@ fn the_default_spec_is_that_of_runc() {
         let mut expected = default_spec();
         expected["process"]["args"] = json!(["sh"]);
         expected["process"]["terminal"] = json!(true);
+        if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            let namespaces = expected["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            namespaces.push(json!({"type": "cgroup"}));
+        }
         // Each runtime has its own version and name.
         for value in [&mut spec, &mut expected] {
             value["ociVersion"] = Value::Null;

@@ -305,3 +305,35 @@ fn large_configs_are_taken_or_refused_whole() {
     }
     case.finish();
 }
+
+/// With a propagation for `/` alone, the mounts below it are the host's peers still: the old root's end must not reach
+/// them.
+#[test]
+fn the_hosts_mounts_survive_a_root_propagation() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        for propagation in ["private", "slave", "rslave", "unbindable", "rprivate"] {
+            if propagation == "unbindable" && runtime.is_runc() {
+                // runc 1.1 then cannot mount its root on itself.
+                continue;
+            }
+            let case = Case::new(&runtime);
+            let bundle = case.bundle().shell("echo ran").edit(json!({"linux": {"rootfsPropagation": propagation}}));
+            // Shared as under systemd, but in a namespace of the test's own.
+            let script = "mount --make-rslave / && mount --make-rshared / && wc -l < /proc/self/mountinfo && \
+                          \"$FLINT\" --root \"$ROOT\" run --bundle \"$1\" \"$2\" && wc -l < /proc/self/mountinfo";
+            let output = Command::new("unshare")
+                .args(["--mount", "--propagation", "unchanged", "sh", "-ec", script, "sh"])
+                .args([bundle.write()])
+                .args([case.id("a")])
+                .env("FLINT", &runtime.path)
+                .env("ROOT", case.state_root())
+                .output()
+                .ok();
+            let lines: Vec<&str> = output.stdout.lines().collect();
+            assert_eq!(lines[1], "ran");
+            assert_eq!(lines[0], lines[2], "{}, {propagation}: mounts of the host are gone", runtime.name);
+            case.finish();
+        }
+    }
+}

@@ -136,7 +136,7 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         root: None,
         null: None,
         empty: None,
-        inherited_shared: false,
+        inherited: Inherited::Cut,
         announced: false,
         in_working_directory: false,
         program: PathBuffer::new(),
@@ -154,6 +154,18 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     process::exit(1)
 }
 
+/// Which mounts that init's namespace inherited may be peers of the host's: where any is, pivot_root and the unmount of
+/// the old root need care.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inherited {
+    /// None.
+    Cut,
+    /// Those below `/`, not `/` itself.
+    SharedBelow,
+    /// All.
+    Shared,
+}
+
 /// init's state: what earlier steps leave for later ones.
 pub(crate) struct Init<'a> {
     pub(crate) plan: PlanRef<'a>,
@@ -167,8 +179,8 @@ pub(crate) struct Init<'a> {
     pub(crate) null: Option<(Fd, bool)>,
     /// An attached empty read-only tmpfs: further masked folders clone it.
     pub(crate) empty: Option<Fd>,
-    /// The inherited mounts stayed shared: pivot_root and the unmount need care.
-    pub(crate) inherited_shared: bool,
+    /// How the inherited mounts stand to the host's.
+    pub(crate) inherited: Inherited,
     /// `Executing` was sent.
     pub(crate) announced: bool,
     /// The working directory was changed to with root's rights.

@@ -7,7 +7,7 @@
 use flint_sys::mount::{self, Change};
 use flint_sys::{Errno, Fd, file};
 
-use crate::executor::Init;
+use crate::executor::{Inherited, Init};
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::{PathBuffer, split};
 use crate::plan::Text;
@@ -25,7 +25,12 @@ impl Init<'_> {
     /// The propagation of all mounts that the new namespace inherited. Not shared by default: nothing that is
     /// mounted here may reach the host.
     pub(crate) fn inherited_propagation(&mut self, flag: u64) -> Outcome {
-        self.inherited_shared = flag & libc::MS_SHARED != 0;
+        // Without MS_REC it is set on / alone.
+        self.inherited = match (flag & libc::MS_SHARED, flag & libc::MS_REC) {
+            (0, 0) => Inherited::SharedBelow,
+            (0, _) => Inherited::Cut,
+            _ => Inherited::Shared,
+        };
         let root = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
         let result = mount::mount_setattr(root, propagation(flag)).at(Operation::MountSetattr);
         let _ = file::close(root);
@@ -39,8 +44,8 @@ impl Init<'_> {
             return Ok(());
         }
         let target = file::openat(Fd::CWD, path, FOLDER_PATH, 0).at(Operation::Open)?;
-        if self.inherited_shared {
-            make_mount_of_private(target)?;
+        if self.inherited != Inherited::Cut {
+            self.make_mount_of_private(target)?;
         }
         let tree = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
         let root = mount::open_tree(target, c"", tree).at(Operation::OpenSource)?;
@@ -48,6 +53,31 @@ impl Init<'_> {
         let _ = file::close(target);
         self.root = Some(root);
         Ok(())
+    }
+
+    /// pivot_root(2) wants neither the new root nor the mount that it lies on shared, and mounting the one on the other
+    /// must not propagate to the host.
+    fn make_mount_of_private(&self, folder: Fd) -> Outcome {
+        let mut at = folder;
+        loop {
+            let stat = file::stat(at, c"").at(Operation::Stat)?;
+            if stat.mount_root {
+                let top = file::stat(Fd::CWD, c"/").at(Operation::Stat)?;
+                // The mount of / is as it was asked for.
+                if self.inherited == Inherited::SharedBelow
+                    && (stat.inode, stat.filesystem) == (top.inode, top.filesystem)
+                {
+                    return Ok(());
+                }
+                let change = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
+                return mount::mount_setattr(at, change).at(Operation::MountSetattr);
+            }
+            let above = file::openat(at, c"..", FOLDER_PATH, 0).at(Operation::Open)?;
+            if at != folder {
+                let _ = file::close(at);
+            }
+            at = above;
+        }
     }
 
     /// The container's root; for exec, whose process is in it already, `/`.
@@ -209,10 +239,10 @@ impl Init<'_> {
     /// (pivot_root(2), "pivot_root(".", ".")"), so no folder for the old one is needed.
     pub(crate) fn pivot_root(&mut self) -> Outcome {
         let root = self.root()?;
-        let old = if self.inherited_shared {
-            Some(file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?)
-        } else {
+        let old = if self.inherited == Inherited::Cut {
             None
+        } else {
+            Some(file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?)
         };
         file::fchdir(root).at(Operation::Chdir)?;
         mount::pivot_root_here().at(Operation::PivotRoot)?;
@@ -306,22 +336,5 @@ fn allow_existing(result: Outcome) -> Outcome {
     match result {
         Err(failure) if failure.number == libc::EEXIST => Ok(()),
         result => result,
-    }
-}
-
-/// Makes the mount that holds `folder` private: pivot_root refuses a new root on a shared mount. Its root is
-/// found by walking up (`STATX_ATTR_MOUNT_ROOT`, Linux 5.8), not by parsing mountinfo.
-fn make_mount_of_private(folder: Fd) -> Outcome {
-    let mut at = folder;
-    loop {
-        if file::stat(at, c"").at(Operation::Stat)?.mount_root {
-            let change = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
-            return mount::mount_setattr(at, change).at(Operation::MountSetattr);
-        }
-        let above = file::openat(at, c"..", FOLDER_PATH, 0).at(Operation::Open)?;
-        if at != folder {
-            let _ = file::close(at);
-        }
-        at = above;
     }
 }

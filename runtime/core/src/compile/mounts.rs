@@ -272,7 +272,7 @@ impl Compiler<'_> {
             let source = if self.namespaces.has(libc::CLONE_NEWCGROUP) {
                 self.new_filesystem(&entry.field(), "cgroup2", b"cgroup", &[])?
             } else {
-                self.cgroup_folder(None, entry)?
+                self.cgroup_tree(entry)?
             };
             return self.push_cgroup(entry, source, &entry.destination);
         }
@@ -337,6 +337,23 @@ impl Compiler<'_> {
 
     /// The container's own folder of a hierarchy (of the v2 tree: `None`). Where it may have to go without one, init
     /// looks, and shows it what it may see of its maker's.
+    /// On v2 as under runc the host's whole tree: /proc/self/cgroup shows paths in it, and who asks for the host's
+    /// cgroup namespace wants to look at them. A clone, since a new mount would reset the options of the host's
+    /// (nsdelegate, memory_recursiveprot).
+    fn cgroup_tree(&mut self, entry: &Entry<'_>) -> Result<MountSource> {
+        if self.host.caller.cgroups != Need::Required {
+            return self.cgroup_folder(None, entry);
+        }
+        let slot = self.tables.slot(SlotSource::BindMount {
+            path: self.host.layout.unified().unwrap_or(Path::new("/sys/fs/cgroup")).to_path_buf(),
+            recursive: false,
+            attributes: entry.options.attributes,
+            recursive_attributes: Attributes::default(),
+            idmap: None,
+        });
+        Ok(MountSource::Prepared { slot })
+    }
+
     fn cgroup_folder(&mut self, hierarchy: Option<&Hierarchy>, entry: &Entry<'_>) -> Result<MountSource> {
         let name = hierarchy.map_or("", |hierarchy| hierarchy.name.as_str());
         if self.host.caller.cgroups == Need::Required {

@@ -59,6 +59,9 @@ impl Compiler<'_> {
         if self.namespaces.is_new(libc::CLONE_NEWNS) {
             // Mounts of the host come in, none of the container's go out, unless config.json says otherwise.
             let flag = self.root_propagation()?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
+            // What is unbindable cannot be cloned, and the root has to be: private keeps as much to itself until then.
+            let unbindable = flag & libc::MS_UNBINDABLE != 0;
+            let flag = if unbindable { libc::MS_PRIVATE | flag & libc::MS_REC } else { flag };
             self.tables.push(Step::InheritedPropagation { flag });
         }
         self.tables.push(Step::Root { path, bind });

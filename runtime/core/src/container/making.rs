@@ -196,7 +196,8 @@ impl<'a> Making<'a> {
         let mut pointers = self.plan.pointers();
         let in_user_namespace = self.plan.clone_flags & libc::CLONE_NEWUSER as u64 != 0;
         // Where it may be refused, it is tried when init is there: Cgroup::join.
-        let born_in = join.is_empty() && !self.plan.cgroup.devices_where_permitted;
+        let direct = join.is_empty() && self.plan.time.is_none();
+        let born_in = direct && !self.plan.cgroup.devices_where_permitted;
         let cgroup = self.cgroup.as_ref().filter(|_| born_in).and_then(Cgroup::clone_into);
         let bindings = Bindings {
             fds: &fds,
@@ -205,7 +206,7 @@ impl<'a> Making<'a> {
             pointers: &mut pointers,
             join: &join,
             flags: self.plan.clone_flags,
-            // A process that joins others' namespaces first has closed the folder by then, and perhaps may not use it any more.
+            // A process that joins others' namespaces or makes its time first has closed the folder by then, and perhaps may not use it any more.
             cgroup: cgroup.map(|fd| flint_init::Fd(fd.as_raw_fd())),
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
@@ -221,7 +222,7 @@ impl<'a> Making<'a> {
         })?;
         let child = Process::of_child(child.pid)?;
         self.channel = Some(channel);
-        if join.is_empty() && self.plan.time.is_none() {
+        if direct {
             self.init = Some(child);
         } else {
             self.init = Some(hear_cloned(self.channel()?, self.plan, &child)?);

@@ -148,7 +148,7 @@ fn a_cgroup_namespace_of_the_containers_own() {
     let plan = compiled_on(&unified(), &runc_spec()).unwrap();
     assert_eq!(
         lines_of(&plan, "mount #6"),
-        ["mount #6 the container's cgroup () -> /sys/fs/cgroup (bind, opened by the host)"]
+        ["mount #6 /sys/fs/cgroup -> /sys/fs/cgroup (bind, ro, nosuid, nodev, noexec, opened by the host)"]
     );
 }
 
