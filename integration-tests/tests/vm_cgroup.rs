@@ -18,7 +18,7 @@ const MIB: i64 = 1 << 20;
 fn full_v2() -> bool {
     let list = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")).unwrap_or_default();
     let has = |controller: &&str| list.split_whitespace().any(|word| word == *controller);
-    let full = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"].iter().all(|controller| has(controller));
+    let full = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"].iter().all(has);
     if !full {
         skip("needs cgroup v2 with all controllers (cargo xtask vm --test vm_cgroup)");
     }
@@ -49,7 +49,7 @@ fn counter(dir: &Path, file: &str, key: &str) -> u64 {
     value.unwrap_or_else(|| panic!("{file} has no {key}: {text}")).1.trim().parse().expect("a number")
 }
 
-fn with(bundle: Bundle, resources: Value) -> Bundle {
+fn with(bundle: Bundle, resources: &Value) -> Bundle {
     bundle.edit(json!({"linux": {"resources": resources}}))
 }
 
@@ -82,7 +82,7 @@ fn limits_are_written() {
             "pids": {"limit": 23},
             "hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}],
         });
-        let id = case.detached(&with(case.bundle().forever(), resources), "a");
+        let id = case.detached(&with(case.bundle().forever(), &resources), "a");
         let dir = cgroup_of(&case, &id);
         let files = [
             ("memory.max", "67108864"),
@@ -119,7 +119,7 @@ fn unified_files_are_written() {
         let resources = json!({"unified": {
             "memory.high": "50331648", "memory.min": "1048576", "cpu.weight": "321", "pids.max": "17"
         }});
-        let id = case.detached(&with(case.bundle().forever(), resources), "a");
+        let id = case.detached(&with(case.bundle().forever(), &resources), "a");
         let dir = cgroup_of(&case, &id);
         for (file, expected) in
             [("memory.high", "50331648"), ("memory.min", "1048576"), ("cpu.weight", "321"), ("pids.max", "17")]
@@ -138,7 +138,7 @@ fn memory_max_kills() {
         let case = Case::new(&runtime);
         // tail keeps a line without an end in memory.
         let bundle = case.bundle().shell("tail /dev/zero; echo $?");
-        let output = case.run(&with(bundle, json!({"memory": {"limit": 20 * MIB, "swap": 20 * MIB}}))).ok();
+        let output = case.run(&with(bundle, &json!({"memory": {"limit": 20 * MIB, "swap": 20 * MIB}}))).ok();
         assert_eq!(output.stdout, "137\n", "{}", runtime.name);
         case.finish();
     }
@@ -164,7 +164,7 @@ fn swap_is_limited_by_itself() {
                 {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["size=64m"]},
             ]);
             let bundle = case.bundle().shell(fill).edit(json!({"mounts": shm}));
-            with(bundle, json!({"memory": {"limit": 16 * MIB, "swap": swap}}))
+            with(bundle, &json!({"memory": {"limit": 16 * MIB, "swap": swap}}))
         };
         let fits = case.run(&memory(80 * MIB));
         assert_eq!(fits.stdout, "0\n", "{}: {}", runtime.name, fits.stderr);
@@ -181,7 +181,7 @@ fn memory_high_throttles_and_does_not_kill() {
         let case = Case::new(&runtime);
         let bundle = case.bundle().shell("head -c 12582912 /dev/zero | tail -c 12582912 | wc -c; exec sleep 1000");
         let resources = json!({"unified": {"memory.high": "8388608"}});
-        let id = case.detached(&with(bundle, resources), "a");
+        let id = case.detached(&with(bundle, &resources), "a");
         let dir = cgroup_of(&case, &id);
         wait_until("memory.high is noticed", || counter(&dir, "memory.events", "high") > 0);
         assert_eq!(counter(&dir, "memory.events", "oom_kill"), 0, "{}", runtime.name);
@@ -198,7 +198,7 @@ fn an_oom_of_init_is_told() {
     }
     let Some([runtime]) = under_test_only("runc says EOF or signal: killed") else { return };
     let case = Case::new(&runtime);
-    let bundle = with(case.bundle().forever(), json!({"memory": {"limit": 65_536, "swap": 65_536}}));
+    let bundle = with(case.bundle().forever(), &json!({"memory": {"limit": 65_536, "swap": 65_536}}));
     let output = case.call(["run".into(), "--bundle".into(), bundle.write().into_os_string(), case.id("a").into()]);
     assert_ne!(output.code, 0);
     assert!(output.stderr.contains("OOM"), "{}", output.stderr);
@@ -213,7 +213,7 @@ fn cpu_max_throttles() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let bundle = case.bundle().shell("while :; do :; done");
-        let id = case.detached(&with(bundle, json!({"cpu": {"quota": 10_000, "period": 100_000}})), "a");
+        let id = case.detached(&with(bundle, &json!({"cpu": {"quota": 10_000, "period": 100_000}})), "a");
         let dir = cgroup_of(&case, &id);
         wait_until("the loop is throttled", || counter(&dir, "cpu.stat", "nr_throttled") > 2);
         case.delete(&id);
@@ -227,7 +227,7 @@ fn the_cpuset_is_what_processes_see() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let bundle = case.bundle().shell("nproc; grep Cpus_allowed_list /proc/self/status | cut -f2");
-        let output = case.run(&with(bundle, json!({"cpu": {"cpus": "0"}}))).ok();
+        let output = case.run(&with(bundle, &json!({"cpu": {"cpus": "0"}}))).ok();
         assert_eq!(output.stdout, "1\n0\n", "{}", runtime.name);
         case.finish();
     }
@@ -240,7 +240,7 @@ fn the_pids_limit_refuses_forks() {
         let case = Case::new(&runtime);
         // The shell ends when it cannot fork, so another one tries.
         let bundle = case.bundle().shell("sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done'; exec sleep 1000");
-        let id = case.detached(&with(bundle, json!({"pids": {"limit": 5}})), "a");
+        let id = case.detached(&with(bundle, &json!({"pids": {"limit": 5}})), "a");
         let dir = cgroup_of(&case, &id);
         wait_until("a fork is refused", || counter(&dir, "pids.events", "max") > 0);
         assert!(read(&dir, "pids.current").parse::<u32>().expect("a number") <= 5, "{}", runtime.name);
@@ -269,7 +269,7 @@ fn io_max_slows_a_disk_down() {
             "throttleWriteBpsDevice": [{"major": major, "minor": minor, "rate": MIB}]
         }});
         let started = Instant::now();
-        let output = case.run(&with(bundle, limits)).ok();
+        let output = case.run(&with(bundle, &limits)).ok();
         assert_eq!(output.stdout, "0\n", "{}: {}", runtime.name, output.stderr);
         assert!(
             started.elapsed() >= Duration::from_secs(2),
@@ -281,9 +281,10 @@ fn io_max_slows_a_disk_down() {
     }
 }
 
-/// Pid namespaces of others are joined by a throw-away process, which must not lose the way into the cgroup.
+/// Pid namespaces of others are joined, and time namespaces made, by a throw-away process, which must not lose the way
+/// into the cgroup.
 #[test]
-fn one_that_joins_a_pid_namespace_is_in_its_own_cgroup() {
+fn one_that_joins_a_pid_namespace_or_makes_time_is_in_its_own_cgroup() {
     let Some(peers) = both() else { return };
     for runtime in peers {
         let case = Case::new(&runtime);
@@ -300,6 +301,16 @@ fn one_that_joins_a_pid_namespace_is_in_its_own_cgroup() {
             runtime.name,
             output.stdout
         );
+        if !runtime.is_runc() {
+            // runc 1.1 has no time namespaces.
+            let bundle = case
+                .bundle()
+                .shell("cat /proc/self/cgroup")
+                .push("/linux/namespaces", json!({"type": "time"}))
+                .edit(json!({"linux": {"timeOffsets": {"monotonic": {"secs": 1000, "nanosecs": 0}}}}));
+            let output = case.run(&bundle).ok();
+            assert!(output.stdout.trim().ends_with(&format!("{}run", case.prefix())), "{}", output.stdout);
+        }
         case.delete(&holder);
         case.finish();
     }

@@ -12,7 +12,7 @@ use lexopt::prelude::*;
 
 use crate::interrupt::Interrupt;
 use crate::tally::{self, Counts};
-use crate::{check, dist, packages, workspace};
+use crate::{check, dist, packages, vm, workspace};
 
 const HELP: &str = "\
 usage: cargo xtask test [--quick] [-- OPTION...]
@@ -78,6 +78,8 @@ impl Run {
                 "--locked",
                 "--quiet",
                 "--keep-going",
+                "--features",
+                "integration-tests/vm",
                 "--",
                 "-D",
                 "warnings",
@@ -113,6 +115,10 @@ impl Run {
                 Some(faulty) => run.integration_tests(faulty, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
+            self.step("the virtual machine", |run| match &faulty {
+                Some(_) => run.virtual_machine(),
+                None => anyhow::bail!("not run, since its programs were not built"),
+            })?;
         }
         self.close()
     }
@@ -147,6 +153,34 @@ impl Run {
         cargo.args(["test", "--package", "integration-tests", "--locked", "--no-fail-fast", "--"]).args(options);
         cargo.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint")).env("FLINT_FAULTS_BIN", faulty);
         self.tests(&mut cargo)
+    }
+
+    /// The short form of `cargo xtask vm`: one machine with cgroup v2 and all its controllers.
+    fn virtual_machine(&self) -> anyhow::Result<Counts> {
+        if let Some(reason) = vm::missing() {
+            self.log_skip(&format!("SKIP virtual machine: {reason}"))?;
+            // It is counted as skipped in the end; as one that passed until then, like libtest's.
+            return Ok(Counts::one(true));
+        }
+        let mut counts = Counts::default();
+        let flint = workspace::dist_folder().join("flint");
+        let ended = vm::short(&self.interrupt, vec![("FLINT_BIN".to_owned(), flint.into())], &mut |line| {
+            counts.add(Counts::of_line(line.trim_end()).unwrap_or_default());
+        })?;
+        println!("booted in {} s", ended.boot);
+        for skip in &ended.skips {
+            self.log_skip(skip)?;
+        }
+        if ended.code != 0 && counts.failed == 0 {
+            counts.add(Counts::one(false));
+        }
+        Ok(counts)
+    }
+
+    fn log_skip(&self, line: &str) -> anyhow::Result<()> {
+        let log = fs::OpenOptions::new().append(true).open(&self.skip_log);
+        let written = log.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes()));
+        written.with_context(|| format!("writing {}", self.skip_log.display()))
     }
 
     /// Runs libtest programs under cargo, shows what they say, and adds up what they count.

@@ -110,15 +110,28 @@ fn describe_os_error(error: &std::io::Error) -> String {
     }
 }
 
-/// strerror(3) in lower case, as Go prints it and runc's callers match it.
+/// The least kernel that flint works on (docs/kernel-features.md).
+const LEAST_KERNEL: &str = "5.12";
+
+/// strerror(3) in lower case, as Go prints it and runc's callers match it; for a system call that is not there, with
+/// the kernel that would have it.
 #[must_use]
 pub fn errno_text(errno: i32) -> String {
     let text = nix::errno::Errno::from_raw(errno).desc();
     let mut characters = text.chars();
-    match characters.next() {
+    let text = match characters.next() {
         Some(first) => first.to_lowercase().chain(characters).collect(),
         None => format!("errno {errno}"),
+    };
+    if errno != libc::ENOSYS {
+        return text;
     }
+    let release = nix::sys::utsname::uname().map(|names| names.release().to_string_lossy().into_owned());
+    format!(
+        "{text} (this is Linux {}; flint needs Linux {LEAST_KERNEL} or newer, and no seccomp filter that hides its \
+         system calls)",
+        release.unwrap_or_default()
+    )
 }
 
 impl fmt::Display for Error {

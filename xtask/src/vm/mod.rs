@@ -29,6 +29,7 @@ use anyhow::{Context, ensure};
 
 pub(crate) use machine::Ended;
 pub(crate) use options::Options;
+pub(crate) use suite::{missing, short};
 
 use crate::interrupt::Interrupt;
 use crate::workspace;

@@ -1,12 +1,29 @@
 //! Integration tests in the machine.
 
+use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
+use super::{Ended, Options};
+use crate::interrupt::Interrupt;
 use crate::workspace;
+
+/// What a machine needs of the host: a program, and the package that has it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mkfs.erofs", "erofs-utils"),
+    ("depmod", "kmod"),
+    ("setpriv", "util-linux"),
+    ("busybox", "busybox-static"),
+];
+
+/// What the short form runs: what needs all controllers on v2, and what is different on v2 alone.
+const SHORT: [&str; 2] = ["vm_cgroup", "unified"];
 
 /// A line of `cargo test --no-run --message-format=json`.
 #[derive(Deserialize)]
@@ -31,6 +48,7 @@ pub(super) fn build(names: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     }
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--quiet", "--package", "integration-tests", "--locked", "--no-run", "--message-format=json"]);
+    cargo.args(["--features", "vm"]);
     for name in names {
         cargo.args(["--test", name]);
     }
@@ -46,4 +64,39 @@ pub(super) fn build(names: &[String]) -> anyhow::Result<Vec<PathBuf>> {
         program.with_context(|| format!("cargo built no test named {name}"))
     };
     names.iter().map(program).collect()
+}
+
+/// Why a machine cannot be run here, if it cannot.
+pub(crate) fn missing() -> Option<String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some("the machines are x86-64, and this host is not".to_owned());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Some("only root can build the machine's image".to_owned());
+    }
+    let gone = PROGRAMS.iter().find(|(program, _)| workspace::find_program(program).is_none());
+    gone.map(|(program, package)| format!("{program} is not installed (package {package})"))
+}
+
+/// The short form for `cargo xtask test`: one machine with cgroup v2. `line` is told each line of the tests' output.
+///
+/// # Errors
+///
+/// As [`super::run`].
+pub(crate) fn short(
+    interrupt: &Interrupt,
+    environment: Vec<(String, OsString)>,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<Ended> {
+    let options = Options { tests: SHORT.map(str::to_owned).to_vec(), environment, ..Options::default() };
+    let mut rest = Vec::new();
+    super::run(&options, interrupt, &mut |bytes| {
+        std::io::stdout().write_all(bytes).context("writing to stdout")?;
+        rest.extend_from_slice(bytes);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let whole: Vec<u8> = rest.drain(..=end).collect();
+            line(&String::from_utf8_lossy(&whole));
+        }
+        Ok(())
+    })
 }
