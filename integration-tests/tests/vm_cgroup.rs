@@ -250,7 +250,7 @@ fn the_pids_limit_refuses_forks() {
     }
 }
 
-/// A disk may not be written faster than config.json says. Only slower proves nothing, so only that is asserted.
+/// A disk may not be written faster than config.json says. Slow it may be for any reason, so only fast is a failure.
 #[test]
 fn io_max_slows_a_disk_down() {
     let Some(peers) = both() else { return };
@@ -259,7 +259,7 @@ fn io_max_slows_a_disk_down() {
         let case = Case::new(&runtime);
         let device = device.display().to_string();
         // busybox's dd knows no O_DIRECT; fsync sends it out, charged to the writer.
-        let write = format!("dd if=/dev/zero of={device} bs=65536 count=48 conv=fsync 2>/dev/null; echo $?");
+        let write = format!("dd if=/dev/zero of={device} bs=65536 count=96 conv=fsync 2>/dev/null; echo $?");
         let bundle = case.bundle().shell(&write).edit(json!({"linux": {"devices": [
             {"path": device, "type": "b", "major": major, "minor": minor, "fileMode": 0o600}
         ]}}));
@@ -273,7 +273,7 @@ fn io_max_slows_a_disk_down() {
         assert_eq!(output.stdout, "0\n", "{}: {}", runtime.name, output.stderr);
         assert!(
             started.elapsed() >= Duration::from_secs(2),
-            "{}: 3 MiB at 1 MiB/s in {:?}",
+            "{}: 6 MiB at 1 MiB/s in {:?}",
             runtime.name,
             started.elapsed()
         );
