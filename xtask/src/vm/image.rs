@@ -97,6 +97,7 @@ fn build(suite: &str, packages: &str, masked: &str, folder: &Path) -> anyhow::Re
     let hook = format!("sh {} \"$1\" {USER} \"{masked}\"", finish.display());
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--variant=minbase", "--mode=root", "--quiet", "--aptopt=APT::Install-Recommends \"0\""]);
+    mmdebstrap.arg(format!("--aptopt={}", super::kernel::LATE.replace('=', " \"") + "\""));
     for place in ["man", "doc", "locale", "info", "lintian"] {
         mmdebstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{place}/*"));
     }

@@ -12,7 +12,7 @@ use super::{cache, machine};
 
 const KVM: &[&str] = &["-accel", "kvm", "-cpu", "host"];
 /// Emulation: tens of times slower.
-const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", "max"];
+pub(super) const TCG: &[&str] = &["-accel", "tcg,thread=multi", "-cpu", "max"];
 
 /// How long KVM may take to boot a kernel that does nothing. It needs less than a second.
 const PATIENCE: Duration = Duration::from_secs(10);
