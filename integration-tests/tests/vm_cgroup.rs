@@ -201,8 +201,9 @@ fn an_oom_of_init_is_told() {
     let bundle = with(case.bundle().forever(), &json!({"memory": {"limit": 65_536, "swap": 65_536}}));
     let output = case.call(["run".into(), "--bundle".into(), bundle.write().into_os_string(), case.id("a").into()]);
     assert_ne!(output.code, 0);
-    assert!(output.stderr.contains("OOM"), "{}", output.stderr);
-    assert!(output.stderr.contains("memory limit is too low"), "{}", output.stderr);
+    for words in ["memory limit 65536", "init was OOM-killed", "raise linux.resources.memory.limit"] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
     assert_eq!(output.error_lines().len(), 1, "one sentence: {}", output.stderr);
     case.finish();
 }
