@@ -1,6 +1,7 @@
 //! The runtime dies at any point of its work: what is left can be seen and cleaned by the next command.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::time::Duration;
 
 use integration_tests::{Case, under_test_only};
@@ -17,6 +18,8 @@ fn killed_while_it_creates() {
     for runtime in peers {
         for moment in 0..MOMENTS {
             let case = Case::new(&runtime);
+            // `list` refuses a root that is missing, and a create that is killed at once has made none.
+            fs::create_dir_all(case.state_root()).expect("the state root");
             let id = case.id("a");
             let running =
                 case.command(["create", "--bundle"]).args([case.bundle().forever().write()]).args([&id]).spawn();
