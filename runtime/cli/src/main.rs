@@ -14,6 +14,7 @@ mod arguments;
 mod foreground;
 mod help;
 mod log;
+mod notify;
 mod signals;
 mod state_root;
 mod terminal;

@@ -32,7 +32,9 @@ mod state;
 
 pub use bundle::Bundle;
 pub use compile::in_user_namespace;
-pub use container::{Container, CreateOptions, Event, ExecOptions, ExitStatus, Process, SeccompListener, Watch};
+pub use container::{
+    Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Watch,
+};
 pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
 pub use error::{Error, Kind, Result};
 pub use runtime::{CgroupManager, Options, Runtime};

@@ -152,6 +152,7 @@ fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
         no_new_keyring: arguments.is_set("no-new-keyring"),
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + listen_fds(),
         listen_fds: listen_fds(),
+        notify: crate::notify::host_socket().is_some(),
     })
 }
 

@@ -73,7 +73,9 @@ fn restore(session: &Session, arguments: &Arguments) -> Result<u8> {
         (runtime.restore(id, &bundle, options)?, None)
     };
     session.warn(container.warnings());
-    run::stay_to_the_end(session, &runtime, id, &run::Staying { container, signals, orphans, keep: false }, relay)
+    let notifier = crate::notify::Notifier::default();
+    let staying = run::Staying { container, signals, orphans, keep: false, notifier };
+    run::stay_to_the_end(session, &runtime, id, staying, relay)
 }
 
 fn restore_with_terminal(

@@ -7,6 +7,7 @@ use super::{BUNDLE, CONSOLE_SOCKET, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, PID_FIL
 use crate::Session;
 use crate::arguments::{Arguments, switch};
 use crate::foreground::{self, Program};
+use crate::notify;
 use crate::signals::Signals;
 use crate::terminal::{Console, RawMode, Relay};
 
@@ -43,13 +44,16 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;
     if detach {
-        let container = runtime.run(id, &bundle, options)?;
+        let mut container = runtime.run(id, &bundle, options)?;
         session.warn(container.warnings());
+        if let (Some(host), Some(notifications)) = (notify::host_socket(), container.take_notifications()?) {
+            notify::pass_on(session, &notifications, &host, container.pid());
+        }
         return Ok(0);
     }
     let orphans = adopt_orphans(arguments)?;
     let signals = Signals::block()?;
-    let (container, relay) = if terminal {
+    let (mut container, relay) = if terminal {
         let (container, relay) = start_with_terminal(session, &runtime, id, &bundle, options)?;
         (container, Some(relay))
     } else {
@@ -58,8 +62,9 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     session.warn(container.warnings());
     session.trace_init(container.pid());
     session.log.debug(|| format!("container {id} runs, its init has pid {}", container.pid()));
-    let staying = Staying { container, signals, orphans, keep: arguments.is_set("keep") };
-    stay_to_the_end(session, &runtime, id, &staying, relay)
+    let notifier = notify::pass_on_aside(container.take_notifications());
+    let staying = Staying { container, signals, orphans, keep: arguments.is_set("keep"), notifier };
+    stay_to_the_end(session, &runtime, id, staying, relay)
 }
 
 /// Whether processes that the container leaves behind become ours, which they do unless it is refused.
@@ -81,6 +86,8 @@ pub(super) struct Staying {
     pub(super) orphans: bool,
     /// Whether it is left to be deleted by others.
     pub(super) keep: bool,
+    /// Passes on that it is ready.
+    pub(super) notifier: notify::Notifier,
 }
 
 /// Stays with the container until it ends, and deletes it; its exit code.
@@ -91,7 +98,7 @@ pub(super) fn stay_to_the_end(
     session: &Session,
     runtime: &Runtime,
     id: &str,
-    staying: &Staying,
+    staying: Staying,
     relay: Option<Relay<'_>>,
 ) -> Result<u8> {
     let container = &staying.container;
@@ -102,6 +109,9 @@ pub(super) fn stay_to_the_end(
         }
     })
     .and_then(|()| Ok(container.wait()?));
+    if status.is_ok() {
+        staying.notifier.finish(session);
+    }
     if !staying.keep {
         match runtime.delete(id, true) {
             Err(error) if error.kind() != Kind::NotFound => {

@@ -19,6 +19,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod notify;
 mod paths;
 mod process;
 mod rootless;
@@ -63,6 +64,9 @@ pub struct CompileOptions {
     pub preserve_fds: u32,
     /// How many of them are sockets of a systemd socket unit (sd_listen_fds(3)); 0 for none.
     pub listen_fds: u32,
+    /// The folder of the container's notify socket on the host (sd_notify(3)), if it gets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_folder: Option<PathBuf>,
     /// Wait for `start` on a socket (`create`), not on the channel (`run`).
     pub wait_on_socket: bool,
     /// Who makes the cgroups.
@@ -137,6 +141,7 @@ struct Compiler<'a> {
     host: &'a Host,
     console_socket: bool,
     listen_fds: u32,
+    notify_folder: Option<PathBuf>,
     namespaces: Namespaces,
     tables: Tables,
     warnings: Vec<String>,
@@ -155,6 +160,7 @@ struct Compiler<'a> {
 /// the field.
 pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
+    compiler.notify_folder.clone_from(&options.notify_folder);
     let process = compiler.process()?;
     compiler.check_caller()?;
     compiler.check_user(process)?;
@@ -170,6 +176,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.kernel_names()?;
     compiler.root(&rootfs)?;
     compiler.mounts()?;
+    compiler.notify_mount()?;
     compiler.devices()?;
     compiler.console(process, true)?;
     compiler.working_folder(process)?;
@@ -290,6 +297,7 @@ impl<'a> Compiler<'a> {
             host,
             console_socket,
             listen_fds,
+            notify_folder: None,
             namespaces,
             tables,
             warnings,

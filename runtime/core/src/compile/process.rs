@@ -114,6 +114,10 @@ impl Compiler<'_> {
         let environment = last_of_each(environment);
         let mut kept: Vec<&str> =
             environment.into_iter().filter(|entry| !(needs_home && entry.starts_with("HOME="))).collect();
+        if self.notify_folder.is_some() {
+            kept.retain(|entry| !entry.starts_with("NOTIFY_SOCKET="));
+            kept.push(super::notify::VARIABLE);
+        }
         let listen_fds = format!("LISTEN_FDS={}", self.listen_fds);
         if self.listen_fds > 0 {
             // The program is process 1 of its pid namespace, or at least is told so (sd_listen_fds(3)).

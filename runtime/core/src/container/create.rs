@@ -9,6 +9,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::systemd;
 use crate::compile::{self, CompileOptions, Host};
 use crate::container::channel::{Channel, Heard};
+use crate::container::folder::NOTIFY;
 use crate::container::making::Making;
 use crate::container::process::{Container, Process};
 use crate::container::start::poststart;
@@ -35,10 +36,13 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// A notify socket of its own for sd_notify(3): see [`Process::take_notifications`] and
+    /// [`Runtime::start_listening`].
+    pub notify: bool,
 }
 
 impl CreateOptions {
-    pub(super) fn compile(&self, id: &str, wait_on_socket: bool, cgroup_manager: CgroupManager) -> CompileOptions {
+    pub(super) fn compile(&self, runtime: &Runtime, id: &str, wait_on_socket: bool) -> CompileOptions {
         CompileOptions {
             id: id.to_owned(),
             console_socket: self.console.is_some() || self.console_socket.is_some(),
@@ -46,8 +50,9 @@ impl CreateOptions {
             new_keyring: !self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             listen_fds: self.listen_fds,
+            notify_folder: self.notify.then(|| runtime.root().join(id).join(NOTIFY)),
             wait_on_socket,
-            cgroup_manager,
+            cgroup_manager: runtime.cgroup_manager(),
         }
     }
 }
@@ -101,7 +106,7 @@ impl Runtime {
     pub(super) fn compile(&self, id: &str, bundle: &Bundle, options: &CreateOptions, on_socket: bool) -> Result<Plan> {
         check_id(id)?;
         let (host, manager) = (self.host()?, self.cgroup_manager());
-        let options = options.compile(id, on_socket, manager);
+        let options = options.compile(self, id, on_socket);
         if manager != CgroupManager::Systemd || host.systemd != systemd::Manager::User {
             return compile::compile(bundle, host, &options);
         }

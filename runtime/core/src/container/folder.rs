@@ -1,8 +1,10 @@
 //! A container's folder below the state root: its files, and the lock of the commands that change it.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,9 @@ const STATE: &str = "state.json";
 const NEW_STATE: &str = "state.json.new";
 const CONFIG: &str = "config.json";
 const SOCKET: &str = "start.sock";
+/// The folder that the container sees, with nothing but its notify socket.
+pub(super) const NOTIFY: &str = "notify";
+const NOTIFY_SOCKET: &str = "notify/notify.sock";
 /// How long a command waits for another one that works on the same container.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -265,17 +270,44 @@ impl Folder {
         PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.fd.as_fd().as_raw_fd()))
     }
 
+    /// Makes the container's notify socket, in a folder of its own; one that another command listened on is replaced.
+    /// Any user of the container may write to it.
+    ///
+    /// # Errors
+    ///
+    /// A full or read-only state root.
+    pub(crate) fn listen_for_notifications(&self) -> Result<UnixDatagram> {
+        match mkdirat(&self.fd, NOTIFY, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(self.failure("make notify in", errno)),
+        }
+        match unlinkat(&self.fd, NOTIFY_SOCKET, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(self.failure("replace the notify socket in", errno)),
+        }
+        // By the open folder, as for `start`.
+        let path = format!("/proc/self/fd/{}/{NOTIFY_SOCKET}", self.fd.as_fd().as_raw_fd());
+        let failure = |error| Error::os(format!("make the notify socket in {}", self.path.display()), error);
+        let socket = UnixDatagram::bind(&path).map_err(failure)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o777)).map_err(failure)?;
+        Ok(socket)
+    }
+
     /// Removes the folder and all that this module puts into it.
     ///
     /// # Errors
     ///
     /// A file that cannot be removed; files of others in the folder.
     pub(crate) fn remove(&self, root: BorrowedFd<'_>) -> Result<()> {
-        for name in [SOCKET, NEW_STATE, CONFIG, STATE] {
+        for name in [SOCKET, NOTIFY_SOCKET, NEW_STATE, CONFIG, STATE] {
             match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(self.failure(&format!("remove {name} from"), errno)),
             }
+        }
+        match unlinkat(&self.fd, NOTIFY, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(self.failure("remove notify from", errno)),
         }
         match unlinkat(root, self.id.as_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
 
 use flint_init::Bindings;
 use flint_init::plan::{Barrier, Slot};
@@ -37,6 +38,7 @@ pub(super) struct Making<'a> {
     slots: Slots,
     channel: Option<Channel>,
     pub(super) init: Option<Process>,
+    notifications: Option<UnixDatagram>,
     warnings: Vec<String>,
 }
 
@@ -62,7 +64,7 @@ impl<'a> Making<'a> {
             owner: nix::unistd::getuid().as_raw(),
             annotations: plan.annotations.clone(),
             cgroup: crate::cgroup::Paths::default(),
-            options: options.compile(id, on_socket, runtime.cgroup_manager()),
+            options: options.compile(runtime, id, on_socket),
             late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
             stdio: Vec::new(),
             restored_time: false,
@@ -82,6 +84,7 @@ impl<'a> Making<'a> {
             slots,
             channel: None,
             init: None,
+            notifications: None,
             warnings,
         }
     }
@@ -122,7 +125,11 @@ impl<'a> Making<'a> {
         // The places of the cgroups are recorded before they are made: a maker that is killed leaves them findable.
         self.record.cgroup = Cgroup::places(&self.runtime.host()?.layout, &self.cgroup_plan);
         folder.save_first(&self.record)?;
-        folder.save_config(self.bundle.json())
+        folder.save_config(self.bundle.json())?;
+        if self.options.notify {
+            self.notifications = Some(folder.listen_for_notifications()?);
+        }
+        Ok(())
     }
 
     fn make_cgroup(&mut self) -> Result<()> {
@@ -340,7 +347,7 @@ impl<'a> Making<'a> {
         }
         self.warnings.extend(more_warnings);
         match self.init.take() {
-            Some(init) => Ok(init.with_warnings(self.warnings)),
+            Some(init) => Ok(init.with_warnings(self.warnings).with_notifications(self.notifications.take())),
             None => Err(out_of_order()),
         }
     }

@@ -1,11 +1,13 @@
 //! Processes by pidfd: a pid may be another process's by the time it is used, a pidfd never.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
+use crate::container::notify::Notifications;
 use crate::{Error, Kind, Result};
 
 /// How a program ended.
@@ -34,6 +36,7 @@ pub struct Process {
     pid: i32,
     pidfd: OwnedFd,
     warnings: Vec<String>,
+    notifications: Option<UnixDatagram>,
 }
 
 /// A container that this program made: its init.
@@ -42,12 +45,26 @@ pub type Container = Process;
 impl Process {
     /// For a child that nobody has reaped yet, so that its pid is still its own.
     pub(crate) fn of_child(pid: i32) -> Result<Self> {
-        Ok(Self { pid, pidfd: open_pidfd(pid)?, warnings: Vec::new() })
+        Ok(Self { pid, pidfd: open_pidfd(pid)?, warnings: Vec::new(), notifications: None })
     }
 
     pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
         self.warnings = warnings;
         self
+    }
+
+    pub(crate) fn with_notifications(mut self, socket: Option<UnixDatagram>) -> Self {
+        self.notifications = socket;
+        self
+    }
+
+    /// What tells when it says that it is ready, for a container that was made with a notify socket; once.
+    ///
+    /// # Errors
+    ///
+    /// No free descriptor.
+    pub fn take_notifications(&mut self) -> Result<Option<Notifications>> {
+        self.notifications.take().map(|socket| Notifications::of_process(socket, self)).transpose()
     }
 
     /// Its pid in the caller's pid namespace.

@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::container::channel::{Channel, Heard};
 use crate::container::folder::Folder;
+use crate::container::notify::Notifications;
 use crate::container::process::ExitStatus;
 use crate::container::{hooks, listener, sentence};
 use crate::plan::{HostHook, Plan};
@@ -25,6 +26,20 @@ impl Runtime {
     ///
     /// `WrongState` unless it is created; what the program's start fails with.
     pub fn start(&self, id: &str) -> Result<Vec<String>> {
+        self.start_under_lock(id, false).map(|(warnings, _)| warnings)
+    }
+
+    /// The same, for a caller that waits until the container is ready: with the notify socket that it was made with,
+    /// or `None` when it has none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::start`]; a state root that cannot be written.
+    pub fn start_listening(&self, id: &str) -> Result<(Vec<String>, Option<Notifications>)> {
+        self.start_under_lock(id, true)
+    }
+
+    fn start_under_lock(&self, id: &str, listen: bool) -> Result<(Vec<String>, Option<Notifications>)> {
         let folder = self.folder(id)?;
         let _lock = folder.lock()?;
         let record = folder.record()?;
@@ -40,6 +55,10 @@ impl Runtime {
             }
         }
         let channel = connect_to_init(&folder)?;
+        let notifications = match &record.options.notify_folder {
+            Some(_) if listen => Some(Notifications::of_pid(folder.listen_for_notifications()?, record.pid)?),
+            _ => None,
+        };
         let running = Record { phase: Phase::Running, ..record };
         folder.save(&running)?;
         // The plan is needed for sentences only; compiling it again is for the rare case that there is one.
@@ -49,7 +68,7 @@ impl Runtime {
             let plan = self.compiled_again(&folder, &running)?;
             poststart(&running, &plan.hooks.poststart)?;
         }
-        Ok(warnings)
+        Ok((warnings, notifications))
     }
 
     /// The plan of a container's saved config.

@@ -109,6 +109,7 @@ fn options() -> CompileOptions {
         new_keyring: true,
         preserve_fds: 0,
         listen_fds: 0,
+        notify_folder: None,
         wait_on_socket: true,
         cgroup_manager: crate::CgroupManager::Cgroupfs,
     }
