@@ -268,13 +268,14 @@ fn ways_into_the_root() {
 
 #[test]
 fn propagation_of_the_root() {
-    for (name, flag) in [
-        ("shared", libc::MS_SHARED),
-        ("rprivate", libc::MS_PRIVATE | libc::MS_REC),
-        ("unbindable", libc::MS_UNBINDABLE),
+    // Unbindable comes last: until the root is cloned it is private.
+    for (name, inherited, flag) in [
+        ("shared", libc::MS_SHARED, libc::MS_SHARED),
+        ("rprivate", libc::MS_PRIVATE | libc::MS_REC, libc::MS_PRIVATE | libc::MS_REC),
+        ("unbindable", libc::MS_PRIVATE, libc::MS_UNBINDABLE),
     ] {
         let plan = compiled(&set("/linux/rootfsPropagation", json!(name)));
-        assert!(plan.init.contains(&Step::InheritedPropagation { flag }), "{name}");
+        assert!(plan.init.contains(&Step::InheritedPropagation { flag: inherited }), "{name}");
         assert!(plan.init.contains(&Step::RootPropagation { flag }), "{name}");
     }
 }
