@@ -35,7 +35,8 @@ fn stats_have_runcs_fields_and_the_kernels_numbers() {
     let Some(peers) = peers() else { return };
     let told = peers.map(|runtime| {
         let case = Case::new(&runtime);
-        let bundle = case.bundle().shell("i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done; sleep 1000");
+        // Work for several periods of its quota, so that there are some to count.
+        let bundle = case.bundle().shell("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; sleep 1000");
         let bundle = bundle.edit(json!({"linux": {"resources": {
             "memory": {"limit": 67_108_864}, "pids": {"limit": 23}, "cpu": {"quota": 50_000, "cpus": "0", "mems": "0"}
         }}}));
