@@ -142,7 +142,15 @@ impl Podman {
     #[track_caller]
     pub fn remove(&self, id: &str) {
         let full = self.inspect(id, "{{.Id}}");
-        let _ = self.call(&["rm", "--force", "--time", "0", id]).ok();
+        // Ended first: the clean-up that conmon calls and rm's own unmount the same /dev/shm, and the one that comes in
+        // between finds it busy.
+        let _ = self.call(&["stop", "--time", "0", id]);
+        let removed = self.call(&["rm", "--force", "--time", "0", id]);
+        let _ = if removed.stderr.contains("device or resource busy") {
+            self.call(&["rm", "--force", "--time", "0", id]).ok()
+        } else {
+            removed.ok()
+        };
         self.assert_gone(&full);
     }
 
