@@ -11,15 +11,19 @@
 
 mod added_mount;
 pub(crate) mod caller;
+mod cgroup_mounts;
+mod cgroups;
 mod devices;
 mod hooks;
 mod idmap;
 mod labels;
+mod lane;
 mod mount_options;
 mod mounts;
 mod namespaces;
 mod net_devices;
 mod notify;
+mod options;
 mod paths;
 mod process;
 mod rootless;
@@ -31,107 +35,28 @@ mod text;
 
 use std::path::PathBuf;
 
-use flint_init::plan::{Barrier, Range, Slot, Step, Text};
+use flint_init::plan::{Barrier, Range, Step, Text};
 use oci_spec::runtime::{Linux, Process, Spec};
-use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
-use crate::cgroup::{self, Layout, Need};
+use crate::cgroup;
 use crate::container::SeccompListener;
-use crate::plan::{HostHook, HostHookStage, HostStep, Plan, SlotSource};
-use crate::{CgroupManager, Error, Result};
+use crate::plan::{HostHook, HostStep, Plan, SlotSource};
+use crate::{Error, Result};
 
 pub use added_mount::{compile_mount, compile_umount};
 pub use caller::{Caller, in_user_namespace};
 pub(crate) use namespaces::CLONE_NEWTIME;
+pub use options::{CompileOptions, ExecCompileOptions, Host};
+
+use cgroups::without_unset_pids;
+use lane::host_lane;
 use namespaces::Namespaces;
 use text::Tables;
-
-/// How a plan is compiled, besides its bundle. Kept in the state: `start` compiles the plan again for its messages.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct CompileOptions {
-    /// The container's id.
-    pub id: String,
-    /// Whether there is a console socket to send the terminal to.
-    pub console_socket: bool,
-    /// --no-pivot
-    pub no_pivot: bool,
-    /// A session keyring of its own (not with --no-new-keyring).
-    pub new_keyring: bool,
-    /// --preserve-fds
-    pub preserve_fds: u32,
-    /// How many of them are sockets of a systemd socket unit (sd_listen_fds(3)); 0 for none.
-    pub listen_fds: u32,
-    /// The folder of the container's notify socket on the host (sd_notify(3)), if it gets one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notify_folder: Option<PathBuf>,
-    /// Wait for `start` on a socket (`create`), not on the channel (`run`).
-    pub wait_on_socket: bool,
-    /// Who makes the cgroups.
-    #[serde(default)]
-    pub cgroup_manager: CgroupManager,
-}
-
-/// How a process for a running container is compiled.
-#[derive(Clone, Debug)]
-pub struct ExecCompileOptions {
-    /// The container's id.
-    pub id: String,
-    /// Whether there is a console socket to send the terminal to.
-    pub console_socket: bool,
-    /// --preserve-fds
-    pub preserve_fds: u32,
-    /// How many of them are sockets of a systemd socket unit (sd_listen_fds(3)); 0 for none.
-    pub listen_fds: u32,
-    /// Whether the container has a session keyring of its own, which the process joins.
-    pub keyring: bool,
-}
 
 /// `KEY_USR_SEARCH` and `KEY_OTH_SEARCH` of the kernel's linux/keyctl.h: exec finds a keyring that it may search.
 const USER_SEARCH: u32 = 0x0008_0000;
 const OTHERS_SEARCH: u32 = 0x8;
-
-/// What a plan depends on besides the bundle: facts about the host, found out once.
-#[derive(Clone, Debug)]
-pub struct Host {
-    /// Where the cgroup hierarchies are.
-    pub layout: Layout,
-    /// Bits of the capabilities that this process may pass on.
-    pub capabilities: u64,
-    /// Whether /proc/kcore exists: then /dev/core links to it.
-    pub kcore: bool,
-    /// Who calls.
-    pub caller: Caller,
-    /// Which systemd makes cgroups, if one is asked.
-    pub systemd: cgroup::systemd::Manager,
-    /// Below which cgroup it makes them: a user's has one of its own. Asked only where it is the driver.
-    pub systemd_above: String,
-}
-
-impl Host {
-    /// Looks at the host, for containers that need `cgroups` or not.
-    ///
-    /// # Errors
-    ///
-    /// /proc or the cgroup hierarchies cannot be read.
-    pub fn detect(cgroups: Need) -> Result<Self> {
-        let permitted = caps::read(None, caps::CapSet::Permitted)
-            .map_err(|error| Error::new(crate::Kind::System, format!("read the permitted capabilities: {error}")))?;
-        Ok(Self {
-            layout: match Layout::detect() {
-                Err(error) if cgroups != Need::Required && error.kind() == crate::Kind::Unsupported => Layout::none(),
-                layout => layout?,
-            },
-            capabilities: permitted.iter().fold(0, |set, capability| set | capability.bitmask()),
-            kcore: std::fs::symlink_metadata("/proc/kcore").is_ok(),
-            caller: Caller::detect(cgroups),
-            systemd: cgroup::systemd::Manager::detect(),
-            systemd_above: String::new(),
-        })
-    }
-}
 
 /// A bundle that is being compiled.
 struct Compiler<'a> {
@@ -190,15 +115,19 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.hidden_paths()?;
     compiler.readonly_mounts();
     compiler.root_readonly(root)?;
-    compiler.enter_root(options.no_pivot)?;
+    compiler.enter_root(&rootfs, options.no_pivot)?;
     compiler.early_process(process)?;
     // exec's, but wrong already now.
     compiler.exec_affinity(process.exec_cpu_affinity().as_ref())?;
     let listener = options.wait_on_socket.then(|| compiler.tables.slot(SlotSource::Listener));
-    compiler.tables.push(Step::AwaitStart { listener });
+    // Who is not root may not look into an init that is not dumpable, not even into their own.
+    let asked = listener.filter(|_| host.caller.is_unprivileged());
+    let proc = asked.map(|_| compiler.tables.slot(SlotSource::Proc));
+    compiler.tables.push(Step::AwaitStart { listener, proc });
     let program = compiler.program(process)?;
+    compiler.late_process(process)?;
     compiler.start_container_hooks(program)?;
-    compiler.late_process(process, program)?;
+    compiler.execute(program);
 
     let systemd = cgroup.systemd.is_some();
     let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, systemd);
@@ -240,7 +169,8 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     compiler.console(process, false)?;
     compiler.early_process(process)?;
     let program = compiler.program(process)?;
-    compiler.late_process(process, program)?;
+    compiler.late_process(process)?;
+    compiler.execute(program);
     let mut plan = compiler.finish(
         Vec::new(),
         PathBuf::new(),
@@ -252,24 +182,6 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     plan.time = None;
     plan.join_before_clone = join;
     Ok(plan)
-}
-
-/// oci-spec reads a `linux.resources.pids` without a limit as the limit 0, which is a value (spec 1.3 says so, runc takes it so
-/// in every version): the same without it, where config.json has none.
-fn without_unset_pids(bundle: &Bundle, linux: Option<&Linux>) -> Option<Linux> {
-    let pids = linux?.resources().as_ref()?.pids().as_ref()?;
-    if pids.limit() != 0 {
-        return None;
-    }
-    let json: serde_json::Value = serde_json::from_slice(bundle.json()).unwrap_or_default();
-    if json.pointer("/linux/resources/pids/limit").is_some() {
-        return None;
-    }
-    let mut linux = linux?.clone();
-    if let Some(resources) = linux.resources_mut() {
-        resources.set_pids(None);
-    }
-    Some(linux)
 }
 
 /// The poststop hooks of a config: all that `delete` needs of it.
@@ -307,33 +219,6 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn cgroup(&mut self, options: &CompileOptions, linux: Option<&Linux>) -> Result<cgroup::Plan> {
-        let need = self.host.caller.cgroups;
-        if need == Need::Nowhere {
-            let resources = linux.and_then(|linux| linux.resources().as_ref());
-            if resources.is_some_and(cgroup::has_limits) {
-                self.warnings.push("linux.resources is ignored: cgroups are disabled".to_owned());
-            }
-            return Ok(cgroup::Plan { need, ..cgroup::Plan::default() });
-        }
-        let (id, layout, warnings) = (&options.id, &self.host.layout, &mut self.warnings);
-        if options.cgroup_manager == CgroupManager::Systemd {
-            let annotations = self.spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-            let place = (self.host.systemd, self.host.systemd_above.as_str());
-            let mut plan = cgroup::systemd::compile(layout, id, linux, &annotations.collect(), place, warnings)?;
-            plan.devices_where_permitted = need == Need::WherePermitted;
-            return Ok(plan);
-        }
-        let mut plan = cgroup::compile(layout, id, linux, warnings)?;
-        // Who names a place wants that one.
-        let named = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        if named.is_none_or(|path| path.as_os_str().is_empty()) {
-            plan.need = need;
-        }
-        plan.devices_where_permitted = need == Need::WherePermitted;
-        Ok(plan)
-    }
-
     fn process(&self) -> Result<&'a Process> {
         let process = self.spec.process().as_ref().ok_or_else(|| Error::invalid("config.json has no process"))?;
         Ok(process)
@@ -355,12 +240,17 @@ impl<'a> Compiler<'a> {
         process
     }
 
+    /// Whether init has rights only when its id maps are written.
+    fn is_late(&self) -> bool {
+        self.host.caller.is_unprivileged() && self.namespaces.is_new(libc::CLONE_NEWUSER)
+    }
+
     /// From the clone to namespaces that hold nothing of the maker's.
     fn isolate(&mut self, options: &CompileOptions, process: &Process) -> Result<()> {
         self.tables.push(Step::CloseFds);
         // A process that is not dumpable is root's: who is not root could not write its id maps. Until then it holds
         // no more than its maker, who is dumpable too.
-        let late = self.host.caller.is_unprivileged() && self.namespaces.is_new(libc::CLONE_NEWUSER);
+        let late = self.is_late();
         if !late {
             self.tables.push(Step::NotDumpable);
         }
@@ -369,6 +259,10 @@ impl<'a> Compiler<'a> {
         }
         self.tables.push(Step::Barrier(Barrier::Born));
         if late {
+            if let Some(offsets) = self.namespaces.time_offsets(self.linux)? {
+                let offsets = self.tables.text("linux.timeOffsets", offsets)?;
+                self.tables.push(Step::TimeNamespace { offsets });
+            }
             self.tables.push(Step::NotDumpable);
         }
         if self.namespaces.has_user() {
@@ -410,6 +304,8 @@ impl<'a> Compiler<'a> {
         let (uid_map, gid_map) = self.namespaces.id_maps();
         let deny_setgroups = self.denies_groups_itself();
         let time = match self.namespaces.time_offsets(self.linux)? {
+            // A step of init's own: see isolate.
+            _ if self.is_late() => None,
             Some(offsets) => Some(self.tables.text("linux.timeOffsets", offsets)?),
             None => None,
         };
@@ -444,48 +340,4 @@ impl<'a> Compiler<'a> {
             time,
         })
     }
-}
-
-/// The host's lane, as drawn in [`crate::plan`].
-///
-/// systemd makes a scope only with a process in it, so the cgroups come behind the clone with it; init waits at its first barrier.
-fn host_lane(
-    compiler: &Compiler<'_>,
-    process: &Process,
-    net_devices: bool,
-    host_hooks: bool,
-    systemd: bool,
-) -> Vec<HostStep> {
-    let mut lane = vec![HostStep::ClaimId];
-    let shows_cgroup = |source: &SlotSource| matches!(source, SlotSource::CgroupMount { .. });
-    if !systemd {
-        lane.push(HostStep::MakeCgroup);
-    } else if compiler.tables.slots.iter().any(shows_cgroup) {
-        lane.push(HostStep::MakeCgroupFolders);
-    }
-    lane.extend((0..compiler.tables.slots.len()).map(|slot| HostStep::Bind(Slot(slot as u16))));
-    lane.extend([HostStep::Clone, HostStep::Await(Barrier::Born)]);
-    if compiler.namespaces.is_new(libc::CLONE_NEWUSER) {
-        lane.push(HostStep::IdMaps);
-    }
-    if process.oom_score_adj().is_some() {
-        lane.push(HostStep::OomScore);
-    }
-    if systemd {
-        lane.extend([HostStep::StartUnit, HostStep::MakeCgroup]);
-    }
-    lane.extend([HostStep::JoinCgroup, HostStep::SaveState, HostStep::Release(Barrier::Born)]);
-    if net_devices {
-        lane.extend([HostStep::Await(Barrier::Network), HostStep::NetDevices, HostStep::Release(Barrier::Network)]);
-    }
-    if host_hooks {
-        lane.extend([
-            HostStep::Await(Barrier::Mounted),
-            HostStep::Hooks(HostHookStage::Prestart),
-            HostStep::Hooks(HostHookStage::CreateRuntime),
-            HostStep::Release(Barrier::Mounted),
-        ]);
-    }
-    lane.push(HostStep::AwaitReady);
-    lane
 }

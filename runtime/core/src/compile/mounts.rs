@@ -2,18 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Step, Text};
+use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Remount, Step, Text};
 use oci_spec::runtime::Mount as SpecMount;
 
 use super::Compiler;
 use super::labels::Modules;
 use super::mount_options::{self, MountOptions};
 use super::paths::{bytes, clean};
-use crate::cgroup::{Hierarchy, Mode, Need};
 use crate::plan::SlotSource;
 use crate::{Error, Result};
 
-const RDONLY: u64 = 0x1;
+pub(super) const RDONLY: u64 = 0x1;
 /// Bytes of one value of fsconfig(2), without the NUL.
 const LONGEST_VALUE: usize = 255;
 /// Files of procfs that lxcfs and the like may cover; runc's list.
@@ -36,7 +35,7 @@ pub(super) struct Entry<'a> {
     /// Its place in `mounts`; [`Mount::OWN`] for one that is added.
     index: u16,
     pub(super) mount: &'a SpecMount,
-    destination: PathBuf,
+    pub(super) destination: PathBuf,
     pub(super) options: MountOptions,
     pub(super) kind: &'a str,
 }
@@ -134,6 +133,7 @@ impl Compiler<'_> {
         for (index, mount) in mounts.iter().enumerate() {
             let entry = Entry::read(index as u16, mount, |path| self.inside_root(path), &mut warnings)?;
             match entry.kind {
+                kind if entry.options.remount && kind != "cgroup" => self.remount(&entry)?,
                 "bind" => self.bind(&entry, self.namespaces.has_user() && !self.host.caller.is_unprivileged())?,
                 "cgroup" => {
                     self.entry_idmap(&entry)?;
@@ -189,9 +189,8 @@ impl Compiler<'_> {
 
     fn filesystem(&mut self, entry: &Entry<'_>) -> Result<()> {
         let readonly = entry.options.attributes.set & RDONLY != 0;
-        // Later mounts may need their targets made in it; runc delays the same ones.
-        let late_readonly = readonly && (entry.destination == Path::new("/dev") || entry.kind == "tmpfs");
-        let mut data = entry.options.data.clone();
+        let late_readonly = readonly && is_readonly_late(entry);
+        let mut data = filesystem_data(entry);
         // As mount(2) does with MS_RDONLY: the file system, not only this view of it.
         if readonly && !late_readonly {
             data.push(("ro".to_owned(), None));
@@ -223,6 +222,38 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    /// Of a mount that an earlier entry made.
+    fn remount(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let options = &entry.options;
+        if options.copy_up || self.entry_idmap(entry)?.is_some() {
+            return Err(Error::invalid(format!("{}: remount changes no files and no owners", entry.field())));
+        }
+        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
+        let mut attributes = options.remounted();
+        if attributes.set & RDONLY != 0 && is_readonly_late(entry) {
+            attributes.set &= !RDONLY;
+            self.late_readonly.push(target);
+        }
+        let data = (entry.kind != "bind").then(|| {
+            let mut data = filesystem_data(entry);
+            data.extend(options.unlisted().map(|flag| (flag.to_owned(), None)));
+            data.push((if attributes.set & RDONLY != 0 { "ro" } else { "rw" }.to_owned(), None));
+            data
+        });
+        let data = data.map(|data| self.filesystem_options(&entry.field(), &data)).transpose()?;
+        let data = data.map(|data| self.tables.options(&data));
+        self.tables.push(Step::Remount(Remount {
+            index: entry.index,
+            target,
+            options: data,
+            attributes,
+            recursive_attributes: options.recursive_attributes,
+            propagation: options.propagation,
+            propagation_recursive: options.propagation_recursive,
+        }));
+        Ok(())
+    }
+
     /// A path of the host below the root filesystem, as a path inside it.
     pub(super) fn inside_root(&self, path: &Path) -> Option<PathBuf> {
         let root = self.bundle.path().join(self.spec.root().as_ref()?.path());
@@ -241,7 +272,17 @@ impl Compiler<'_> {
         }
     }
 
-    fn new_filesystem(
+    fn filesystem_options(&mut self, field: &str, data: &[(String, Option<String>)]) -> Result<Vec<FsOption>> {
+        check_lengths(field, b"", data)?;
+        let mut options = Vec::with_capacity(data.len());
+        for (key, value) in data {
+            let value = value.as_ref().map_or(Ok(Text::NONE), |value| self.tables.text(field, value))?;
+            options.push(FsOption { key: self.tables.text(field, key)?, value });
+        }
+        Ok(options)
+    }
+
+    pub(super) fn new_filesystem(
         &mut self,
         field: &str,
         kind: &str,
@@ -250,11 +291,7 @@ impl Compiler<'_> {
     ) -> Result<MountSource> {
         let data = split_lower_folders(kind, data);
         check_lengths(field, source, &data)?;
-        let mut options = Vec::with_capacity(data.len());
-        for (key, value) in &data {
-            let value = value.as_ref().map_or(Ok(Text::NONE), |value| self.tables.text(field, value))?;
-            options.push(FsOption { key: self.tables.text(field, key)?, value });
-        }
+        let mut options = self.filesystem_options(field, &data)?;
         if let Some(label) = self.mount_label(kind, Modules::detect)? {
             options.push(FsOption { key: self.tables.text(field, "context")?, value: self.tables.text(field, label)? });
         }
@@ -265,119 +302,19 @@ impl Compiler<'_> {
             options,
         })
     }
+}
 
-    /// The cgroup file system: of the container's own cgroup namespace, or a view of its own folders.
-    fn cgroup_mount(&mut self, entry: &Entry<'_>) -> Result<()> {
-        if self.host.layout.mode() == Mode::V2 {
-            let source = if self.namespaces.has(libc::CLONE_NEWCGROUP) {
-                self.new_filesystem(&entry.field(), "cgroup2", b"cgroup", &[])?
-            } else {
-                self.cgroup_tree(entry)?
-            };
-            return self.push_cgroup(entry, source, &entry.destination);
-        }
-        self.cgroup_top(entry)?;
-        let hierarchies: Vec<Hierarchy> =
-            self.host.layout.hierarchies().iter().filter(|hierarchy| hierarchy.is_joined()).cloned().collect();
-        for hierarchy in &hierarchies {
-            self.cgroup_hierarchy(entry, hierarchy)?;
-        }
-        // The folder of the hierarchies stays writable with `ro`, as under runc: it is the container's own tmpfs.
-        Ok(())
-    }
+/// Later mounts may need their targets made in it; runc delays the same ones.
+fn is_readonly_late(entry: &Entry<'_>) -> bool {
+    entry.destination == Path::new("/dev") || entry.kind == "tmpfs"
+}
 
-    /// The folder of the hierarchies. Where these are opened by the host, it is too, and before them: /proc/mounts
-    /// lists mounts by their age, and its readers take the last line of a path for the uppermost mount.
-    fn cgroup_top(&mut self, entry: &Entry<'_>) -> Result<()> {
-        let options = [("mode".to_owned(), Some("755".to_owned()))];
-        let mut attributes = entry.options.attributes;
-        attributes.set &= !RDONLY;
-        let by_host = !self.namespaces.has(libc::CLONE_NEWCGROUP)
-            && !self.namespaces.has_user()
-            && self.host.caller.cgroups == Need::Required;
-        let tmpfs = if by_host {
-            let (fstype, source, options) = ("tmpfs".to_owned(), b"tmpfs".to_vec(), options.to_vec());
-            let slot = self.tables.slot(SlotSource::Filesystem { fstype, source, options, attributes, idmap: None });
-            MountSource::Prepared { slot }
-        } else {
-            self.new_filesystem(&entry.field(), "tmpfs", b"tmpfs", &options)?
-        };
-        let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
-        let mut folder = entry.step(tmpfs, target);
-        folder.keep_mode = false;
-        folder.attributes = if by_host { Attributes::default() } else { attributes };
-        self.tables.push(Step::Mount(folder));
-        Ok(())
+fn filesystem_data(entry: &Entry<'_>) -> Vec<(String, Option<String>)> {
+    let mut data = entry.options.data.clone();
+    if entry.options.versions && entry.kind == "ext4" {
+        data.push(("i_version".to_owned(), None));
     }
-
-    fn cgroup_hierarchy(&mut self, entry: &Entry<'_>, hierarchy: &Hierarchy) -> Result<()> {
-        let name = hierarchy.mountpoint.file_name().unwrap_or(hierarchy.name.as_ref());
-        let destination = entry.destination.join(name);
-        let source = if self.namespaces.has(libc::CLONE_NEWCGROUP) {
-            let named = |name: &str| match name.split_once('=') {
-                Some((key, value)) => vec![("none".to_owned(), None), (key.to_owned(), Some(value.to_owned()))],
-                None => vec![(name.to_owned(), None)],
-            };
-            let data: Vec<_> = hierarchy.name.split(',').flat_map(named).collect();
-            // What mountinfo shows under runc.
-            let source: &[u8] = if hierarchy.name == "name=systemd" { b"systemd" } else { b"cgroup" };
-            self.new_filesystem(&entry.field(), "cgroup", source, &data)?
-        } else {
-            self.cgroup_folder(Some(hierarchy), entry)?
-        };
-        self.push_cgroup(entry, source, &destination)?;
-        // cpu -> cpu,cpuacct for those who look for one controller.
-        for controller in hierarchy.name.split(',').filter(|_| hierarchy.name.contains(',')) {
-            let path = self.tables.path(&entry.field(), bytes(&entry.destination.join(controller)))?;
-            let target = self.tables.path(&entry.field(), name.as_encoded_bytes())?;
-            self.tables.push(Step::Symlink { target, path, replace: false });
-        }
-        Ok(())
-    }
-
-    /// The container's own folder of a hierarchy (of the v2 tree: `None`). Where it may have to go without one, init
-    /// looks, and shows it what it may see of its maker's.
-    /// On v2 as under runc the host's whole tree: /proc/self/cgroup shows paths in it, and who asks for the host's
-    /// cgroup namespace wants to look at them. A clone, since a new mount would reset the options of the host's
-    /// (nsdelegate, memory_recursiveprot).
-    fn cgroup_tree(&mut self, entry: &Entry<'_>) -> Result<MountSource> {
-        if self.host.caller.cgroups != Need::Required {
-            return self.cgroup_folder(None, entry);
-        }
-        let slot = self.tables.slot(SlotSource::BindMount {
-            path: self.host.layout.unified().unwrap_or(Path::new("/sys/fs/cgroup")).to_path_buf(),
-            recursive: false,
-            attributes: entry.options.attributes,
-            recursive_attributes: Attributes::default(),
-            idmap: None,
-        });
-        Ok(MountSource::Prepared { slot })
-    }
-
-    fn cgroup_folder(&mut self, hierarchy: Option<&Hierarchy>, entry: &Entry<'_>) -> Result<MountSource> {
-        let name = hierarchy.map_or("", |hierarchy| hierarchy.name.as_str());
-        if self.host.caller.cgroups == Need::Required {
-            let attributes = entry.options.attributes;
-            let slot = self.tables.slot(SlotSource::CgroupMount { hierarchy: name.to_owned(), attributes });
-            return Ok(MountSource::Prepared { slot });
-        }
-        let place = hierarchy.map_or(&self.cgroup_places.unified, |_| &None);
-        let place = place.as_ref().or_else(|| self.cgroup_places.v1.get(name)).cloned();
-        let own = hierarchy.map(|hierarchy| hierarchy.mountpoint.join(&hierarchy.own));
-        let mut text =
-            |path: Option<PathBuf>| path.map_or(Ok(Text::NONE), |path| self.tables.path(&entry.field(), bytes(&path)));
-        Ok(MountSource::Cgroup { path: text(place)?, own: text(own)? })
-    }
-
-    fn push_cgroup(&mut self, entry: &Entry<'_>, source: MountSource, destination: &Path) -> Result<()> {
-        let target = self.tables.path(&entry.field(), bytes(destination))?;
-        let mut step = entry.step(source, target);
-        if matches!(source, MountSource::Prepared { .. }) {
-            step.attributes = Attributes::default();
-        }
-        self.tables.push(Step::Mount(step));
-        Ok(())
-    }
+    data
 }
 
 pub(super) fn check_lengths(field: &str, source: &[u8], data: &[(String, Option<String>)]) -> Result<()> {

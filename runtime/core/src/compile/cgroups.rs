@@ -1,0 +1,55 @@
+//! The container's cgroup, by whichever driver.
+
+use oci_spec::runtime::Linux;
+
+use super::{CompileOptions, Compiler};
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Need};
+use crate::{CgroupManager, Result};
+
+/// oci-spec reads a `linux.resources.pids` without a limit as the limit 0, which is a value (spec 1.3 says so, runc takes it so
+/// in every version): the same without it, where config.json has none.
+pub(super) fn without_unset_pids(bundle: &Bundle, linux: Option<&Linux>) -> Option<Linux> {
+    let pids = linux?.resources().as_ref()?.pids().as_ref()?;
+    if pids.limit() != 0 {
+        return None;
+    }
+    let json: serde_json::Value = serde_json::from_slice(bundle.json()).unwrap_or_default();
+    if json.pointer("/linux/resources/pids/limit").is_some() {
+        return None;
+    }
+    let mut linux = linux?.clone();
+    if let Some(resources) = linux.resources_mut() {
+        resources.set_pids(None);
+    }
+    Some(linux)
+}
+
+impl Compiler<'_> {
+    pub(super) fn cgroup(&mut self, options: &CompileOptions, linux: Option<&Linux>) -> Result<cgroup::Plan> {
+        let need = self.host.caller.cgroups;
+        if need == Need::Nowhere {
+            let resources = linux.and_then(|linux| linux.resources().as_ref());
+            if resources.is_some_and(cgroup::has_limits) {
+                self.warnings.push("linux.resources is ignored: cgroups are disabled".to_owned());
+            }
+            return Ok(cgroup::Plan { need, ..cgroup::Plan::default() });
+        }
+        let (id, layout, warnings) = (&options.id, &self.host.layout, &mut self.warnings);
+        if options.cgroup_manager == CgroupManager::Systemd {
+            let annotations = self.spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+            let place = (self.host.systemd, self.host.systemd_above.as_str());
+            let mut plan = cgroup::systemd::compile(layout, id, linux, &annotations.collect(), place, warnings)?;
+            plan.devices_where_permitted = need == Need::WherePermitted;
+            return Ok(plan);
+        }
+        let mut plan = cgroup::compile(layout, id, linux, warnings)?;
+        // Who names a place wants that one.
+        let named = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        if named.is_none_or(|path| path.as_os_str().is_empty()) {
+            plan.need = need;
+        }
+        plan.devices_where_permitted = need == Need::WherePermitted;
+        Ok(plan)
+    }
+}

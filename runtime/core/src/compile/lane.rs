@@ -1,0 +1,51 @@
+//! The host's lane.
+
+use flint_init::plan::{Barrier, Slot};
+use oci_spec::runtime::Process;
+
+use super::Compiler;
+use crate::plan::{HostHookStage, HostStep, SlotSource};
+
+/// The host's lane, as drawn in [`crate::plan`].
+///
+/// systemd makes a scope only with a process in it, so the cgroups come behind the clone with it; init waits at its first barrier.
+pub(super) fn host_lane(
+    compiler: &Compiler<'_>,
+    process: &Process,
+    net_devices: bool,
+    host_hooks: bool,
+    systemd: bool,
+) -> Vec<HostStep> {
+    let mut lane = vec![HostStep::ClaimId];
+    let shows_cgroup = |source: &SlotSource| matches!(source, SlotSource::CgroupMount { .. });
+    if !systemd {
+        lane.push(HostStep::MakeCgroup);
+    } else if compiler.tables.slots.iter().any(shows_cgroup) {
+        lane.push(HostStep::MakeCgroupFolders);
+    }
+    lane.extend((0..compiler.tables.slots.len()).map(|slot| HostStep::Bind(Slot(slot as u16))));
+    lane.extend([HostStep::Clone, HostStep::Await(Barrier::Born)]);
+    if compiler.namespaces.is_new(libc::CLONE_NEWUSER) {
+        lane.push(HostStep::IdMaps);
+    }
+    if process.oom_score_adj().is_some() {
+        lane.push(HostStep::OomScore);
+    }
+    if systemd {
+        lane.extend([HostStep::StartUnit, HostStep::MakeCgroup]);
+    }
+    lane.extend([HostStep::JoinCgroup, HostStep::SaveState, HostStep::Release(Barrier::Born)]);
+    if net_devices {
+        lane.extend([HostStep::Await(Barrier::Network), HostStep::NetDevices, HostStep::Release(Barrier::Network)]);
+    }
+    if host_hooks {
+        lane.extend([
+            HostStep::Await(Barrier::Mounted),
+            HostStep::Hooks(HostHookStage::Prestart),
+            HostStep::Hooks(HostHookStage::CreateRuntime),
+            HostStep::Release(Barrier::Mounted),
+        ]);
+    }
+    lane.push(HostStep::AwaitReady);
+    lane
+}
