@@ -160,6 +160,62 @@ fn hanging_hooks_inside_end_by_their_timeout_too() {
     }
 }
 
+/// startContainer hooks are what the program will be: its user, its capabilities, its filter.
+#[test]
+fn start_container_hooks_have_no_more_rights_than_the_program() {
+    let Some(peers) = peers() else { return };
+    for no_new_privileges in [false, true] {
+        let seen = peers.clone().map(|runtime| {
+            let case = Case::new(&runtime);
+            let log = case.path().join("open");
+            fs::create_dir(&log).expect("make a folder");
+            fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("chmod");
+            let text = "id; grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status; mkdir /tmp/x || echo refused";
+            let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("({text}) > /log/hook 2>&1")]});
+            // As docker's profile does with calls whose arguments it cannot see.
+            let bundle = case
+                .bundle()
+                .writable()
+                .push("/mounts", json!({"destination": "/log", "type": "bind", "source": log, "options": ["bind"]}))
+                .args(&["/bin/true"])
+                .edit(json!({
+                    "hooks": {"startContainer": [hook]},
+                    "process": {"user": {"uid": 1000, "gid": 1000}, "noNewPrivileges": no_new_privileges},
+                    "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"},
+                        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+                    ]}}
+                }));
+            let _ = case.run(&bundle).ok();
+            let text = fs::read_to_string(log.join("hook")).expect("what the hook wrote");
+            case.finish();
+            text
+        });
+        assert!(seen[1].contains("uid=1000") && seen[1].contains("refused"), "{}", seen[1]);
+        assert_eq!(seen[0], seen[1], "flint (left) against runc");
+    }
+}
+
+#[test]
+fn a_hook_that_the_filter_kills_is_told() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let bundle = case.bundle().shell("echo ran").edit(json!({
+            "hooks": {"startContainer": [{"path": "/bin/mkdir", "args": ["mkdir", "/dev/shm/foo"]}]},
+            "process": {"rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]},
+            "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}
+            ]}}
+        }));
+        let output = case.run(&bundle);
+        assert!(output.code != 0 && !output.stdout.contains("ran"), "{}: {output:?}", runtime.name);
+        assert!(output.stderr.contains("error running"), "{}: {}", runtime.name, output.stderr);
+        assert!(output.stderr.contains("bad system call"), "{}: {}", runtime.name, output.stderr);
+        case.finish();
+    }
+}
+
 #[test]
 fn a_failing_poststop_hook_does_not_keep_the_container() {
     let Some(peers) = peers() else { return };

@@ -266,6 +266,98 @@ fn a_volume_with_locked_flags() {
     );
 }
 
+/// Of a mount that an earlier entry made: its file system is changed, and its flags become exactly those that are listed.
+#[test]
+fn remounts_change_what_is_there() {
+    for options in [
+        &["remount", "size=3m", "mode=711"][..],
+        &["remount", "ro"],
+        &["remount", "nosuid", "noatime", "sync", "lazytime"],
+        &["remount", "async", "silent", "iversion"],
+    ] {
+        same(
+            |case| {
+                case.bundle()
+                    .shell(&format!("{MOUNTINFO}; echo '== text'; touch /m/new && echo written || echo refused"))
+                    .writable()
+                    .push("/mounts", mount("tmpfs", "tmpfs", "/m", &["nodev", "noexec", "sync", "size=1m"]))
+                    .push("/mounts", mount("tmpfs", "tmpfs", "/m", options))
+            },
+            "/m root=",
+        );
+    }
+    for options in [&["bind", "remount", "ro", "nodiratime"][..], &["bind", "remount"], &["rbind", "remount", "nodev"]]
+    {
+        same(
+            |case| {
+                let dir = volume(case, "data");
+                case.bundle()
+                    .shell(&format!("{MOUNTINFO}; echo '== text'; touch /m/new && echo written || echo refused"))
+                    .writable()
+                    .push("/mounts", mount("bind", &dir, "/m", &["bind", "nosuid", "noexec", "noatime"]))
+                    .push("/mounts", mount("bind", &dir, "/m", options))
+            },
+            "/m root=",
+        );
+    }
+}
+
+#[test]
+fn what_is_no_mount_is_not_remounted() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let bundle = case.bundle().writable().push("/mounts", mount("tmpfs", "tmpfs", "/m", &["remount"]));
+        fs::create_dir(bundle.rootfs().join("m")).expect("make the folder");
+        let output = case.run(&bundle.args(&["true"])).exits(1);
+        assert!(output.stderr.contains("nvalid argument"), "{}: {}", runtime.name, output.stderr);
+        case.finish();
+    }
+}
+
+/// A link of the image must not lead the change to another mount, whose file system may be the host's.
+#[test]
+fn a_remount_follows_no_link() {
+    let Some([flint]) = under_test_only("it follows links inside the root") else { return };
+    let case = Case::new(&flint);
+    let bundle = case
+        .bundle()
+        .writable()
+        .push("/mounts", mount("tmpfs", "tmpfs", "/m", &[]))
+        .push("/mounts", mount("tmpfs", "tmpfs", "/link", &["remount", "ro"]));
+    std::os::unix::fs::symlink("m", bundle.rootfs().join("link")).expect("link");
+    let output = case.run(&bundle.args(&["true"])).exits(1);
+    assert!(output.stderr.contains("name the mount itself"), "{}", output.stderr);
+    case.finish();
+}
+
+/// Wherever the host has a whole procfs mounted.
+#[test]
+fn no_pivot_leaves_no_bare_proc_elsewhere() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let other = case.path().join("other proc");
+        fs::create_dir(&other).expect("make a folder");
+        let mount = ["busybox", "unshare", "-mrpf", "busybox", "mount", "-t", "proc", "none", "/proc"];
+        let mut bundle = case.bundle().args(&mount).writable();
+        for set in ["bounding", "permitted"] {
+            bundle = bundle.push(&format!("/process/capabilities/{set}"), json!("CAP_SETFCAP"));
+        }
+        // In a mount namespace of the test's own: nothing stays mounted.
+        let script = "mount -t proc proc \"$1\" && shift && exec \"$@\"";
+        let output = integration_tests::Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .args([other.as_os_str(), runtime.path.as_os_str(), "--root".as_ref(), case.state_root().as_os_str()])
+            .args(["run", "--no-pivot", "--bundle"])
+            .args([bundle.write().into_os_string(), case.id("run").into()])
+            .output();
+        assert_eq!(output.code, 1, "{}: {output:?}", runtime.name);
+        assert!(output.stderr.contains("ermission denied"), "{}: {output:?}", runtime.name);
+        case.finish();
+    }
+}
+
 /// With the host's bare procfs left in the mount namespace, a user namespace inside could mount another.
 #[test]
 fn no_pivot_leaves_no_bare_proc() {

@@ -1,6 +1,6 @@
 //! Steps in words: one line each, for `flint plan` and for the sentences of errors.
 
-use flint_init::plan::{Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Range, Slot, Step};
+use flint_init::plan::{Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Range, Remount, Slot, Step};
 use serde_json::{Value, json};
 
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
@@ -41,6 +41,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::Barrier(barrier) => format!("wait for the host at {}", barrier_name(barrier)),
         Step::JoinNamespace { slot, kind } => format!("join the {} namespace {}", kinds(kind), source(plan, slot)),
         Step::Unshare { kind } => format!("make new namespaces: {}", kinds(kind)),
+        Step::TimeNamespace { offsets } => format!("enter a time namespace with the offsets {:?}", text(offsets)),
         Step::BecomeRoot => "become uid 0 of the user namespace".to_owned(),
         Step::Session => "start a session".to_owned(),
         Step::Keyring { name, permissions: 0 } => format!("join the session keyring {}", text(name)),
@@ -66,6 +67,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
             format!("open the root {}{}", text(path), if bind { " and mount it on itself" } else { "" })
         }
         Step::Mount(ref mount) => describe_mount(plan, mount),
+        Step::Remount(ref remount) => describe_remount(plan, remount),
         Step::Device { path, mode, major, minor, uid, gid } => {
             let kind = match mode & libc::S_IFMT {
                 libc::S_IFBLK => "b",
@@ -101,7 +103,10 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::RemountReadonly { path } => format!("make the mount {} read-only", text(path)),
         Step::Detach { path, .. } => format!("unmount {}", text(path)),
         Step::PivotRoot => "pivot to the root".to_owned(),
-        Step::MoveRoot => "move the root over / (no pivot)".to_owned(),
+        Step::MoveRoot { bare } => {
+            let bare = bare.of(&plan.strings).iter().filter(|path| !path.is_none()).map(|&path| text(path));
+            format!("part from {}, then move the root over / (no pivot)", bare.collect::<Vec<_>>().join(", "))
+        }
         Step::ChangeRoot => "change the root (no mount namespace)".to_owned(),
         Step::RootPropagation { flag } => format!("make the root mount {}", propagation(flag)),
         Step::ResourceLimit { resource, soft, hard } => {
@@ -110,7 +115,7 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::Umask { mask } => format!("set the umask to {mask:04o}"),
         Step::Home { uid, .. } => format!("find HOME of uid {uid}"),
         Step::FindProgram { name, .. } => format!("find the program {}", text(name)),
-        Step::AwaitStart { listener } => match listener {
+        Step::AwaitStart { listener, .. } => match listener {
             Some(_) => "report ready and wait for start on the socket".to_owned(),
             None => "report ready and wait for start".to_owned(),
         },
@@ -215,13 +220,7 @@ fn describe_mount(plan: &Plan, mount: &Mount) -> String {
     let (from, mut words) = match mount.source {
         MountSource::New { fstype, source, options } => {
             let mut words = vec![plan.string(fstype)];
-            words.extend(options.of(&plan.options).iter().map(|option| {
-                if option.value.is_none() {
-                    plan.string(option.key)
-                } else {
-                    format!("{}={}", plan.string(option.key), plan.string(option.value))
-                }
-            }));
+            words.extend(option_words(plan, options));
             (plan.string(source), words)
         }
         MountSource::Bind { path, recursive } => {
@@ -251,6 +250,24 @@ fn describe_mount(plan: &Plan, mount: &Mount) -> String {
     }
     let number = if mount.index == Mount::OWN { String::new() } else { format!(" #{}", mount.index) };
     format!("mount{number} {from} -> {} ({})", plan.string(mount.target), words.join(", "))
+}
+
+fn describe_remount(plan: &Plan, remount: &Remount) -> String {
+    let mut words = remount.options.map_or_else(|| vec!["bind".to_owned()], |options| option_words(plan, options));
+    words.extend(attributes(remount.attributes, ""));
+    words.extend(attributes(remount.recursive_attributes, "r"));
+    if remount.propagation != 0 {
+        words.push(propagation(remount.propagation).to_owned());
+    }
+    format!("remount #{} {} ({})", remount.index, plan.string(remount.target), words.join(", "))
+}
+
+fn option_words(plan: &Plan, options: Range) -> Vec<String> {
+    let words = options.of(&plan.options).iter().map(|option| {
+        let key = plan.string(option.key);
+        if option.value.is_none() { key } else { format!("{key}={}", plan.string(option.value)) }
+    });
+    words.collect()
 }
 
 /// What the host opened, with the attributes that it gave it.
@@ -306,6 +323,7 @@ fn source(plan: &Plan, slot: Slot) -> String {
         Some(SlotSource::Namespace { path, .. } | SlotSource::BindMount { path, .. }) => path.display().to_string(),
         Some(SlotSource::Filesystem { fstype, .. }) => format!("a new {fstype}"),
         Some(SlotSource::IdMapping { uid, gid }) => format!("a user namespace with uids {uid:?}, gids {gid:?}"),
+        Some(SlotSource::InitNamespace { kind }) => format!("the {} namespace of the container's init", kinds(*kind)),
         Some(SlotSource::ContainerInit) => "the container's init".to_owned(),
         Some(SlotSource::ConsoleSocket) => "the console socket".to_owned(),
         Some(SlotSource::Listener) => "the socket for start".to_owned(),

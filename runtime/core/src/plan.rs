@@ -170,6 +170,11 @@ pub enum SlotSource {
     },
     /// A pidfd of the container's init, for setns with several flags at once (exec).
     ContainerInit,
+    /// A namespace of a container that is created, handed out by its init (exec).
+    InitNamespace {
+        /// `CLONE_NEW*`
+        kind: u32,
+    },
     /// A socket connected to `--console-socket`.
     ConsoleSocket,
     /// The listening socket on which `start` reaches init.

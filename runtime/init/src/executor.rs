@@ -204,6 +204,7 @@ impl<'a> Init<'a> {
             Step::Barrier(barrier) => self.barrier(barrier),
             Step::JoinNamespace { slot, kind } => self.join_namespace(slot, kind),
             Step::Unshare { kind } => flint_sys::namespace::unshare(kind).at(Operation::Unshare),
+            Step::TimeNamespace { offsets } => crate::namespace::enter_new_time(self.text(offsets)?),
             Step::BecomeRoot => Self::become_root(),
             Step::Session => process::setsid().at(Operation::Setsid),
             Step::Keyring { name, permissions } => self.keyring(name, permissions),
@@ -222,6 +223,7 @@ impl<'a> Init<'a> {
             Step::InheritedPropagation { flag } => self.inherited_propagation(flag),
             Step::Root { path, bind } => self.open_root(path, bind),
             Step::Mount(ref mount) => self.mount(mount),
+            Step::Remount(ref remount) => self.remount(remount),
             Step::Device { path, mode, major, minor, uid, gid } => self.device(path, mode, (major, minor), (uid, gid)),
             Step::DeviceBind { source, path } => self.device_bind(source, path),
             Step::Symlink { target, path, replace } => self.symlink(target, path, replace),
@@ -237,7 +239,7 @@ impl<'a> Init<'a> {
             Step::RemountReadonly { path } => self.remount_readonly(path),
             Step::Detach { proc, path } => self.detach(proc, path),
             Step::PivotRoot => self.pivot_root(),
-            Step::MoveRoot => self.move_root(),
+            Step::MoveRoot { bare } => self.move_root(bare),
             Step::ChangeRoot => self.change_root(),
             Step::RootPropagation { flag } => Self::root_propagation(flag),
             Step::ResourceLimit { resource, soft, hard } => self.resource_limit(resource, soft, hard),
@@ -247,7 +249,7 @@ impl<'a> Init<'a> {
             }
             Step::Home { uid, entry } => self.find_home(uid, entry),
             Step::FindProgram { name, path } => self.find_program(name, path),
-            Step::AwaitStart { listener } => self.await_start(listener),
+            Step::AwaitStart { listener, proc } => self.await_start(listener, proc),
             Step::BoundingSet { keep } => Self::bounding_set(keep),
             Step::User { uid, gid, groups, may_be_denied } => self.become_user(uid, gid, groups, may_be_denied),
             Step::Capabilities { effective, permitted, inheritable } => {

@@ -87,6 +87,10 @@ operations! {
     Fsconfig = "fsconfig",
     /// fsconfig, FSCONFIG_CMD_CREATE
     FsconfigCreate = "fsconfig(create)",
+    /// fspick
+    Fspick = "fspick",
+    /// fsconfig, to change a file system
+    Reconfigure = "fsconfig(RECONFIGURE)",
     /// fsmount
     Fsmount = "fsmount",
     /// move_mount

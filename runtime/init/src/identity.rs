@@ -1,6 +1,6 @@
 //! Who the program will be: user, groups, capabilities, limits, the seccomp filter.
 
-use flint_sys::{file, identity, process};
+use flint_sys::{Fd, file, identity, process};
 
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
@@ -77,16 +77,27 @@ impl Init<'_> {
 
     /// The host takes the listener out of this process, which waits: exec would close it. Written and read, since
     /// these two calls are what a filter is likeliest to allow; a `read` that the filter asks the agent about is
-    /// answered as soon as the agent has the listener.
+    /// answered as soon as the agent has the listener. A host without the right to do so asks for it to be sent.
     fn hand_listener_over(&self, listener: usize) -> Outcome {
         let message = Message { number: listener as i32, ..Message::of(Kind::Listener) };
         protocol::send(self.channel, message).at(Operation::Listener)?;
-        let mut answer = [0u8; protocol::SIZE];
-        let length = file::read(self.channel, &mut answer).at(Operation::Listener)?;
-        match answer.get(..length).and_then(Message::from_bytes) {
-            Some(message) if message.kind == Kind::Proceed => Ok(()),
+        match self.answer()? {
+            Some(Kind::Proceed) => return Ok(()),
+            Some(Kind::Pass) => {
+                protocol::send_fd(self.channel, message, Fd(listener as i32)).at(Operation::Listener)?;
+            }
+            _ => return Err(Failure::new(Operation::Listener, libc::EPIPE)),
+        }
+        match self.answer()? {
+            Some(Kind::Proceed) => Ok(()),
             _ => Err(Failure::new(Operation::Listener, libc::EPIPE)),
         }
+    }
+
+    fn answer(&self) -> Outcome<Option<Kind>> {
+        let mut answer = [0u8; protocol::SIZE];
+        let length = file::read(self.channel, &mut answer).at(Operation::Listener)?;
+        Ok(answer.get(..length).and_then(Message::from_bytes).map(|message| message.kind))
     }
 
     pub(crate) fn announce(&mut self) -> Outcome {

@@ -7,7 +7,7 @@ use crate::copy_up;
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::{PathBuffer, push_number};
-use crate::plan::{IdMap, Mount, MountSource, Range, Slot, Text};
+use crate::plan::{Attributes, IdMap, Mount, MountSource, Range, Remount, Slot, Text};
 
 /// `PROC_SUPER_MAGIC`
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -32,11 +32,7 @@ impl Init<'_> {
             file::chmodat(mount, c".", mode).at(Operation::CopyUp)?;
         }
         mount::move_mount(mount, target).at(Operation::MoveMount)?;
-        if plan.propagation != 0 {
-            let change =
-                Change { propagation: plan.propagation, recursive: plan.propagation_recursive, ..Change::default() };
-            mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
-        }
+        set_propagation(mount, plan.propagation, plan.propagation_recursive)?;
         let _ = file::close(target);
         if self.empty != Some(mount) {
             let _ = file::close(mount);
@@ -70,13 +66,31 @@ impl Init<'_> {
             },
         };
         self.map_ids(mount, plan.idmap)?;
-        for (attributes, recursive) in [(plan.attributes, false), (plan.recursive_attributes, true)] {
-            if !attributes.is_empty() {
-                let change = Change { set: attributes.set, clear: attributes.clear, recursive, ..Change::default() };
-                mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
-            }
-        }
+        set_attributes(mount, plan.attributes, plan.recursive_attributes)?;
         Ok(mount)
+    }
+
+    /// The file system first: a mount that is read-only meanwhile may not be what it shall be at the end.
+    pub(crate) fn remount(&mut self, plan: &Remount) -> Outcome {
+        let path = self.text(plan.target)?;
+        let target = self.open_inside(path, libc::O_PATH, file::RESOLVE_NO_SYMLINKS).at(Operation::OpenTarget)?;
+        if let Some(options) = plan.options {
+            let context = mount::fspick(target).at(Operation::Fspick)?;
+            self.set_options(context, options)?;
+            mount::fsconfig_reconfigure(context).at(Operation::Reconfigure)?;
+            let _ = file::close(context);
+        }
+        set_attributes(target, plan.attributes, plan.recursive_attributes)?;
+        set_propagation(target, plan.propagation, plan.propagation_recursive)?;
+        file::close(target).at(Operation::OpenTarget)
+    }
+
+    fn set_options(&self, context: Fd, options: Range) -> Outcome {
+        for option in options.of(self.plan.options) {
+            let value = self.optional_text(option.value)?;
+            mount::fsconfig_set(context, self.text(option.key)?, value).at(Operation::Fsconfig)?;
+        }
+        Ok(())
     }
 
     fn map_ids(&self, mount: Fd, idmap: Option<IdMap>) -> Outcome {
@@ -122,15 +136,29 @@ impl Init<'_> {
         if let Some(source) = self.optional_text(source)? {
             mount::fsconfig_set(context, c"source", Some(source)).at(Operation::Fsconfig)?;
         }
-        for option in options.of(self.plan.options) {
-            let value = self.optional_text(option.value)?;
-            mount::fsconfig_set(context, self.text(option.key)?, value).at(Operation::Fsconfig)?;
-        }
+        self.set_options(context, options)?;
         mount::fsconfig_create(context).at(Operation::FsconfigCreate)?;
         let mount = mount::fsmount(context, attributes).at(Operation::Fsmount)?;
         let _ = file::close(context);
         Ok(mount)
     }
+}
+
+fn set_attributes(mount: Fd, own: Attributes, recursive: Attributes) -> Outcome {
+    for (attributes, recursive) in [(own, false), (recursive, true)] {
+        if !attributes.is_empty() {
+            let change = Change { set: attributes.set, clear: attributes.clear, recursive, ..Change::default() };
+            mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_propagation(mount: Fd, propagation: u64, recursive: bool) -> Outcome {
+    if propagation == 0 {
+        return Ok(());
+    }
+    mount::mount_setattr(mount, Change { propagation, recursive, ..Change::default() }).at(Operation::MountSetattr)
 }
 
 /// Whether the target is meant to be below /proc; those were checked by the compiler.

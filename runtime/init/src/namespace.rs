@@ -27,6 +27,16 @@ pub(crate) fn new_time(offsets: &CStr) -> Outcome {
     written.map(drop)
 }
 
+/// A time namespace for the caller itself. For who has the right to it only in a user namespace of its own: before that
+/// there is no process that could be made in it.
+pub(crate) fn enter_new_time(offsets: &CStr) -> Outcome {
+    new_time(offsets)?;
+    let made = file::openat(Fd::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY, 0).at(Operation::NewTime)?;
+    let entered = flint_sys::namespace::setns(made, NEW_TIME).at(Operation::Setns);
+    let _ = file::close(made);
+    entered
+}
+
 /// The fourth field of a key's description, in hexadecimal digits.
 fn key_permissions(text: &[u8]) -> Option<u32> {
     let digits = text.split(|&byte| byte == b';').nth(3)?;

@@ -160,6 +160,26 @@ impl Mount {
     pub const OWN: u16 = u16::MAX;
 }
 
+/// A change of a mount that is there already: mount(2) with `MS_REMOUNT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remount {
+    /// Position in config.json's `mounts`, for messages.
+    pub index: u16,
+    /// Absolute, lexically clean path inside the root; none of it may be a link, since the image could lead the change to
+    /// a file system of the host by one.
+    pub target: Text,
+    /// Parameters of the file system, in [`PlanRef::options`]; `None` to leave it as it is (`bind`).
+    pub options: Option<Range>,
+    /// For the mount itself.
+    pub attributes: Attributes,
+    /// For the mount and all below it.
+    pub recursive_attributes: Attributes,
+    /// As [`Mount::propagation`].
+    pub propagation: u64,
+    /// As [`Mount::propagation_recursive`].
+    pub propagation_recursive: bool,
+}
+
 /// A program run beside init: createContainer and startContainer hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {

@@ -50,6 +50,11 @@ pub enum Kind {
     /// The filter is in force and its notifications can be read from the descriptor in `number`; init waits for
     /// `Proceed`.
     Listener = 11,
+    /// The host may not take the listener itself: init sends it (`SCM_RIGHTS`), and waits on.
+    Pass = 12,
+    /// Somebody who may not look into init asks for its namespaces, those of the flags in `number`: each comes back in a
+    /// message of this kind (`SCM_RIGHTS`) with its own flag.
+    Namespaces = 13,
 }
 
 /// One message.
@@ -119,6 +124,8 @@ impl Message {
             9 => Kind::Start,
             10 => Kind::Wrote,
             11 => Kind::Listener,
+            12 => Kind::Pass,
+            13 => Kind::Namespaces,
             _ => return None,
         };
         Some(Self {
@@ -138,6 +145,11 @@ pub(crate) fn send(channel: Fd, message: Message) -> Result<()> {
 /// Sends a text, of which no more than [`TEXT`] bytes are heard.
 pub(crate) fn send_text(channel: Fd, text: &[u8]) -> Result<()> {
     send(channel, Message::of(Kind::Wrote)).and_then(|()| file::write(channel, text)).map(drop)
+}
+
+/// Sends a message and a descriptor.
+pub(crate) fn send_fd(channel: Fd, message: Message, fd: Fd) -> Result<()> {
+    socket::send_with_fd(channel, &message.to_bytes(), fd)
 }
 
 /// Receives a message; `None` at the end of the channel or for anything that is no message.

@@ -10,12 +10,16 @@ use flint_sys::{Errno, Fd, file};
 use crate::executor::{Inherited, Init};
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::{PathBuffer, split};
-use crate::plan::Text;
+use crate::plan::{Range, Text};
 
 const FOLDER_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY;
 /// New folders on the way to a target.
 const FOLDER_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
+/// `PROC_SUPER_MAGIC`
+const PROC_MAGIC: u64 = 0x9fa0;
+/// `SYSFS_MAGIC`
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// Mounts on top of each other that are unmounted from one place of the host.
 const MOST_STACKED: u32 = 64;
 /// Dangling links that are followed on the way to one target; the kernel's own limit for links.
@@ -258,9 +262,11 @@ impl Init<'_> {
 
     /// --no-pivot: the root is moved over `/`. What lay below `/` stays hidden underneath, not gone; that is
     /// why it is for roots on an initial ramfs alone.
-    pub(crate) fn move_root(&mut self) -> Outcome {
-        for path in [c"/proc", c"/sys"] {
-            self.part_from(path)?;
+    pub(crate) fn move_root(&mut self, bare: Range) -> Outcome {
+        for &path in bare.of(self.plan.strings) {
+            if let Some(path) = self.optional_text(path)? {
+                self.part_from(path)?;
+            }
         }
         let root = self.root()?;
         let top = file::openat(Fd::CWD, c"/", FOLDER_PATH, 0).at(Operation::Open)?;
@@ -277,7 +283,8 @@ impl Init<'_> {
                 Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => return Ok(()),
                 result => result.at(Operation::Open)?,
             };
-            if !file::stat(there, c"").at(Operation::Stat)?.mount_root {
+            let bare = matches!(file::filesystem_magic(there), Ok(PROC_MAGIC | SYSFS_MAGIC));
+            if !bare || !file::stat(there, c"").at(Operation::Stat)?.mount_root {
                 return file::close(there).at(Operation::Open);
             }
             // The unmount must not propagate to the host.

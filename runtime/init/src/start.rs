@@ -1,5 +1,7 @@
 //! Where init waits: barriers, and `start`.
 
+use core::ffi::CStr;
+
 use flint_sys::signal::Mask;
 use flint_sys::{Fd, file, process, signal, socket};
 
@@ -11,6 +13,18 @@ use crate::protocol::{self, Kind, Message};
 /// What ends a created container before its program is there: a pid namespace shields its first process from the
 /// default action of every other signal than SIGKILL (pid_namespaces(7)).
 const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// A process's own namespaces below the host's procfs, by their `CLONE_NEW*`.
+const NAMESPACES: [(i32, &CStr); 8] = [
+    (libc::CLONE_NEWUSER, c"self/ns/user"),
+    (libc::CLONE_NEWPID, c"self/ns/pid"),
+    (libc::CLONE_NEWNET, c"self/ns/net"),
+    (libc::CLONE_NEWNS, c"self/ns/mnt"),
+    (libc::CLONE_NEWIPC, c"self/ns/ipc"),
+    (libc::CLONE_NEWUTS, c"self/ns/uts"),
+    (libc::CLONE_NEWCGROUP, c"self/ns/cgroup"),
+    (0x80, c"self/ns/time"),
+];
 
 impl Init<'_> {
     /// Tells the host and waits for it. A host that is gone, or says anything else, is the end.
@@ -29,7 +43,7 @@ impl Init<'_> {
 
     /// Says READY and waits for `start`. With a listener any number of `start`s may come and die before one
     /// says what it wants; the channel is then the connection to that one.
-    pub(crate) fn await_start(&mut self, listener: Option<Slot>) -> Outcome {
+    pub(crate) fn await_start(&mut self, listener: Option<Slot>, proc: Option<Slot>) -> Outcome {
         protocol::send(self.channel, Message::of(Kind::Ready)).at(Operation::Channel)?;
         let Some(listener) = listener else { return self.expect(Kind::Start) };
         let listener = self.slot(listener)?;
@@ -53,8 +67,31 @@ impl Init<'_> {
                 let _ = file::close(signals);
                 return Ok(());
             }
+            if let Ok(Some(message)) = said
+                && message.kind == Kind::Namespaces
+                && let Some(proc) = proc
+            {
+                // What went wrong shows at the other end, which is told no more.
+                let _ = self.hand_namespaces_out(connection, proc, message.number);
+            }
             let _ = file::close(connection);
         }
+    }
+
+    /// Sends the descriptors of init's own namespaces, one a message.
+    fn hand_namespaces_out(&self, connection: Fd, proc: Slot, kinds: i32) -> Outcome {
+        let proc = self.slot(proc)?;
+        for (kind, path) in NAMESPACES {
+            if kinds & kind == 0 {
+                continue;
+            }
+            let namespace = file::openat2(proc, path, libc::O_RDONLY, 0, 0).at(Operation::Open)?;
+            let message = Message { number: kind, ..Message::of(Kind::Namespaces) };
+            let sent = protocol::send_fd(connection, message, namespace).at(Operation::Channel);
+            let _ = file::close(namespace);
+            sent?;
+        }
+        Ok(())
     }
 
     /// A container may stay created for long: what only served its making is not kept.

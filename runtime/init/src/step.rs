@@ -2,7 +2,7 @@
 
 use flint_sys::schedule::SchedulerAttributes;
 
-use crate::plan::{Barrier, Hook, Mount, Range, Slot, Text};
+use crate::plan::{Barrier, Hook, Mount, Range, Remount, Slot, Text};
 
 /// One step of init's lane.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +24,12 @@ pub enum Step {
     Unshare {
         /// `CLONE_NEW*`.
         kind: u32,
+    },
+    /// Makes a time namespace with these offsets and enters it; before [`Step::NotDumpable`], since it writes to its own
+    /// files of procfs.
+    TimeNamespace {
+        /// What `timens_offsets` gets.
+        offsets: Text,
     },
     /// Becomes uid 0 and gid 0 of its new user namespace.
     BecomeRoot,
@@ -89,6 +95,8 @@ pub enum Step {
     },
     /// Makes one mount.
     Mount(Mount),
+    /// Changes a mount that is there (`remount`).
+    Remount(Remount),
     /// Makes a device node below the root (mknodat).
     Device {
         /// Path inside the root.
@@ -198,7 +206,11 @@ pub enum Step {
     /// pivot_root(2) to the root and detaches the old one.
     PivotRoot,
     /// Moves the root over `/` and changes root to it (--no-pivot, for a root on an initramfs).
-    MoveRoot,
+    MoveRoot {
+        /// Where the host's whole procfs and sysfs are mounted, in [`PlanRef::strings`](crate::plan::PlanRef::strings),
+        /// ended by [`Text::NONE`]: they are unmounted first, since nothing masks them.
+        bare: Range,
+    },
     /// chroot(2) alone, without a mount namespace.
     ChangeRoot,
     /// Sets the propagation of the container's root mount (`linux.rootfsPropagation`).
@@ -238,6 +250,8 @@ pub enum Step {
     AwaitStart {
         /// The listening socket of `create`; `None` for `run`, which starts over the channel.
         listener: Option<Slot>,
+        /// The host's procfs, verified: where who may not look into init may ask it for its namespaces.
+        proc: Option<Slot>,
     },
     /// Drops from the bounding set all that is not in the mask.
     BoundingSet {

@@ -94,6 +94,30 @@ pub fn fsconfig_create(context: Fd) -> Result<()> {
     unsafe { call!(SYS_fsconfig, context.argument(), CREATE, 0, 0, 0) }.map(drop)
 }
 
+/// The file system of the mount that `mount` is open on, to be changed; CLOEXEC.
+///
+/// # Errors
+///
+/// EINVAL when the descriptor is not at a mount's root; EPERM for a file system of another user namespace.
+pub fn fspick(mount: Fd) -> Result<Fd> {
+    const FSPICK_CLOEXEC: usize = 1;
+    const FSPICK_EMPTY_PATH: usize = 8;
+    // SAFETY: the path is the live empty string.
+    unsafe { call!(SYS_fspick, mount.argument(), c"".as_ptr() as usize, FSPICK_CLOEXEC | FSPICK_EMPTY_PATH) }
+        .map(|fd| Fd(fd as i32))
+}
+
+/// Gives a picked file system the parameters that were set (`FSCONFIG_CMD_RECONFIGURE`).
+///
+/// # Errors
+///
+/// What mount(2) with `MS_REMOUNT` would say.
+pub fn fsconfig_reconfigure(context: Fd) -> Result<()> {
+    const RECONFIGURE: usize = 7;
+    // SAFETY: takes no key and no value.
+    unsafe { call!(SYS_fsconfig, context.argument(), RECONFIGURE, 0, 0, 0) }.map(drop)
+}
+
 /// A detached mount of a made file system; CLOEXEC.
 ///
 /// # Errors

@@ -45,6 +45,12 @@ pub fn compile_mount(bundle: &Bundle, host: &Host, mount: &SpecMount, init: i32)
             entry.field()
         )));
     }
+    if entry.options.remount {
+        return Err(Error::invalid(format!(
+            "{}: remount is for mounts that are made with the container",
+            entry.field()
+        )));
+    }
     if OF_NAMESPACES.contains(&entry.kind) {
         return Err(Error::invalid(format!(
             "{}: a {} file system would show the host's namespaces, not the container's: bind one of its own instead",
@@ -131,7 +137,7 @@ impl Compiler<'_> {
 
     /// The visitor says READY when it has done its work, and is ended.
     fn visit(mut self) -> Result<Plan> {
-        self.tables.push(Step::AwaitStart { listener: None });
+        self.tables.push(Step::AwaitStart { listener: None, proc: None });
         let process = self.process()?;
         let mut plan =
             self.finish(Vec::new(), PathBuf::new(), HostHooks::default(), cgroup::Plan::default(), process)?;

@@ -59,7 +59,8 @@ impl Compiler<'_> {
         self.init_hooks("createContainer", HookStage::CreateContainer, hooks, None)
     }
 
-    /// They run in the container and see its program's environment when they have none of their own, as under runc.
+    /// They run in the container as its program will: as its user, with its capabilities and under its filter, and with
+    /// its environment when they have none of their own, as under runc.
     pub(super) fn start_container_hooks(&mut self, program: Program) -> Result<()> {
         let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
         self.init_hooks("startContainer", HookStage::StartContainer, hooks, Some(program.environment))

@@ -63,10 +63,14 @@ const RECURSIVE: &[&str] = &[
 
 /// Flags of the file system itself, set with fsconfig.
 const SUPERBLOCK: &[&str] = &["sync", "dirsync", "mand", "lazytime"];
-/// Their opposites, and words without an effect here.
+/// Their opposites, which a later one of is as if the first were not there.
+const SUPERBLOCK_OFF: &[(&str, &str)] = &[("async", "sync"), ("nomand", "mand"), ("nolazytime", "lazytime")];
+/// Words without an effect here.
 ///
-/// fsconfig has no word for `iversion`: file systems that count versions do so always (Linux 6.x).
-const NOTHING: &[&str] = &["defaults", "async", "nomand", "nolazytime", "iversion", "noiversion", "silent", "loud"];
+/// fsconfig has no word for `iversion`. File systems that count versions do so always; ext4 did not before Linux 6.1 and has
+/// a parameter for it. `silent` keeps the kernel from writing to its log why a mount failed, which it never does
+/// for fsopen.
+const NOTHING: &[&str] = &["defaults", "silent", "loud"];
 
 const PROPAGATION: &[(&str, u64)] = &[
     ("shared", libc::MS_SHARED),
@@ -81,6 +85,10 @@ const PROPAGATION: &[(&str, u64)] = &[
 pub(super) struct MountOptions {
     pub(super) attributes: Attributes,
     pub(super) recursive_attributes: Attributes,
+    /// `remount`: a mount that is there is changed.
+    pub(super) remount: bool,
+    /// `iversion`, unless `noiversion` stands behind it.
+    pub(super) versions: bool,
     /// `bind` or `rbind`.
     pub(super) bind: bool,
     pub(super) bind_recursive: bool,
@@ -107,6 +115,21 @@ impl MountOptions {
         let Attributes { set, clear } = std::mem::take(&mut self.recursive_attributes);
         apply(&mut self.attributes, set, clear);
     }
+
+    /// What `mount --options remount` makes of a mount: it has these attributes and no others, but for its way with access
+    /// times, which stays unless there is a word on it (mount(2), `MS_REMOUNT`).
+    pub(super) fn remounted(&self) -> Attributes {
+        const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
+        let Attributes { set, clear } = self.attributes;
+        let times = if (set | clear) & (ATIME | NODIRATIME) == 0 { 0 } else { ATIME | NODIRATIME };
+        Attributes { set, clear: (ALL | times | clear) & !(set & !ATIME) }
+    }
+
+    /// What a remounted file system is no more unless it is listed again; `dirsync` stays (`MS_RMT_MASK`).
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = &'static str> {
+        let listed = |flag: &str| self.data.iter().any(|(name, _)| name == flag);
+        SUPERBLOCK_OFF.iter().filter(move |(_, on)| *on != "mand" && !listed(on)).map(|(off, _)| *off)
+    }
 }
 
 /// Reads options in order; a later one wins over an earlier one.
@@ -125,6 +148,8 @@ fn take(parsed: &mut MountOptions, option: &str) {
         && let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| Some(*name) == option.strip_prefix('r'))
     {
         apply(&mut parsed.recursive_attributes, set, clear);
+    } else if let Some((_, on)) = SUPERBLOCK_OFF.iter().find(|(off, _)| *off == option) {
+        parsed.data.retain(|(flag, _)| flag != on);
     } else if let Some((flag, recursive)) = propagation(option) {
         (parsed.propagation, parsed.propagation_recursive) = (flag, recursive);
     } else {
@@ -137,7 +162,9 @@ fn take(parsed: &mut MountOptions, option: &str) {
                 let maps = (!maps.is_empty()).then(|| maps.to_owned());
                 parsed.idmap = Some(IdmapOption { recursive: name == "ridmap", maps });
             }
-            "remount" | "" => {}
+            "remount" => parsed.remount = true,
+            "iversion" | "noiversion" => parsed.versions = option == "iversion",
+            "" => {}
             known if NOTHING.contains(&known) => {}
             flag if SUPERBLOCK.contains(&flag) => parsed.data.push((flag.to_owned(), None)),
             data => parsed.data.push(match data.split_once('=') {
@@ -184,6 +211,29 @@ mod tests {
         assert_eq!(attributes(&["rw", "ro"]), (RDONLY, 0));
         assert_eq!(attributes(&["noatime"]), (NOATIME, ATIME));
         assert_eq!(attributes(&["noatime", "strictatime"]).0, STRICTATIME);
+    }
+
+    #[test]
+    fn a_remounted_mount_has_what_is_listed_and_no_more() {
+        let remounted = |options: &[&str]| parse(options).remounted();
+        assert_eq!(remounted(&["remount"]), Attributes { set: 0, clear: RDONLY | NOSUID | NODEV | NOEXEC });
+        assert_eq!(remounted(&["remount", "ro", "nodev"]).set, RDONLY | NODEV);
+        assert_eq!(remounted(&["remount", "ro", "nodev"]).clear, NOSUID | NOEXEC);
+        let times = remounted(&["noatime"]);
+        assert_eq!((times.set, times.clear & ATIME, times.clear & NODIRATIME), (NOATIME, ATIME, NODIRATIME));
+        assert_eq!(remounted(&["nodiratime"]).clear & (ATIME | NODIRATIME), ATIME);
+    }
+
+    #[test]
+    fn flags_of_the_file_system_and_their_opposites() {
+        let flags = |options: &[&str]| {
+            let parsed = parse(options);
+            let off: Vec<_> = parsed.unlisted().collect();
+            (parsed.data.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), off)
+        };
+        assert_eq!(flags(&["sync", "lazytime", "async"]), (vec!["lazytime".to_owned()], vec!["async"]));
+        assert_eq!(flags(&["async", "sync", "silent", "loud"]), (vec!["sync".to_owned()], vec!["nolazytime"]));
+        assert!(parse(&["noiversion", "iversion"]).versions && !parse(&["iversion", "noiversion"]).versions);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use oci_spec::runtime::Root;
 
 use super::{Compiler, mount_options};
 use crate::plan::SlotSource;
-use crate::{Error, Result};
+use crate::{Error, Result, procfs};
 
 /// Kernel parameters of the ipc namespace.
 const IPC_SYSCTLS: &[&str] = &[
@@ -84,12 +84,16 @@ impl Compiler<'_> {
     }
 
     /// By pivot_root where there is a mount namespace, else by chroot.
-    pub(super) fn enter_root(&mut self, no_pivot: bool) -> Result<()> {
-        self.tables.push(match (self.namespaces.has(libc::CLONE_NEWNS), no_pivot) {
+    pub(super) fn enter_root(&mut self, rootfs: &Path, no_pivot: bool) -> Result<()> {
+        let step = match (self.namespaces.has(libc::CLONE_NEWNS), no_pivot) {
             (true, false) => Step::PivotRoot,
-            (true, true) => Step::MoveRoot,
+            (true, true) => {
+                let mounts = procfs::mounts("self").map_err(|error| Error::os("read the host's mounts", error))?;
+                Step::MoveRoot { bare: self.tables.list("--no-pivot", &bare_mounts(&mounts, rootfs), false)? }
+            }
             (false, _) => Step::ChangeRoot,
-        });
+        };
+        self.tables.push(step);
         if let Some(flag) = self.root_propagation()?.filter(|flag| flag & libc::MS_SLAVE == 0)
             && self.namespaces.is_new(libc::CLONE_NEWNS)
         {
@@ -203,6 +207,14 @@ impl Compiler<'_> {
     }
 }
 
+/// Where the host's whole procfs and sysfs are mounted, outside the container's root. As long as a mount namespace has one,
+/// the kernel lets a user namespace inside the container mount another, bare of all masks.
+fn bare_mounts(mounts: &[procfs::Mount], rootfs: &Path) -> Vec<String> {
+    let is_bare = |mount: &&procfs::Mount| mount.root == "/" && matches!(mount.filesystem.as_str(), "proc" | "sysfs");
+    let outside = |mount: &&procfs::Mount| !Path::new(&mount.place).starts_with(rootfs);
+    mounts.iter().filter(is_bare).filter(outside).map(|mount| mount.place.clone()).collect()
+}
+
 /// sysctl(8): whichever of `.` and `/` comes first separates; the other is part of a name (`net.ipv4.conf.eth0/1`).
 fn sysctl_path(name: &str) -> String {
     match name.find(['.', '/']) {
@@ -222,7 +234,17 @@ fn sysctl_path(name: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{clean, sysctl_path};
+    use super::{bare_mounts, clean, sysctl_path};
+    use crate::procfs::mounts_in;
+
+    #[test]
+    fn whole_kernel_file_systems_outside_the_root() {
+        let text = "20 1 0:5 / /proc rw - proc proc rw\n21 1 0:6 / /srv/a\\040b/sys rw - sysfs sysfs rw\n\
+                    22 1 0:5 /sys /srv/part rw - proc proc rw\n23 1 0:7 / /tmp rw - tmpfs tmpfs rw\n\
+                    24 1 0:5 / /c/rootfs/proc rw - proc proc rw\n25 1 0:5 / /c/rootfs2 rw - proc proc rw\n";
+        let found = bare_mounts(&mounts_in(text), Path::new("/c/rootfs"));
+        assert_eq!(found, ["/proc", "/srv/a b/sys", "/c/rootfs2"]);
+    }
 
     #[test]
     fn paths_stay_inside() {

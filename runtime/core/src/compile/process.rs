@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 
 use flint_init::plan::{Range, Step, Text};
-use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, LinuxSeccompAction, LinuxSyscall, PosixRlimitType, Process};
 
 use super::Compiler;
 use super::labels::Modules;
@@ -86,9 +86,9 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// From the last look at what `create` set up to execve. Without no_new_privs a filter needs CAP_SYS_ADMIN, so
+    /// From the last look at what `create` set up to what the program will be. Without no_new_privs a filter needs CAP_SYS_ADMIN, so
     /// it comes before the capabilities go; with it, as late as possible, so that it need not allow flint's calls.
-    pub(super) fn late_process(&mut self, process: &Process, program: Program) -> Result<()> {
+    pub(super) fn late_process(&mut self, process: &Process) -> Result<()> {
         self.labels(process, Modules::detect)?;
         let filter = self.filter()?;
         let no_new_privileges = process.no_new_privileges().unwrap_or(false);
@@ -103,8 +103,11 @@ impl Compiler<'_> {
         if no_new_privileges {
             self.tables.steps.extend(filter);
         }
-        self.tables.push(Step::Execute { arguments: program.arguments, environment: program.environment });
         Ok(())
+    }
+
+    pub(super) fn execute(&mut self, program: Program) {
+        self.tables.push(Step::Execute { arguments: program.arguments, environment: program.environment });
     }
 
     /// What the program is called with. startContainer hooks share its environment, so HOME is found before them.
@@ -150,7 +153,10 @@ impl Compiler<'_> {
                 )));
             }
             let metadata = spec.listener_metadata().clone();
-            self.seccomp_listener = Some(SeccompListener { path: path.clone(), metadata });
+            let asks = |block: &&LinuxSyscall| block.action() == LinuxSeccompAction::ScmpActNotify;
+            let blocks = spec.syscalls().iter().flatten().filter(asks);
+            let asks_about_sendmsg = blocks.flat_map(LinuxSyscall::names).any(|name| name == "sendmsg");
+            self.seccomp_listener = Some(SeccompListener { path: path.clone(), metadata, asks_about_sendmsg });
         }
         Ok(Some(Step::Seccomp { program, flags: filter.flags }))
     }

@@ -23,6 +23,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) cgroup: Option<&'a Cgroup>,
     pub(crate) console: Option<OwnedFd>,
     pub(crate) init: Option<OwnedFd>,
+    /// Namespaces that init handed out, by their `CLONE_NEW*`.
+    pub(crate) namespaces: Vec<(u32, OwnedFd)>,
 }
 
 /// The descriptors of a plan's slots.
@@ -84,6 +86,10 @@ fn open_source(source: &SlotSource, sources: &mut Sources<'_>) -> Result<OwnedFd
     match source {
         SlotSource::Proc => open_proc(),
         SlotSource::Namespace { kind, path } => open_namespace(*kind, path),
+        SlotSource::InitNamespace { kind } => {
+            let place = sources.namespaces.iter().position(|(found, _)| found == kind);
+            place.map(|place| sources.namespaces.swap_remove(place).1).ok_or_else(|| missing("init's namespaces"))
+        }
         SlotSource::ContainerInit => sources.init.take().ok_or_else(|| missing("the container's init")),
         SlotSource::ConsoleSocket => sources.console.take().ok_or_else(|| missing("a console socket")),
         SlotSource::Listener => listen_for_start(sources.folder),

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use flint_init::plan::Barrier;
 use flint_init::protocol::{BEFORE_STEPS, Kind as Said, Message, SIZE, TEXT};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::{Error, Kind, Result};
 
@@ -115,6 +118,62 @@ impl Channel {
     /// Tells init to go on from where the host took its listener.
     pub(crate) fn proceed(&self) -> Result<()> {
         self.say(Message::of(Said::Proceed))
+    }
+
+    /// Lets init send its listener.
+    ///
+    /// # Errors
+    ///
+    /// Its filter forbids that; init has died.
+    pub(crate) fn ask_for_listener(&self) -> Result<OwnedFd> {
+        self.say(Message::of(Said::Pass))?;
+        let refused = || {
+            Error::new(
+                Kind::Permission,
+                "init cannot send its seccomp listener: let linux.seccomp allow sendmsg, or give flint CAP_SYS_PTRACE",
+            )
+        };
+        match self.descriptor()? {
+            Some((message, descriptor)) if message.kind == Said::Listener => Ok(descriptor),
+            _ => Err(refused()),
+        }
+    }
+
+    /// Asks a waiting init for its namespaces of these `CLONE_NEW*` flags: descriptors with their flag.
+    ///
+    /// # Errors
+    ///
+    /// It sends fewer.
+    pub(crate) fn ask_for_namespaces(&self, kinds: u32) -> Result<Vec<(u32, OwnedFd)>> {
+        self.say(Message { number: kinds as i32, ..Message::of(Said::Namespaces) })?;
+        let mut found = Vec::new();
+        while let Some((message, descriptor)) = self.descriptor()? {
+            found.push((message.number as u32, descriptor));
+        }
+        if found.iter().fold(0, |flags, (kind, _)| flags | kind) == kinds {
+            return Ok(found);
+        }
+        Err(Error::new(Kind::System, "init does not hand out its namespaces: start the container first"))
+    }
+
+    /// A message with a descriptor; `None` at the end of the channel, and for one without.
+    fn descriptor(&self) -> Result<Option<(Message, OwnedFd)>> {
+        let mut data = [0u8; SIZE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut buffers = [IoSliceMut::new(&mut data)];
+            match recvmsg(&self.fd, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                result => break result.map_err(|errno| Error::os("read from the channel to init", errno))?.bytes,
+            }
+        };
+        let descriptor = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        Ok(data.get(..received).and_then(Message::from_bytes).zip(descriptor))
     }
 
     /// Tells init to execute its program.

@@ -1,5 +1,6 @@
 //! `exec`: another process in a container.
 
+use std::cell::RefCell;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
@@ -15,9 +16,9 @@ use crate::container::channel::{Channel, Heard};
 use crate::container::create::{hear_cloned, publish, write_proc};
 use crate::container::folder::Folder;
 use crate::container::process::{Process, open_pidfd, start_time};
-use crate::container::start::hear_execution;
+use crate::container::start::{connect_to_init, hear_execution};
 use crate::container::{listener, sentence};
-use crate::plan::Plan;
+use crate::plan::{Plan, SlotSource};
 use crate::runtime::status;
 use crate::state::{Record, Status};
 use crate::{Error, Kind, Result, Runtime};
@@ -78,12 +79,32 @@ impl Runtime {
             // CRIU's own: monotonic time goes on there from where it was at the checkpoint.
             plan.join_before_clone.iter_mut().for_each(|(_, kinds)| *kinds |= libc::CLONE_NEWTIME as u32);
         }
-        Joining { plan: &plan, record: &record, cgroup: Cgroup::from_paths(&record.cgroup) }.execute(
+        let namespaces = match status {
+            Status::Created if self.host()?.caller.is_unprivileged() => handed_namespaces(&folder, &mut plan),
+            _ => Vec::new(),
+        };
+        let cgroup = Cgroup::from_paths(&record.cgroup);
+        Joining { plan: &plan, record: &record, cgroup, namespaces: RefCell::new(namespaces) }.execute(
             &self.host()?.layout,
             &folder,
             options,
         )
     }
+}
+
+/// An init that waits for its start is not dumpable, so nobody but root may join its namespaces by a pidfd of it. Its maker
+/// may ask it for them; if it does not answer, it has been started meanwhile, and the pidfd does.
+fn handed_namespaces(folder: &Folder, plan: &mut Plan) -> Vec<(u32, OwnedFd)> {
+    let kinds = plan.join_before_clone.iter().fold(0, |flags, (_, kind)| flags | kind);
+    let Ok(namespaces) = connect_to_init(folder).and_then(|channel| channel.ask_for_namespaces(kinds)) else {
+        return Vec::new();
+    };
+    plan.join_before_clone.clear();
+    for &(kind, _) in &namespaces {
+        plan.join_before_clone.push((Slot(plan.slots.len() as u16), kind));
+        plan.slots.push(SlotSource::InitNamespace { kind });
+    }
+    namespaces
 }
 
 /// The container's init, proven to be the one that was recorded.
@@ -100,6 +121,8 @@ struct Joining<'a> {
     plan: &'a Plan,
     record: &'a Record,
     cgroup: Cgroup,
+    /// What init handed out, until its slots are bound.
+    namespaces: RefCell<Vec<(u32, OwnedFd)>>,
 }
 
 impl Joining<'_> {
@@ -125,6 +148,7 @@ impl Joining<'_> {
             cgroup: Some(&self.cgroup),
             console: options.console.take(),
             init: Some(open_init(self.record)?),
+            namespaces: self.namespaces.take(),
         };
         let mut slots = Slots::for_plan(self.plan);
         for index in 0..self.plan.slots.len() {

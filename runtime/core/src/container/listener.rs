@@ -4,6 +4,7 @@
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use rustix::process::PidfdGetfdFlags;
 use serde_json::{Value, json};
 
@@ -21,6 +22,8 @@ pub struct SeccompListener {
     pub path: PathBuf,
     /// `linux.seccomp.listenerMetadata`.
     pub metadata: Option<String>,
+    /// Whether the agent is asked about sendmsg(2): then init cannot send the listener itself.
+    pub asks_about_sendmsg: bool,
 }
 
 /// Takes descriptor `number` out of the process and gives it to the agent, then lets the process go on.
@@ -40,8 +43,16 @@ pub(crate) fn hand_over(
     };
     let process = open_pidfd(pid)?;
     let passed = || -> Result<()> {
-        let descriptor = rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty())
-            .map_err(|errno| Error::os("take the seccomp listener out of init (this needs CAP_SYS_PTRACE)", errno))?;
+        let descriptor = match rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            // Not root's own way: init is not dumpable.
+            Err(Errno::PERM | Errno::NOSYS) if !listener.asks_about_sendmsg => channel.ask_for_listener()?,
+            result => result.map_err(|errno| {
+                Error::os(
+                    "take the seccomp listener out of init (without CAP_SYS_PTRACE linux.seccomp may not ask about sendmsg)",
+                    errno,
+                )
+            })?,
+        };
         let agent = bind::connect_to(&listener.path).map_err(|error| {
             error.context("linux.seccomp.listenerPath: failed to connect with seccomp agent (is it running?)")
         })?;

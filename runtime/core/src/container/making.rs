@@ -189,6 +189,7 @@ impl<'a> Making<'a> {
             cgroup: self.cgroup.as_ref().or(self.cgroup_folders.as_ref().map(|(cgroup, _)| cgroup)),
             console: self.options.console.take(),
             init: None,
+            namespaces: Vec::new(),
         };
         self.slots.bind(self.plan, slot, &mut sources)?;
         self.options.console = sources.console;

@@ -67,7 +67,8 @@ impl Runtime {
 fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
     let mut slots = Slots::for_plan(plan);
     // Opened first: what is found by the pid afterwards is found while the pidfd still is init's.
-    let mut sources = Sources { folder, cgroup: None, console: None, init: Some(open_init(record)?) };
+    let mut sources =
+        Sources { folder, cgroup: None, console: None, init: Some(open_init(record)?), namespaces: Vec::new() };
     for index in 0..plan.slots.len() {
         slots.bind(plan, Slot(index as u16), &mut sources)?;
     }

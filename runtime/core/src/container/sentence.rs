@@ -19,9 +19,7 @@ pub(crate) fn failed(plan: &Plan, message: &Message) -> Error {
     if message.step == BEFORE_STEPS {
         let reason = errno_text(failure.number);
         let hint = match failure.number {
-            libc::EPERM => {
-                " (they are not yours; and only root enters a container that was created and not started: start it first)"
-            }
+            libc::EPERM => " (they are not yours)",
             _ => "",
         };
         return Error::new(
@@ -99,7 +97,7 @@ fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
                 Operation::HookExited if number == 127 => "it does not exist (exit code 127)".to_owned(),
                 Operation::HookExited if number == 126 => "it may not be executed (exit code 126)".to_owned(),
                 Operation::HookExited => format!("exit status {number}"),
-                Operation::HookSignaled => format!("was ended by signal {number}"),
+                Operation::HookSignaled => format!("was ended by signal {number} ({})", signal_words(number)),
                 Operation::HookTimedOut => format!("killed: it took longer than its timeout of {number} s"),
                 other => format!("{}: {}", other.name(), reason()),
             };
@@ -119,6 +117,22 @@ fn special(plan: &Plan, step: &Step, failure: Failure) -> Option<Error> {
             Some(Error::new(Kind::Invalid, format!("{}: {}", describe(plan, step), failure.operation.name())))
         }
         _ => None,
+    }
+}
+
+/// What ended a hook, as runc's callers know it.
+fn signal_words(number: i32) -> &'static str {
+    match number {
+        libc::SIGILL => "illegal instruction",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGFPE => "floating point exception",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGPIPE => "broken pipe",
+        libc::SIGTERM => "terminated",
+        libc::SIGSYS => "bad system call: the seccomp profile forbids it",
+        _ => "see signal(7)",
     }
 }
 
@@ -179,6 +193,10 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
         (Step::Mount(_), Operation::MoveMount, libc::EINVAL | libc::ENOTDIR) => {
             Some("one of source and target is a folder, the other is not")
         }
+        (Step::Remount(_), Operation::Fspick | Operation::MountSetattr, libc::EINVAL) => {
+            Some("nothing is mounted there: an earlier entry of mounts has to do that")
+        }
+        (Step::Remount(_), Operation::OpenTarget, libc::ELOOP) => Some("a link leads there: name the mount itself"),
         (Step::Detach { .. }, Operation::Unmount, libc::EINVAL) => {
             Some("it is no mount, or one that the container's user namespace may not part from")
         }

@@ -90,7 +90,7 @@ pub(crate) fn poststart(record: &Record, hooks: &[HostHook]) -> Result<()> {
     })
 }
 
-fn connect_to_init(folder: &Folder) -> Result<Channel> {
+pub(crate) fn connect_to_init(folder: &Folder) -> Result<Channel> {
     let failure = |errno: Errno| Error::os("connect to the container's init", errno);
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failure)?;
     let address = UnixAddr::new(&folder.socket_path()).map_err(failure)?;

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use super::rpc::Pair;
 use crate::cgroup;
 use crate::plan::{Plan, SlotSource};
-use crate::{Error, Result};
+use crate::{Error, Result, procfs};
 
 /// A mount of the host's in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +104,7 @@ pub(crate) fn of_running(plan: &Plan, cgroup: &cgroup::Paths, pid: i32) -> Resul
     let failure = |doing: &str, errno| Error::os(format!("{doing} of the container's init {pid}"), errno);
     let root = open(format!("/proc/{pid}/root").as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| failure("open the root", errno.into()))?;
-    let mounts =
-        crate::procfs::read(&format!("/proc/{pid}/mountinfo")).map_err(|error| failure("read the mounts", error))?;
-    let mounts = parse(&String::from_utf8_lossy(&mounts));
+    let mounts = procfs::mounts(&pid.to_string()).map_err(|error| failure("read the mounts", error))?;
     let mut pairs: Vec<Pair> = Vec::new();
     let mut add = |place: &str, name: &str| {
         if !pairs.iter().any(|pair| pair.key == place) {
@@ -145,42 +143,9 @@ pub(crate) fn resolve(root: &OwnedFd, path: &Path) -> nix::Result<(OwnedFd, Path
     Ok((fd, name.into()))
 }
 
-/// A line of mountinfo.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct MountLine {
-    /// The mountpoint.
-    pub(crate) place: String,
-    /// Its type.
-    pub(crate) filesystem: String,
-}
-
-/// proc_pid_mountinfo(5).
-pub(crate) fn parse(mountinfo: &str) -> Vec<MountLine> {
-    let line = |line: &str| {
-        let (before, behind) = line.split_once(" - ")?;
-        let place = unescape(before.split(' ').nth(4)?);
-        Some(MountLine { place, filesystem: behind.split(' ').next()?.to_owned() })
-    };
-    mountinfo.lines().filter_map(line).collect()
-}
-
-/// Space, tab, newline and backslash are written as three octal digits.
-fn unescape(text: &str) -> String {
-    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    codes.iter().fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{is_below, parse};
-
-    #[test]
-    fn mountinfo_lines() {
-        let text = "36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 - ext3 /dev/root rw\nnonsense\n";
-        let lines = parse(text);
-        assert_eq!(lines.len(), 1);
-        assert_eq!((lines[0].place.as_str(), lines[0].filesystem.as_str()), ("/a b", "ext3"));
-    }
+    use super::is_below;
 
     #[test]
     fn below_is_not_beside() {

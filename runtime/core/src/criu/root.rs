@@ -114,8 +114,7 @@ struct Mountpoints<'a> {
 impl Mountpoints<'_> {
     /// The external mounts by their places without links, and what is to be mounted there.
     fn make(&self, scratch: &Path) -> Result<Vec<Pair>> {
-        let host = crate::procfs::read("/proc/self/mountinfo").map_err(|error| Error::os("read mountinfo", error))?;
-        let host = external::parse(&String::from_utf8_lossy(&host));
+        let host = crate::procfs::mounts("self").map_err(|error| Error::os("read mountinfo", error))?;
         // runc's images name the null device so.
         let mut pairs = vec![pair(NULL, NULL)];
         for step in &self.plan.init {

@@ -28,7 +28,7 @@ fn mounts_of_all_sorts() {
         ),
         (
             json!({"destination": "/m", "type": "ext4", "source": "/dev/x", "options": ["ro", "dirsync", "iversion", "data=journal"]}),
-            "/dev/x -> /m (ext4, dirsync, data=journal, ro, ro)",
+            "/dev/x -> /m (ext4, dirsync, data=journal, i_version, ro, ro)",
         ),
         (
             json!({"destination": "/m", "type": "ext4", "source": "/dev/x", "options": ["rro"]}),
@@ -45,6 +45,27 @@ fn mounts_of_all_sorts() {
         let plan = compiled(&set("/mounts", json!([mount])));
         assert_eq!(lines_of(&plan, "mount"), [format!("mount #0 {line}")]);
     }
+}
+
+#[test]
+fn remounts() {
+    let remount = |options: &[&str], kind: &str| {
+        let options: Vec<_> = ["remount"].iter().chain(options).collect();
+        let mounts =
+            json!([{"destination": "/m", "type": "tmpfs"}, {"destination": "/m", "type": kind, "options": options}]);
+        lines_of(&compiled(&set("/mounts", mounts)), "remount").join("")
+    };
+    let all = "rw, suid, dev, exec";
+    assert_eq!(remount(&["size=1m"], "tmpfs"), format!("remount #1 /m (size=1m, async, nolazytime, rw, {all})"));
+    assert_eq!(remount(&["sync", "nodev"], "x"), "remount #1 /m (sync, nolazytime, rw, rw, suid, nodev, exec)");
+    assert_eq!(remount(&["ro", "async"], "x"), "remount #1 /m (async, nolazytime, ro, ro, suid, dev, exec)");
+    assert_eq!(remount(&["bind", "rro"], "x"), format!("remount #1 /m (bind, {all}, rro)"));
+    // As a tmpfs that is made: last, when all is in it.
+    let mounts = json!([{"destination": "/dev", "type": "tmpfs", "options": ["remount", "ro"]}]);
+    let plan = compiled(&set("/mounts", mounts));
+    assert!(lines(&plan).contains(&"make the mount /dev read-only".to_owned()));
+    let wrong = json!([{"destination": "/m", "type": "tmpfs", "options": ["remount", "tmpcopyup"]}]);
+    assert!(refused(&set("/mounts", wrong)).to_string().contains("remount changes no files"));
 }
 
 #[test]
