@@ -255,6 +255,28 @@ fn exec_kill_ps_and_pause_go_through_the_scope() {
 }
 
 #[test]
+fn a_subgroup_of_the_scope_may_be_the_containers_place() {
+    let Some(([flint, _], _one)) = both() else { return };
+    if !is_v2() {
+        return;
+    }
+    let case = Case::new(&flint);
+    let bundle = case.bundle().forever().edit(limits()).edit(json!({"annotations": {
+        "run.oci.systemd.subgroup": "container", "run.oci.delegate-cgroup": "payload"
+    }}));
+    let id = detached(&case, &bundle, "a");
+    let pid = case.state(&id)["pid"].clone();
+    let place = cgroups(&case, &id)[""].clone();
+    let scope = place.strip_suffix("/container/payload").unwrap_or_else(|| panic!("{pid}: {place}"));
+    assert!(scope.contains(&id), "{place}");
+    let limit = std::fs::read_to_string(format!("/sys/fs/cgroup{scope}/pids.max")).expect("the scope has the limits");
+    assert_eq!(limit.trim(), "50");
+    let _ = case.exec(&id, &["true"]).ok();
+    case.delete(&id);
+    finish(case);
+}
+
+#[test]
 fn a_unit_that_another_container_has_is_refused_and_left_alone() {
     let Some(([flint, _], _one)) = both() else { return };
     let case = Case::new(&flint);

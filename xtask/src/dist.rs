@@ -11,13 +11,15 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 
 use crate::elf;
+use crate::pages;
 use crate::workspace::{self, Metadata};
 
 const HELP: &str = "\
 usage: cargo xtask dist
 
 Builds all programs of the workspace for release into target/dist/, and the same programs with their
-symbols into target/dist/debug/. The runtime and the shim are static, on musl: this adds the target to
+symbols into target/dist/debug/; their manual pages into target/dist/man/, and completions for shells into
+target/dist/completions/. The runtime and the shim are static, on musl: this adds the target to
 rustup where it is missing. Programs of parts that are not written yet are not built and not listed.";
 
 /// A shipped program.
@@ -51,6 +53,8 @@ pub(crate) fn command(parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
         let kind = if program.linked_static { "static" } else { "dynamic" };
         println!("{:<32} {:>10} {:>14}  {kind}", program.name, program.size, program.size_with_symbols);
     }
+    let pages = pages::install(&workspace::dist_folder())?;
+    println!("target/dist/man/: {pages} manual pages; target/dist/completions/: for bash, zsh and fish");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,6 +18,7 @@ mod dist;
 mod elf;
 mod interrupt;
 mod packages;
+mod pages;
 mod race;
 mod tally;
 mod test;

@@ -122,6 +122,9 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::BoundingSet { keep } => {
             format!("drop capabilities from the bounding set, keep {}", capabilities(keep))
         }
+        Step::User { uid, gid, keep_groups: true, .. } => {
+            format!("become user {uid}:{gid}, keep the maker's supplementary groups")
+        }
         Step::User { uid, gid, groups, .. } => {
             format!("become user {uid}:{gid}, supplementary groups {:?}", groups.of(&plan.ids))
         }
@@ -172,6 +175,14 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
             None => "start no unit".to_owned(),
         },
         HostStep::JoinCgroup => "move init into its cgroups".to_owned(),
+        HostStep::EnterSubgroup => {
+            format!("move init into {} of its cgroup", plan.cgroup.subgroup.as_deref().unwrap_or("."))
+        }
+        HostStep::Delegate => format!("move init further, into {}", plan.cgroup.delegate.as_deref().unwrap_or(".")),
+        HostStep::Resctrl => match &plan.resctrl {
+            Some(group) => format!("move init into the class of service {group}"),
+            None => "move init into no class of service".to_owned(),
+        },
         HostStep::NetDevices => {
             let devices = plan.net_devices.iter().map(|device| format!("{} as {}", device.name, device.renamed));
             format!("move network devices: {}", devices.collect::<Vec<_>>().join(", "))
@@ -327,6 +338,7 @@ fn source(plan: &Plan, slot: Slot) -> String {
         Some(SlotSource::ContainerInit) => "the container's init".to_owned(),
         Some(SlotSource::ConsoleSocket) => "the console socket".to_owned(),
         Some(SlotSource::Listener) => "the socket for start".to_owned(),
+        Some(SlotSource::HookOutput { path }) => format!("{} for the hooks' output", path.display()),
         Some(SlotSource::HookState) => "the hooks' state".to_owned(),
         Some(SlotSource::CgroupMount { hierarchy, .. }) => format!("the container's cgroup ({hierarchy})"),
         None => format!("slot {}", slot.0),

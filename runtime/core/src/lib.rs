@@ -24,6 +24,7 @@ mod fault;
 mod netlink;
 pub mod plan;
 mod procfs;
+pub mod resctrl;
 mod runtime;
 pub mod seal;
 pub mod seccomp;

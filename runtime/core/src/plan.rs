@@ -16,6 +16,7 @@
 //!  AwaitReady <-------------------------  AwaitStart
 //! ```
 //!
+//! With `linux.intelRdt` Resctrl comes behind JoinCgroup.
 //! With the systemd cgroup driver StartUnit and MakeCgroup come before JoinCgroup: systemd makes a scope only around a process.
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use flint_init::plan::{Attributes, Barrier, FsOption, IdMap, PlanRef, Slot, Step
 
 use crate::cgroup;
 use crate::container::SeccompListener;
+use crate::resctrl;
 
 /// A bundle, compiled. A pure template: nothing in it belongs to one container but what config.json itself
 /// fixes, so it may be executed any number of times.
@@ -54,6 +56,8 @@ pub struct Plan {
     pub seccomp_listener: Option<SeccompListener>,
     /// Hooks that the host runs, by stage.
     pub hooks: HostHooks,
+    /// `linux.intelRdt`.
+    pub resctrl: Option<resctrl::Allocation>,
     /// The container's cgroup and its limits.
     pub cgroup: cgroup::Plan,
     /// Whether the program gets a terminal.
@@ -96,6 +100,12 @@ pub enum HostStep {
     StartUnit,
     /// Moves init into its cgroups (cgroup v1, and the unified tree of a hybrid).
     JoinCgroup,
+    /// Moves init into a cgroup below the container's (`run.oci.systemd.subgroup`).
+    EnterSubgroup,
+    /// Moves init, which has its cgroup namespace, one further down (`run.oci.delegate-cgroup`).
+    Delegate,
+    /// Makes the group of resctrl and moves init into it.
+    Resctrl,
     /// Records the pid and the start time: from here on every command can see and clean the container.
     SaveState,
     /// Moves network devices of the host to the container's network namespace.
@@ -141,6 +151,10 @@ pub struct HostHook {
     pub environment: Vec<String>,
     /// Seconds until it is killed and has failed.
     pub timeout: Option<u32>,
+    /// A file that its output is appended to; else it is dropped.
+    pub stdout: Option<PathBuf>,
+    /// A file that what it says of errors is appended to; else it is quoted when it fails.
+    pub stderr: Option<PathBuf>,
 }
 
 /// The host's hooks.
@@ -179,6 +193,11 @@ pub enum SlotSource {
     ConsoleSocket,
     /// The listening socket on which `start` reaches init.
     Listener,
+    /// A file that the output of init's hooks is appended to.
+    HookOutput {
+        /// Absolute path on the host; made when it is missing.
+        path: PathBuf,
+    },
     /// A memfd that will hold the state's JSON for init's hooks.
     HookState,
     /// A detached bind mount of the container's own folder in one cgroup v1 hierarchy.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::compile::CompileOptions;
+use crate::resctrl;
 use crate::{Error, Kind, Result};
 
 /// Version of the record. A reader takes this and older ones; a newer one is refused.
@@ -44,6 +45,9 @@ pub(crate) struct Record {
     pub(crate) owner: u32,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) cgroup: cgroup::Paths,
+    /// Its class of service (resctrl), if config.json has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl: Option<resctrl::Group>,
     /// What the plan was compiled with: `start` compiles it again to name the step that failed.
     pub(crate) options: CompileOptions,
     /// Whether poststart or poststop hooks must be looked for in the saved config.json.

@@ -65,8 +65,8 @@ impl Init<'_> {
     }
 
     /// For a hook or a program of its own: stdio from somewhere else, then execve.
-    pub(crate) fn stdio_from(input: Fd, output: Fd) {
-        for (from, to) in [(input, Fd(0)), (output, Fd(1)), (output, Fd(2))] {
+    pub(crate) fn stdio_from([input, output, errors]: [Fd; 3]) {
+        for (from, to) in [(input, Fd(0)), (output, Fd(1)), (errors, Fd(2))] {
             if file::duplicate_to(from, to).is_err() {
                 process::exit(126);
             }

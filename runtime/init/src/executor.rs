@@ -251,7 +251,10 @@ impl<'a> Init<'a> {
             Step::FindProgram { name, path } => self.find_program(name, path),
             Step::AwaitStart { listener, proc } => self.await_start(listener, proc),
             Step::BoundingSet { keep } => Self::bounding_set(keep),
-            Step::User { uid, gid, groups, may_be_denied } => self.become_user(uid, gid, groups, may_be_denied),
+            Step::User { uid, gid, groups, may_be_denied, keep_groups } => {
+                let groups = if keep_groups { None } else { Some(groups) };
+                self.become_user(uid, gid, groups, may_be_denied)
+            }
             Step::Capabilities { effective, permitted, inheritable } => {
                 identity::set_capabilities(effective, permitted, inheritable).at(Operation::Capset)
             }

@@ -8,7 +8,7 @@ use flint_sys::{Errno, Fd, file, signal, socket};
 
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
-use crate::plan::{Hook, HookStage};
+use crate::plan::{Hook, HookStage, Slot};
 use crate::protocol::{self, TEXT};
 
 /// What a hook's process needs.
@@ -17,8 +17,8 @@ struct HookProcess<'a> {
     path: &'a core::ffi::CStr,
     arguments: &'a [*const c_char],
     environment: &'a [*const c_char],
-    state: Fd,
-    output: Fd,
+    /// Standard input, output and error.
+    stdio: [Fd; 3],
     folder: Option<Fd>,
 }
 
@@ -33,8 +33,7 @@ impl Init<'_> {
             path: self.text(hook.path)?,
             arguments: self.pointers(hook.arguments),
             environment: self.pointers(hook.environment),
-            state,
-            output,
+            stdio: [state, self.output_of(hook.stdout, output)?, self.output_of(hook.stderr, output)?],
             folder: if hook.stage == HookStage::CreateContainer { self.root } else { None },
         };
         let options = Clone { pidfd: true, ..Clone::default() };
@@ -51,6 +50,10 @@ impl Init<'_> {
         }
         let _ = file::close(output);
         result
+    }
+
+    fn output_of(&self, slot: Option<Slot>, otherwise: Fd) -> Outcome<Fd> {
+        slot.map_or(Ok(otherwise), |slot| self.slot(slot))
     }
 
     /// The beginning of what a hook wrote: worth trying, but no reason to hide the hook's own failure.
@@ -84,7 +87,7 @@ fn execute(hook: HookProcess<'_>) -> Infallible {
     if let Some(folder) = hook.folder {
         let _ = file::fchdir(folder);
     }
-    Init::stdio_from(hook.state, hook.output);
+    Init::stdio_from(hook.stdio);
     let _ = signal::set_default(libc::SIGPIPE);
     let _ = signal::set_mask(0);
     let Errno(number) = process::execve(hook.path, hook.arguments, hook.environment);

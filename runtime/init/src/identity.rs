@@ -38,15 +38,18 @@ impl Init<'_> {
         Ok(())
     }
 
-    pub(crate) fn become_user(&mut self, uid: u32, gid: u32, groups: Range, may_be_denied: bool) -> Outcome {
+    /// Without `groups` those of the maker stay.
+    pub(crate) fn become_user(&mut self, uid: u32, gid: u32, groups: Option<Range>, may_be_denied: bool) -> Outcome {
         if uid != 0 {
             // Until capset says which stay.
             identity::keep_capabilities(true).at(Operation::Prctl)?;
         }
-        let groups = groups.of(self.plan.ids);
-        match identity::setgroups(groups) {
-            Err(errno) if errno.0 == libc::EPERM && may_be_denied && groups.is_empty() => {}
-            result => result.at(Operation::Setgroups)?,
+        if let Some(groups) = groups {
+            let groups = groups.of(self.plan.ids);
+            match identity::setgroups(groups) {
+                Err(errno) if errno.0 == libc::EPERM && may_be_denied && groups.is_empty() => {}
+                result => result.at(Operation::Setgroups)?,
+            }
         }
         identity::setgid(gid).at(Operation::Setgid)?;
         identity::setuid(uid).at(Operation::Setuid)

@@ -197,6 +197,10 @@ pub struct Hook {
     pub timeout: u32,
     /// Holds the state's JSON, which the hook reads on its standard input.
     pub state: Slot,
+    /// Where its output goes; `None` for memory, from where it is told when the hook fails.
+    pub stdout: Option<Slot>,
+    /// Where what it says of errors goes; likewise.
+    pub stderr: Option<Slot>,
 }
 
 /// Which of init's hook lists a hook is from.

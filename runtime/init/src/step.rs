@@ -269,6 +269,8 @@ pub enum Step {
         /// Whether setgroups(2) may be denied for good (user_namespaces(7)): then a program without supplementary
         /// groups keeps its maker's, of which the namespace maps none.
         may_be_denied: bool,
+        /// Keep the maker's supplementary groups, whatever they are.
+        keep_groups: bool,
     },
     /// capset(2) of three sets at once.
     Capabilities {

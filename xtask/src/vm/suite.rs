@@ -22,8 +22,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
 ];
 
-/// What the short form runs: what needs all controllers on v2, and what is different on v2 alone.
-const SHORT: [&str; 2] = ["vm_cgroup", "unified"];
+/// What the short form runs: what needs all controllers on v2, what is different on v2 alone, and AppArmor.
+const SHORT: [&str; 4] = ["vm_cgroup", "unified", "annotations", "apparmor"];
 
 /// A line of `cargo test --no-run --message-format=json`.
 #[derive(Deserialize)]

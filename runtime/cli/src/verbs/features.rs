@@ -127,7 +127,6 @@ struct Linux {
 }
 
 fn document() -> Document {
-    let disabled = || json!({ "enabled": false });
     Document {
         oci_version_min: "1.0.0",
         oci_version_max: SPEC_VERSION,
@@ -146,7 +145,7 @@ fn document() -> Document {
             seccomp: seccomp(),
             apparmor: json!({ "enabled": true }),
             selinux: json!({ "enabled": true }),
-            intel_rdt: disabled(),
+            intel_rdt: json!({ "enabled": true, "schemata": true, "monitoring": true }),
             memory_policy: json!({
                 "modes": [
                     "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use flint_runtime::cgroup::parse_resources;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
@@ -55,6 +55,12 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         }
         None => given(session, arguments)?,
     };
+    let schema = |flag| arguments.text(flag).map(|text| text.filter(|text| !text.is_empty()));
+    let (cache, bandwidth) = (schema("l3-cache-schema")?, schema("mem-bw-schema")?);
+    // First: where there is no resctrl, nothing is changed.
+    if cache.is_some() || bandwidth.is_some() {
+        session.runtime()?.update_schemata(id, cache, bandwidth)?;
+    }
     let warnings = session.runtime()?.update(id, &resources)?;
     session.warn(&warnings);
     Ok(0)
@@ -68,11 +74,6 @@ fn read(file: impl std::io::Read, shown: &str) -> Result<LinuxResources> {
 
 /// The resources that the options name.
 fn given(session: &Session, arguments: &Arguments) -> Result<LinuxResources> {
-    for (flag, what) in [("l3-cache-schema", "CAT: l3 cache"), ("mem-bw-schema", "MBA: memory bandwidth")] {
-        if arguments.value(flag).is_some() {
-            bail!("Intel RDT/{what} schema is not enabled: leave out --{flag}");
-        }
-    }
     if arguments.value("kernel-memory").or(arguments.value("kernel-memory-tcp")).is_some() {
         session.log.warning("Kernel memory settings are ignored and will be removed");
     }

@@ -210,6 +210,21 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Moves a process into a cgroup below the v2 one, which is made; what was made there is removed with the container.
+    ///
+    /// # Errors
+    ///
+    /// There is no v2 tree; the kernel refuses it.
+    pub(crate) fn enter_below(&self, below: &[&str], pid: i32) -> Result<()> {
+        let Some(branch) = &self.unified else {
+            return Err(Error::unsupported("a cgroup below the container's needs cgroup v2"));
+        };
+        let path = below.iter().fold(branch.path.clone(), |path, part| path.join(part));
+        let failure = |error| Error::os(format!("move process {pid} into {}", path.display()), error);
+        std::fs::create_dir_all(&path).map_err(failure)?;
+        std::fs::write(path.join("cgroup.procs"), pid.to_string()).map_err(failure)
+    }
+
     /// All processes, those of sub-cgroups too. Empty when the cgroup is gone.
     ///
     /// # Errors

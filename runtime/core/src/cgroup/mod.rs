@@ -49,7 +49,7 @@ pub use live::{Cgroup, Paths};
 pub use oom::OomWatch;
 pub use plan::{Base, Need, Plan, Write};
 pub use stats::{
-    Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, Hugetlb, IntelRdt, Memory, MemoryEntry, NetworkInterface, Pids, Pressure,
+    Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, Hugetlb, Memory, MemoryEntry, NetworkInterface, Pids, Pressure,
     PressureLine, Stats, Throttling,
 };
 pub use update::parse_resources;

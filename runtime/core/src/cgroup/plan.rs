@@ -31,6 +31,12 @@ pub struct Plan {
     /// The unit of systemd that the cgroup is; `None` where flint makes it itself.
     #[serde(default)]
     pub systemd: Option<Scope>,
+    /// A cgroup below it, without limits of its own, where init goes (v2).
+    #[serde(default)]
+    pub subgroup: Option<String>,
+    /// One further below, where init goes when it has its cgroup namespace: the container's to manage (v2).
+    #[serde(default)]
+    pub delegate: Option<String>,
 }
 
 /// Whether a container must have cgroups of its own.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::branch::Branch;
 use super::live::Cgroup;
 use super::{stats_v1, stats_v2};
+use crate::resctrl::IntelRdt;
 use crate::{Error, Result};
 
 /// What a container uses, and what its limits are.
@@ -28,7 +29,7 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Huge pages by their size (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// Intel's resource director; empty, as containers get no group of it yet.
+    /// Intel's resource director; empty for a container that is in no group of it.
     pub intel_rdt: IntelRdt,
     /// Interfaces of the container's own network namespace, but loopback; `None` when it has none of its own.
     pub network_interfaces: Option<Vec<NetworkInterface>>,
@@ -231,10 +232,6 @@ pub struct Hugetlb {
     /// How often the limit was met.
     pub failcnt: u64,
 }
-
-/// Intel's resource director.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct IntelRdt {}
 
 /// An interface's counters, seen from inside. (runc writes these names with capitals.)
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

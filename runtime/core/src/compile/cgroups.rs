@@ -4,7 +4,7 @@ use oci_spec::runtime::Linux;
 
 use super::{CompileOptions, Compiler};
 use crate::bundle::Bundle;
-use crate::cgroup::{self, Need};
+use crate::cgroup::{self, Mode, Need};
 use crate::{CgroupManager, Result};
 
 /// oci-spec reads a `linux.resources.pids` without a limit as the limit 0, which is a value (spec 1.3 says so, runc takes it so
@@ -41,6 +41,8 @@ impl Compiler<'_> {
             let place = (self.host.systemd, self.host.systemd_above.as_str());
             let mut plan = cgroup::systemd::compile(layout, id, linux, &annotations.collect(), place, warnings)?;
             plan.devices_where_permitted = need == Need::WherePermitted;
+            plan.subgroup.clone_from(&self.annotations.subgroup);
+            self.delegate(&mut plan);
             return Ok(plan);
         }
         let mut plan = cgroup::compile(layout, id, linux, warnings)?;
@@ -50,6 +52,18 @@ impl Compiler<'_> {
             plan.need = need;
         }
         plan.devices_where_permitted = need == Need::WherePermitted;
+        self.delegate(&mut plan);
         Ok(plan)
+    }
+
+    /// On v1 a cgroup cannot be given away safely, so it is left as it is there, told.
+    fn delegate(&mut self, plan: &mut cgroup::Plan) {
+        plan.delegate.clone_from(&self.annotations.delegate);
+        if self.host.layout.mode() != Mode::V2 && (plan.subgroup.take().is_some() || plan.delegate.take().is_some()) {
+            self.warnings.push(
+                "annotations run.oci.systemd.subgroup and run.oci.delegate-cgroup are ignored: they need cgroup v2"
+                    .to_owned(),
+            );
+        }
     }
 }

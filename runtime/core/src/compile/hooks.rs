@@ -1,9 +1,12 @@
 //! Hooks (runtime-spec, "POSIX-platform Hooks").
 
-use flint_init::plan::{Hook as InitHook, HookStage, Range, Step};
+use std::path::PathBuf;
+
+use flint_init::plan::{Hook as InitHook, HookStage, Range, Slot, Step};
 use oci_spec::runtime::Hook;
 
 use super::Compiler;
+use super::annotations::Annotations;
 use super::process::Program;
 use crate::plan::{HostHook, HostHooks, SlotSource};
 use crate::{Error, Result};
@@ -24,7 +27,7 @@ fn check(stage: &str, index: usize, hook: &Hook) -> Result<Option<u32>> {
     }
 }
 
-pub(super) fn host_hooks(stage: &str, hooks: Option<&Vec<Hook>>) -> Result<Vec<HostHook>> {
+pub(super) fn host_hooks(stage: &str, hooks: Option<&Vec<Hook>>, annotations: &Annotations) -> Result<Vec<HostHook>> {
     let mut compiled = Vec::new();
     for (index, hook) in hooks.into_iter().flatten().enumerate() {
         let texts = hook.args().iter().flatten().chain(hook.env().iter().flatten()).map(String::as_bytes);
@@ -36,6 +39,8 @@ pub(super) fn host_hooks(stage: &str, hooks: Option<&Vec<Hook>>) -> Result<Vec<H
             path: hook.path().clone(),
             arguments: hook.args().clone().unwrap_or_default(),
             environment: hook.env().clone().unwrap_or_default(),
+            stdout: annotations.hooks_stdout.clone(),
+            stderr: annotations.hooks_stderr.clone(),
         });
     }
     Ok(compiled)
@@ -47,10 +52,10 @@ impl Compiler<'_> {
         #[allow(deprecated, reason = "prestart is still used")]
         let prestart = hooks.prestart().as_ref();
         Ok(HostHooks {
-            prestart: host_hooks("prestart", prestart)?,
-            create_runtime: host_hooks("createRuntime", hooks.create_runtime().as_ref())?,
-            poststart: host_hooks("poststart", hooks.poststart().as_ref())?,
-            poststop: host_hooks("poststop", hooks.poststop().as_ref())?,
+            prestart: host_hooks("prestart", prestart, &self.annotations)?,
+            create_runtime: host_hooks("createRuntime", hooks.create_runtime().as_ref(), &self.annotations)?,
+            poststart: host_hooks("poststart", hooks.poststart().as_ref(), &self.annotations)?,
+            poststop: host_hooks("poststop", hooks.poststop().as_ref(), &self.annotations)?,
         })
     }
 
@@ -92,9 +97,15 @@ impl Compiler<'_> {
                 environment,
                 timeout,
                 state: self.tables.slot(SlotSource::HookState),
+                stdout: self.hook_output(self.annotations.hooks_stdout.clone()),
+                stderr: self.hook_output(self.annotations.hooks_stderr.clone()),
             };
             self.tables.push(Step::RunHook(hook));
         }
         Ok(())
+    }
+
+    fn hook_output(&mut self, path: Option<PathBuf>) -> Option<Slot> {
+        path.map(|path| self.tables.slot(SlotSource::HookOutput { path }))
     }
 }

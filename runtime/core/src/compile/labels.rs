@@ -82,11 +82,15 @@ impl Compiler<'_> {
     }
 
     /// `linux.mountLabel` as an option of a new file system; procfs and sysfs have no files to label.
-    pub(super) fn mount_label(&self, kind: &str, modules: impl Fn() -> Modules) -> Result<Option<String>> {
+    pub(super) fn mount_label(
+        &self,
+        kind: &str,
+        modules: impl Fn() -> Modules,
+    ) -> Result<Option<(&'static str, String)>> {
         const UNLABELLED: [&str; 5] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue"];
         let Some(label) = given(self.linux.and_then(|linux| linux.mount_label().as_ref())) else { return Ok(None) };
         require_selinux(modules(), "linux.mountLabel", label)?;
-        Ok((!UNLABELLED.contains(&kind)).then(|| label.to_owned()))
+        Ok((!UNLABELLED.contains(&kind)).then(|| (self.annotations.context, label.to_owned())))
     }
 }
 

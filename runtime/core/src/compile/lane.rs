@@ -4,6 +4,7 @@ use flint_init::plan::{Barrier, Slot};
 use oci_spec::runtime::Process;
 
 use super::Compiler;
+use crate::cgroup;
 use crate::plan::{HostHookStage, HostStep, SlotSource};
 
 /// The host's lane, as drawn in [`crate::plan`].
@@ -14,8 +15,9 @@ pub(super) fn host_lane(
     process: &Process,
     net_devices: bool,
     host_hooks: bool,
-    systemd: bool,
+    cgroup: &cgroup::Plan,
 ) -> Vec<HostStep> {
+    let systemd = cgroup.systemd.is_some();
     let mut lane = vec![HostStep::ClaimId];
     let shows_cgroup = |source: &SlotSource| matches!(source, SlotSource::CgroupMount { .. });
     if !systemd {
@@ -34,7 +36,14 @@ pub(super) fn host_lane(
     if systemd {
         lane.extend([HostStep::StartUnit, HostStep::MakeCgroup]);
     }
-    lane.extend([HostStep::JoinCgroup, HostStep::SaveState, HostStep::Release(Barrier::Born)]);
+    lane.push(HostStep::JoinCgroup);
+    if cgroup.subgroup.is_some() {
+        lane.push(HostStep::EnterSubgroup);
+    }
+    if compiler.linux.is_some_and(|linux| linux.intel_rdt().is_some()) {
+        lane.push(HostStep::Resctrl);
+    }
+    lane.extend([HostStep::SaveState, HostStep::Release(Barrier::Born)]);
     if net_devices {
         lane.extend([HostStep::Await(Barrier::Network), HostStep::NetDevices, HostStep::Release(Barrier::Network)]);
     }
@@ -47,5 +56,8 @@ pub(super) fn host_lane(
         ]);
     }
     lane.push(HostStep::AwaitReady);
+    if cgroup.delegate.is_some() {
+        lane.push(HostStep::Delegate);
+    }
     lane
 }

@@ -10,6 +10,7 @@
 //! the order of the calls in [`compile`] and in [`compile_exec`], and nowhere else.
 
 mod added_mount;
+mod annotations;
 pub(crate) mod caller;
 mod cgroup_mounts;
 mod cgroups;
@@ -42,6 +43,7 @@ use crate::bundle::Bundle;
 use crate::cgroup;
 use crate::container::SeccompListener;
 use crate::plan::{HostHook, HostStep, Plan, SlotSource};
+use crate::resctrl::{self, Resctrl};
 use crate::{Error, Result};
 
 pub use added_mount::{compile_mount, compile_umount};
@@ -49,6 +51,7 @@ pub use caller::{Caller, in_user_namespace};
 pub(crate) use namespaces::CLONE_NEWTIME;
 pub use options::{CompileOptions, ExecCompileOptions, Host};
 
+use annotations::Annotations;
 use cgroups::without_unset_pids;
 use lane::host_lane;
 use namespaces::Namespaces;
@@ -67,6 +70,7 @@ struct Compiler<'a> {
     console_socket: bool,
     listen_fds: u32,
     notify_folder: Option<PathBuf>,
+    annotations: Annotations,
     namespaces: Namespaces,
     tables: Tables,
     warnings: Vec<String>,
@@ -129,10 +133,15 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.start_container_hooks(program)?;
     compiler.execute(program);
 
-    let systemd = cgroup.systemd.is_some();
-    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, systemd);
+    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, &cgroup);
     let plan = compiler.finish(lane, rootfs, hooks, cgroup, process)?;
-    Ok(Plan { net_devices, ..plan })
+    let resctrl = compiled_resctrl(bundle, &options.id)?;
+    Ok(Plan { net_devices, resctrl, ..plan })
+}
+
+fn compiled_resctrl(bundle: &Bundle, id: &str) -> Result<Option<resctrl::Allocation>> {
+    let config = bundle.spec().linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    config.map(|config| resctrl::compile(config, id, Resctrl::detect())).transpose()
 }
 
 /// Compiles a process that joins a running container.
@@ -191,7 +200,7 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
 /// As [`compile`].
 pub fn poststop_hooks(bundle: &Bundle) -> Result<Vec<HostHook>> {
     let hooks = bundle.spec().hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
-    hooks::host_hooks("poststop", hooks)
+    hooks::host_hooks("poststop", hooks, &Annotations::read(bundle.spec().annotations().as_ref())?)
 }
 
 impl<'a> Compiler<'a> {
@@ -210,6 +219,7 @@ impl<'a> Compiler<'a> {
             console_socket,
             listen_fds,
             notify_folder: None,
+            annotations: Annotations::read(spec.annotations().as_ref())?,
             namespaces,
             tables,
             warnings,
@@ -259,7 +269,7 @@ impl<'a> Compiler<'a> {
         }
         self.tables.push(Step::Barrier(Barrier::Born));
         if late {
-            if let Some(offsets) = self.namespaces.time_offsets(self.linux)? {
+            if let Some(offsets) = self.namespaces.time_offsets(self.linux, self.annotations.time_offsets.as_ref())? {
                 let offsets = self.tables.text("linux.timeOffsets", offsets)?;
                 self.tables.push(Step::TimeNamespace { offsets });
             }
@@ -303,7 +313,7 @@ impl<'a> Compiler<'a> {
     ) -> Result<Plan> {
         let (uid_map, gid_map) = self.namespaces.id_maps();
         let deny_setgroups = self.denies_groups_itself();
-        let time = match self.namespaces.time_offsets(self.linux)? {
+        let time = match self.namespaces.time_offsets(self.linux, self.annotations.time_offsets.as_ref())? {
             // A step of init's own: see isolate.
             _ if self.is_late() => None,
             Some(offsets) => Some(self.tables.text("linux.timeOffsets", offsets)?),
@@ -323,6 +333,7 @@ impl<'a> Compiler<'a> {
             gid_map,
             deny_setgroups,
             net_devices: Vec::new(),
+            resctrl: None,
             oom_score_adj: process.oom_score_adj(),
             hooks,
             cgroup,

@@ -292,8 +292,8 @@ impl Compiler<'_> {
         let data = split_lower_folders(kind, data);
         check_lengths(field, source, &data)?;
         let mut options = self.filesystem_options(field, &data)?;
-        if let Some(label) = self.mount_label(kind, Modules::detect)? {
-            options.push(FsOption { key: self.tables.text(field, "context")?, value: self.tables.text(field, label)? });
+        if let Some((key, label)) = self.mount_label(kind, Modules::detect)? {
+            options.push(FsOption { key: self.tables.text(field, key)?, value: self.tables.text(field, label)? });
         }
         let options = if options.is_empty() { Range::default() } else { self.tables.options(&options) };
         Ok(MountSource::New {

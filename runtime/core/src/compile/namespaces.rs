@@ -102,7 +102,8 @@ impl Namespaces {
     }
 
     /// What the throw-away process writes to the offsets of a new time namespace (time_namespaces(7)).
-    pub(super) fn time_offsets(&self, linux: Option<&Linux>) -> Result<Option<String>> {
+    /// `otherwise` are those that stand elsewhere than in `linux.timeOffsets`.
+    pub(super) fn time_offsets(&self, linux: Option<&Linux>, otherwise: Option<&String>) -> Result<Option<String>> {
         let offsets = linux.and_then(|linux| linux.time_offsets().as_ref()).filter(|offsets| !offsets.is_empty());
         if !self.is_new(CLONE_NEWTIME) {
             let why = if self.has(CLONE_NEWTIME) {
@@ -114,6 +115,9 @@ impl Namespaces {
                 Some(_) => Err(Error::invalid(format!("linux.timeOffsets: {why}"))),
                 None => Ok(None),
             };
+        }
+        if let (None, Some(otherwise)) = (offsets, otherwise) {
+            return Ok(Some(otherwise.clone()));
         }
         let mut lines = BTreeMap::new();
         for (clock, offset) in offsets.into_iter().flatten() {

@@ -137,11 +137,19 @@ impl Compiler<'_> {
 
     fn filter(&mut self) -> Result<Option<Step>> {
         let Some(spec) = self.linux.and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
+        if self.annotations.fail_unknown_calls
+            && let Some(name) = seccomp::unknown_call(spec)
+        {
+            return Err(Error::invalid(format!(
+                "linux.seccomp: unknown system call {name:?}, and the annotation run.oci.seccomp_fail_unknown_syscall refuses those"
+            )));
+        }
         let Some(filter) = seccomp::compile(spec)? else { return Ok(None) };
         self.warnings.extend(filter.warnings);
         let program = self.tables.filter(&filter.program);
         if filter.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0 {
-            let Some(path) = spec.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+            let named = spec.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+            let Some(path) = named.or(self.annotations.seccomp_receiver.as_ref()) else {
                 return Err(Error::invalid(
                     "linux.seccomp: seccomp listenerPath is not set, and a rule with SCMP_ACT_NOTIFY needs it",
                 ));
@@ -172,9 +180,10 @@ impl Compiler<'_> {
         let ambient = mask("ambient", sets.and_then(|sets| sets.ambient().as_ref()));
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or(&[]);
-        let groups = if groups.is_empty() { Range::default() } else { self.tables.ids(groups) };
+        let keep_groups = self.annotations.keep_groups;
+        let groups = if groups.is_empty() || keep_groups { Range::default() } else { self.tables.ids(groups) };
         self.tables.push(Step::BoundingSet { keep: bounding });
-        self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, may_be_denied });
+        self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, may_be_denied, keep_groups });
         self.tables.push(Step::Capabilities { effective, permitted, inheritable });
         // The kernel raises only what is permitted and inheritable too.
         let raised = ambient & permitted & inheritable;

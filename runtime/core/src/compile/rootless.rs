@@ -52,7 +52,8 @@ impl Compiler<'_> {
     /// Whether setgroups(2) may turn out to be denied, and is then done without. In a namespace of one's own with one
     /// group, or below one that denies it, nobody can drop or add groups.
     pub(super) fn groups_may_be_denied(&self, process: &Process) -> Result<bool> {
-        let wanted = process.user().additional_gids().as_ref().is_some_and(|groups| !groups.is_empty());
+        let wanted = !self.annotations.keep_groups
+            && process.user().additional_gids().as_ref().is_some_and(|groups| !groups.is_empty());
         let denied = self.host.caller.setgroups_denied || self.denies_groups_itself();
         if wanted && denied {
             return Err(Error::invalid(

@@ -1,6 +1,6 @@
 //! What the specification knows and this flint does not do yet: refused, each with its field, never ignored.
 
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::Spec;
 
 use crate::{Error, Result};
 
@@ -15,10 +15,5 @@ pub(super) fn check(spec: &Spec) -> Result<()> {
     refuse("vm", spec.vm().is_some())?;
     refuse("windows", spec.windows().is_some())?;
     refuse("solaris", spec.solaris().is_some())?;
-    refuse("zos", spec.zos().is_some())?;
-    spec.linux().as_ref().map_or(Ok(()), check_linux)
-}
-
-fn check_linux(linux: &Linux) -> Result<()> {
-    refuse("linux.intelRdt", linux.intel_rdt().is_some())
+    refuse("zos", spec.zos().is_some())
 }

@@ -103,7 +103,11 @@ impl Tables {
     pub(super) fn slot(&mut self, source: SlotSource) -> Slot {
         let shared = matches!(
             source,
-            SlotSource::Proc | SlotSource::HookState | SlotSource::Namespace { .. } | SlotSource::IdMapping { .. }
+            SlotSource::Proc
+                | SlotSource::HookState
+                | SlotSource::HookOutput { .. }
+                | SlotSource::Namespace { .. }
+                | SlotSource::IdMapping { .. }
         );
         if shared && let Some(index) = self.slots.iter().position(|known| *known == source) {
             return Slot(index as u16);

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fstat};
 
 use crate::cgroup::Cgroup;
 use crate::container::folder::Folder;
-use crate::container::{detached, user_namespace};
+use crate::container::{detached, hooks, user_namespace};
 use crate::plan::{Plan, SlotSource};
 use crate::{Error, Kind, Result};
 
@@ -94,6 +94,7 @@ fn open_source(source: &SlotSource, sources: &mut Sources<'_>) -> Result<OwnedFd
         SlotSource::ConsoleSocket => sources.console.take().ok_or_else(|| missing("a console socket")),
         SlotSource::Listener => listen_for_start(sources.folder),
         SlotSource::HookState => memory_file(),
+        SlotSource::HookOutput { path } => hooks::output(path).map(OwnedFd::from),
         SlotSource::CgroupMount { hierarchy, attributes } => {
             let cgroup = sources.cgroup.ok_or_else(|| missing("a cgroup"))?;
             let (_, path) = cgroup

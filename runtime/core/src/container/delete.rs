@@ -59,6 +59,9 @@ impl Runtime {
         if record.pid != 0 || record.cgroup.unit.is_none() || cgroup.processes()?.is_empty() {
             cgroup.delete()?;
         }
+        if let Some(group) = &record.resctrl {
+            group.remove()?;
+        }
         let hooks = late_hooks(folder, record);
         folder.remove(self.root_fd())?;
         // After all is gone, as the specification wants; a failing one is an error, but nothing is left.

@@ -11,7 +11,7 @@ use crate::container::Folder;
 use crate::container::process::{open_pidfd, start_time};
 use crate::runtime::has_stopped;
 use crate::state::Record;
-use crate::{Error, Kind, Result, Runtime};
+use crate::{Error, Kind, Result, Runtime, resctrl};
 
 /// What a [`Watch`] saw first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ impl Runtime {
         let folder = self.folder(id)?;
         let record = alive(&folder, id)?;
         let mut stats = Cgroup::from_paths(&record.cgroup).stats()?;
+        stats.intel_rdt = record.resctrl.as_ref().map(resctrl::Group::stats).unwrap_or_default();
         stats.network_interfaces = network_interfaces(record.pid);
         Ok(stats)
     }

@@ -204,6 +204,9 @@ impl Joining<'_> {
         for place in &options.cgroup {
             self.cgroup.add_below(place, process.pid())?;
         }
+        if let Some(group) = self.record.resctrl.as_ref().filter(|group| !group.is_gone()) {
+            group.add(process.pid())?;
+        }
         if let Some(score) = self.plan.oom_score_adj
             && let Err(error) = write_proc(process.pid(), "oom_score_adj", &score.to_string())
         {

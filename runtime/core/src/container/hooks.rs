@@ -1,6 +1,9 @@
 //! Hooks in the runtime's namespaces (trap 8: each with its timeout).
 
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -31,7 +34,11 @@ fn run_one(hook: &HostHook, input: &[u8]) -> Result<()> {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
         command.args(arguments);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let to = |path: &Option<PathBuf>, otherwise: Stdio| {
+        path.as_deref().map_or(Ok(otherwise), |path| output(path).map(Stdio::from))
+    };
+    command.stdin(Stdio::piped());
+    command.stdout(to(&hook.stdout, Stdio::null())?).stderr(to(&hook.stderr, Stdio::piped())?);
     let mut child = command.spawn().map_err(|error| Error::os("execute", error))?;
     if let Some(mut pipe) = child.stdin.take() {
         // A hook need not read its input; a state fits into a pipe, so this cannot block.
@@ -44,6 +51,12 @@ fn run_one(hook: &HostHook, input: &[u8]) -> Result<()> {
     // "exit status: 3" in the form that runc's callers know.
     let status = status.to_string().replace(": ", " ");
     Err(Error::new(Kind::System, status).quoting(&written(&mut child)))
+}
+
+/// A file for the output of hooks (`run.oci.hooks.stdout`): made when it is missing, and appended to.
+pub(crate) fn output(path: &Path) -> Result<File> {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    opened.map_err(|error| Error::os(format!("open {} for the output of hooks", path.display()), error))
 }
 
 fn wait(child: &mut Child, timeout: Option<u32>) -> Result<std::process::ExitStatus> {
@@ -92,6 +105,8 @@ mod tests {
             arguments: vec!["sh".into(), "-c".into(), script.into()],
             environment: vec!["A=b".into()],
             timeout,
+            stdout: None,
+            stderr: None,
         }]
     }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use flint_init::Bindings;
 use flint_init::plan::{Barrier, Slot};
@@ -20,7 +21,7 @@ use crate::container::start::release;
 use crate::container::{hooks, idmap, net_devices, sentence};
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
 use crate::state::{self, Phase, Record, State, Status};
-use crate::{Error, Kind, Result, Runtime};
+use crate::{Error, Kind, Result, Runtime, resctrl};
 
 /// A container being made: what there is of it already.
 pub(super) struct Making<'a> {
@@ -64,6 +65,7 @@ impl<'a> Making<'a> {
             owner: nix::unistd::getuid().as_raw(),
             annotations: plan.annotations.clone(),
             cgroup: crate::cgroup::Paths::default(),
+            resctrl: None,
             options: options.compile(runtime, id, on_socket),
             late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
             stdio: Vec::new(),
@@ -109,6 +111,9 @@ impl<'a> Making<'a> {
             HostStep::IdMaps => idmap::write(self.pid()?, self.plan),
             HostStep::OomScore => self.write_oom_score(),
             HostStep::JoinCgroup => self.join_cgroup(),
+            HostStep::EnterSubgroup => self.enter_below(&[&self.plan.cgroup.subgroup]),
+            HostStep::Delegate => self.enter_below(&[&self.plan.cgroup.subgroup, &self.plan.cgroup.delegate]),
+            HostStep::Resctrl => self.join_resctrl(self.pid()?),
             HostStep::NetDevices => net_devices::move_all(&self.plan.net_devices, self.pid()?),
             HostStep::SaveState => self.save_pid(),
             HostStep::Hooks(stage) => self.run_hooks(stage),
@@ -124,6 +129,7 @@ impl<'a> Making<'a> {
         let (folder, _) = self.folder.insert((folder, lock));
         // The places of the cgroups are recorded before they are made: a maker that is killed leaves them findable.
         self.record.cgroup = Cgroup::places(&self.runtime.host()?.layout, &self.cgroup_plan);
+        self.record.resctrl = self.plan.resctrl.as_ref().map(resctrl::Allocation::place);
         folder.save_first(&self.record)?;
         folder.save_config(self.bundle.json())?;
         if self.options.notify {
@@ -152,6 +158,15 @@ impl<'a> Making<'a> {
             );
         }
         Ok(())
+    }
+
+    fn enter_below(&self, parts: &[&Option<String>]) -> Result<()> {
+        let parts: Vec<&str> = parts.iter().filter_map(|part| part.as_deref()).collect();
+        self.cgroup.as_ref().ok_or_else(out_of_order)?.enter_below(&parts, self.pid()?)
+    }
+
+    pub(super) fn join_resctrl(&self, pid: i32) -> Result<()> {
+        self.plan.resctrl.as_ref().map_or(Ok(()), |allocation| allocation.make(pid))
     }
 
     fn shares_pids(&self) -> bool {
@@ -355,7 +370,9 @@ impl<'a> Making<'a> {
 
     fn hand_out(&self) -> Result<()> {
         let Some(init) = &self.init else { return Err(out_of_order()) };
-        publish(init, self.options.pid_file.as_deref(), self.options.pidfd_socket.as_deref())
+        let receiver = self.plan.annotations.get("run.oci.pidfd_receiver").map(Path::new);
+        let socket = self.options.pidfd_socket.as_deref().or(receiver);
+        publish(init, self.options.pid_file.as_deref(), socket)
     }
 
     /// Removes all that was made; what cannot be removed is told behind the first error.
@@ -372,6 +389,9 @@ impl<'a> Making<'a> {
         }
         if let Some(cgroup) = self.cgroup.take() {
             error = error.with_cleanup(cgroup.kill_all().and_then(|()| cgroup.delete()));
+        }
+        if let Some(group) = &self.record.resctrl {
+            error = error.with_cleanup(group.remove());
         }
         if let Some((folder, _lock)) = self.folder.take() {
             error = error.with_cleanup(folder.remove(self.runtime.root_fd()));

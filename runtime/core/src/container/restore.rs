@@ -193,6 +193,7 @@ fn join_cgroups(making: &mut Making<'_>, pid: i32) -> Result<Vec<CgroupRoot>> {
         cgroup.join(&making.cgroup_plan, pid)?;
         making.record.cgroup = cgroup.paths().clone();
     }
+    making.join_resctrl(pid)?;
     let text = crate::procfs::read(&format!("/proc/{pid}/cgroup"))
         .map_err(|error| Error::os("read the cgroups of CRIU", error))?;
     let mut roots = Vec::new();

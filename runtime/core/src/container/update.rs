@@ -5,7 +5,7 @@ use oci_spec::runtime::LinuxResources;
 use crate::cgroup::Cgroup;
 use crate::runtime::status_under_lock;
 use crate::state::Status;
-use crate::{Error, Kind, Result, Runtime};
+use crate::{Error, Kind, Result, Runtime, resctrl};
 
 impl Runtime {
     /// Sets new limits; what `resources` leaves out stays as it is, and so do all devices. All of them are set, or none.
@@ -26,5 +26,27 @@ impl Runtime {
         let cgroup = Cgroup::from_paths(&record.cgroup);
         cgroup.update(&self.host()?.layout, resources, &mut warnings)?;
         Ok(warnings)
+    }
+
+    /// Changes the class of service of a container (`linux.intelRdt`): the L3 cache's schema, the memory bandwidth's, or both.
+    ///
+    /// # Errors
+    ///
+    /// `WrongState` for a container that has stopped; `Unsupported` where resctrl lacks it or the container has no class; what
+    /// the kernel refuses, with its reason.
+    pub fn update_schemata(&self, id: &str, cache: Option<&str>, bandwidth: Option<&str>) -> Result<()> {
+        let folder = self.folder(id)?;
+        let _lock = folder.lock()?;
+        let record = folder.record()?;
+        if status_under_lock(&record) == Status::Stopped {
+            return Err(Error::new(Kind::WrongState, format!("cannot update container {id}: container not running")));
+        }
+        let Some(group) = &record.resctrl else {
+            resctrl::must_be_enabled(cache.is_some(), bandwidth.is_some())?;
+            return Err(Error::unsupported(
+                "updating a non-existent Intel RDT configuration is not supported: config.json has no linux.intelRdt",
+            ));
+        };
+        group.set(cache, bandwidth)
     }
 }

@@ -99,6 +99,11 @@ static ABIS: [Abi; 8] = [
     },
 ];
 
+/// Whether any ABI has a call of this name.
+pub(super) fn is_known(name: &str) -> bool {
+    multiplexed(name).is_some() || ABIS.iter().any(|abi| (abi.calls)().iter().any(|(_, call)| *call == name))
+}
+
 /// The ABI that this program runs on.
 fn native() -> Option<Arch> {
     Some(match std::env::consts::ARCH {

@@ -46,7 +46,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag, LinuxSyscall};
 
 /// A compiled filter, ready for seccomp(2) with `SECCOMP_SET_MODE_FILTER`.
 pub struct Filter {
@@ -77,6 +77,13 @@ pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
     let entry = outcome::dispatch(&mut graph, &profile, &families)?;
     let program = layout::instructions(&graph, entry)?;
     Ok(Some(Filter { program, flags: flags(spec, profile.notifies(), &mut warnings), warnings }))
+}
+
+/// A name in the profile that is no system call of any architecture that flint knows.
+#[must_use]
+pub fn unknown_call(spec: &LinuxSeccomp) -> Option<&str> {
+    let mut names = spec.syscalls().iter().flatten().flat_map(LinuxSyscall::names);
+    names.find(|name| !abi::is_known(name)).map(String::as_str)
 }
 
 /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19).

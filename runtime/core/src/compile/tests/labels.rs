@@ -4,7 +4,7 @@ use flint_init::plan::Step;
 use serde_json::json;
 
 use super::steps::runc_spec;
-use super::{bundle, hybrid};
+use super::{bundle, hybrid, with};
 use crate::compile::Compiler;
 use crate::compile::labels::Modules;
 
@@ -63,8 +63,12 @@ fn new_file_systems_get_the_mount_label_and_those_without_files_do_not() {
     let (bundle, host) = (bundle(&config).expect("a bundle"), hybrid());
     let compiler = Compiler::new(&bundle, &host, false, 0).expect("a compiler");
     let label = compiler.mount_label("tmpfs", || BOTH).expect("labelled");
-    assert_eq!(label.as_deref(), Some("system_u:object_r:container_file_t:s0"));
+    assert_eq!(label, Some(("context", "system_u:object_r:container_file_t:s0".to_owned())));
     assert_eq!(compiler.mount_label("proc", || BOTH).expect("none"), None);
     let error = compiler.mount_label("tmpfs", || NEITHER).expect_err("refused").to_string();
     assert!(error.contains("linux.mountLabel"), "{error}");
+    let config = with(config, "/annotations", json!({"run.oci.mount_context_type": "rootcontext"}));
+    let bundle = self::bundle(&config).expect("a bundle");
+    let compiler = Compiler::new(&bundle, &host, false, 0).expect("a compiler");
+    assert_eq!(compiler.mount_label("tmpfs", || BOTH).expect("labelled").map(|(key, _)| key), Some("rootcontext"));
 }
