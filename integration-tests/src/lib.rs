@@ -32,6 +32,7 @@ mod place;
 mod podman;
 mod process;
 mod runtime;
+mod shim;
 mod sid;
 mod skip;
 mod spec;
@@ -53,6 +54,9 @@ pub use place::{Layout, Place, System};
 pub use podman::Podman;
 pub use process::{Command, Output, Running, find_program, wait_until};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
+pub use shim::{
+    EventServer, Fifo, Seen, Shim, Streams, refused, shim_command, shim_delete, shim_namespace, shim_program,
+};
 pub use sid::sid_rootfs;
 pub use skip::{missing, skip, test_name};
 pub use spec::{default_spec, merge};

@@ -34,7 +34,7 @@ mod state;
 pub use bundle::Bundle;
 pub use compile::in_user_namespace;
 pub use container::{
-    Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Watch,
+    Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio, Watch,
 };
 pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
 pub use error::{Error, Kind, Result};

@@ -98,6 +98,15 @@ impl Runtime {
         Ok(self.host.get_or_init(|| found))
     }
 
+    /// Which cgroups the host has.
+    ///
+    /// # Errors
+    ///
+    /// None are mounted, and some are needed.
+    pub fn cgroup_mode(&self) -> Result<crate::cgroup::Mode> {
+        Ok(self.host()?.layout.mode())
+    }
+
     /// The folder of a container that something is done to: the caller's own.
     pub(crate) fn folder(&self, id: &str) -> Result<Folder> {
         let folder = self.anybodys_folder(id)?;

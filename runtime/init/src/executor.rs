@@ -19,6 +19,8 @@ pub struct Bindings<'a> {
     pub keep: &'a [Fd],
     /// init's end of the channel to the host (`SOCK_SEQPACKET`, CLOEXEC).
     pub channel: Fd,
+    /// What becomes standard input, output and error; `None`: the maker's own. Each above 2.
+    pub stdio: Option<[Fd; 3]>,
     /// Parallel to the plan's strings: a pointer into its text for each, null for [`Text::NONE`].
     pub pointers: &'a mut [*const c_char],
     /// Namespaces to join before the clone of init, in order: slot and `CLONE_NEW*` flags.
@@ -62,9 +64,9 @@ pub fn spawn(plan: PlanRef<'_>, bindings: Bindings<'_>) -> flint_sys::Result<Chi
 /// before the first one enters: clone3 with `CLONE_NEWTIME` would be too late for them.
 // Never inlined: the check of the linked program finds it by its name.
 #[inline(never)]
-fn join((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
+fn join((plan, mut bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     let channel = bindings.channel;
-    let code = match join_and_clone(plan, bindings) {
+    let code = match crate::stdio::take(bindings.stdio.take()).and_then(|()| join_and_clone(plan, bindings)) {
         Ok(()) => 0,
         Err(failure) => {
             let _ = protocol::send(channel, Message::failure(Kind::Failed, BEFORE_STEPS, failure));
@@ -127,6 +129,7 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     if let Some(fault) = bindings.fault {
         flint_sys::arm(fault);
     }
+    let stdio = bindings.stdio;
     let mut init = Init {
         plan,
         fds: bindings.fds,
@@ -143,6 +146,10 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         home: PathBuffer::new(),
         step: 0,
     };
+    if let Err(failure) = crate::stdio::take(stdio) {
+        let _ = protocol::send(init.channel, Message::failure(Kind::Failed, BEFORE_STEPS, failure));
+        process::exit(1)
+    }
     for step in plan.steps {
         if let Err(failure) = init.perform(step) {
             let _ = protocol::send(init.channel, Message::failure(Kind::Failed, init.step, failure));

@@ -35,6 +35,8 @@ operations! {
     PathLength = "path",
     /// The channel to the host broke.
     Channel = "channel",
+    /// dup3 of standard input, output or error
+    Stdio = "dup3",
     /// clone3
     Clone = "clone3",
     /// close_range

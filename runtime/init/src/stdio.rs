@@ -1,10 +1,19 @@
-//! Standard input, output and error of a program without a terminal.
+//! Standard input, output and error.
 
 use flint_sys::{Errno, Fd, file};
 
 use crate::executor::Init;
 use crate::failure::{At, Operation, Outcome};
 use crate::mask::is_null_device;
+
+/// Puts the maker's choice at 0, 1 and 2; whose numbers are above these, so that none is lost on the way.
+pub(crate) fn take(stdio: Option<[Fd; 3]>) -> Outcome {
+    let Some([input, output, errors]) = stdio else { return Ok(()) };
+    for (from, to) in [(input, Fd(0)), (output, Fd(1)), (errors, Fd(2))] {
+        file::duplicate_to(from, to).at(Operation::Stdio)?;
+    }
+    Ok(())
+}
 
 impl Init<'_> {
     /// The user must be able to open /dev/stdout again (/proc/self/fd/1 checks the file's owner). Files that

@@ -54,6 +54,8 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         console: None,
         pidfd_socket: arguments.value("pidfd-socket").map(PathBuf::from),
         pid_file: super::pid_file(arguments)?,
+        // Its own are passed on.
+        stdio: None,
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + super::listen_fds(),
         listen_fds: super::listen_fds(),
         cgroup: arguments.texts("cgroup")?,

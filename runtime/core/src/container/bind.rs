@@ -164,6 +164,31 @@ pub(crate) fn connect_to(path: &Path) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// What a program gets as standard input, output and error.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// As init takes them.
+///
+/// # Errors
+///
+/// A descriptor from 0 to 2, which another one would replace before it is used.
+pub(crate) fn stdio(stdio: Option<&Stdio>) -> Result<Option<[flint_init::Fd; 3]>> {
+    let Some(stdio) = stdio else { return Ok(None) };
+    let fds = [&stdio.stdin, &stdio.stdout, &stdio.stderr].map(|fd| flint_init::Fd(fd.as_raw_fd()));
+    if fds.iter().any(|fd| fd.0 < 3) {
+        return Err(Error::invalid("descriptors below 3 cannot be given as a program's stdio: open 0, 1 and 2 first"));
+    }
+    Ok(Some(fds))
+}
+
 /// Sends one descriptor over a connected unix socket.
 pub(crate) fn send_fd(socket: &OwnedFd, data: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let descriptors = [fd.as_raw_fd()];

@@ -8,6 +8,7 @@ use flint_init::protocol::Kind as Said;
 use crate::bundle::Bundle;
 use crate::cgroup::systemd;
 use crate::compile::{self, CompileOptions, Host};
+use crate::container::bind::Stdio;
 use crate::container::channel::{Channel, Heard};
 use crate::container::folder::NOTIFY;
 use crate::container::making::Making;
@@ -32,6 +33,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Its program's standard input, output and error; `None`: the caller's. Not looked at with a terminal.
+    pub stdio: Option<Stdio>,
     /// How many descriptors from 3 on the container's program gets.
     pub preserve_fds: u32,
     /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).

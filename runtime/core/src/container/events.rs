@@ -46,6 +46,15 @@ impl Runtime {
         Ok(stats)
     }
 
+    /// What the cgroups of a container count, without its network: also of one that has stopped, until it is deleted.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; files that cannot be read.
+    pub fn cgroup_stats(&self, id: &str) -> Result<Stats> {
+        Cgroup::from_paths(&self.folder(id)?.record()?.cgroup).stats()
+    }
+
     /// Watches a container for want of memory, by a descriptor to poll; `None` when no memory controller counts it.
     ///
     /// # Errors

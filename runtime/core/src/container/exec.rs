@@ -11,7 +11,7 @@ use flint_init::protocol::Kind as Said;
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Layout};
 use crate::compile::{self, ExecCompileOptions};
-use crate::container::bind::{self, Slots, Sources};
+use crate::container::bind::{self, Slots, Sources, Stdio};
 use crate::container::channel::{Channel, Heard};
 use crate::container::create::{hear_cloned, publish, write_proc};
 use crate::container::folder::Folder;
@@ -34,6 +34,8 @@ pub struct ExecOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// A file that will hold its pid in decimal digits.
     pub pid_file: Option<PathBuf>,
+    /// Its standard input, output and error; `None`: the caller's. Not looked at with a terminal.
+    pub stdio: Option<Stdio>,
     /// How many descriptors from 3 on the program gets.
     pub preserve_fds: u32,
     /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).
@@ -128,7 +130,9 @@ struct Joining<'a> {
 impl Joining<'_> {
     fn execute(&self, layout: &Layout, folder: &Folder, mut options: ExecOptions) -> Result<Process> {
         let slots = self.bind(folder, &mut options)?;
-        let (channel, process) = self.spawn(&slots, options.preserve_fds)?;
+        let (channel, process) = self.spawn(&slots, options.preserve_fds, options.stdio.as_ref())?;
+        // The other ends of pipes must see the program's end, not ours.
+        drop(options.stdio.take());
         match self.accompany(layout, &channel, &process, &options) {
             Ok(warnings) => Ok(process.with_warnings(warnings)),
             Err(error) => {
@@ -157,7 +161,7 @@ impl Joining<'_> {
         Ok(slots)
     }
 
-    fn spawn(&self, slots: &Slots, preserve_fds: u32) -> Result<(Channel, Process)> {
+    fn spawn(&self, slots: &Slots, preserve_fds: u32, stdio: Option<&Stdio>) -> Result<(Channel, Process)> {
         let (channel, init_end) = Channel::pair()?;
         let fds = slots.numbers();
         let keep = bind::keep(slots, init_end.as_raw_fd(), preserve_fds);
@@ -167,6 +171,7 @@ impl Joining<'_> {
             fds: &fds,
             keep: &keep,
             channel: flint_init::Fd(init_end.as_raw_fd()),
+            stdio: bind::stdio(stdio)?,
             pointers: &mut pointers,
             join: &join,
             flags: self.plan.clone_flags,

@@ -226,6 +226,7 @@ impl<'a> Making<'a> {
             fds: &fds,
             keep: &keep,
             channel: flint_init::Fd(init_end.as_raw_fd()),
+            stdio: bind::stdio(self.options.stdio.as_ref())?,
             pointers: &mut pointers,
             join: &join,
             flags: self.plan.clone_flags,
@@ -244,6 +245,8 @@ impl<'a> Making<'a> {
             Error::new(Kind::System, format!("clone the container's init: {}{hint}", crate::error::errno_text(errno.0)))
         })?;
         let child = Process::of_child(child.pid)?;
+        // The other ends of pipes must see the program's end, not ours.
+        drop(self.options.stdio.take());
         self.channel = Some(channel);
         if direct {
             self.init = Some(child);

@@ -36,6 +36,7 @@ mod start;
 mod update;
 mod user_namespace;
 
+pub use bind::Stdio;
 pub use create::CreateOptions;
 pub use events::{Event, Watch};
 pub use exec::ExecOptions;

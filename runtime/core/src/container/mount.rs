@@ -81,6 +81,7 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
         fds: &fds,
         keep: &keep,
         channel: flint_init::Fd(visitor_end.as_raw_fd()),
+        stdio: None,
         pointers: &mut pointers,
         join: &[],
         flags: 0,

@@ -107,6 +107,20 @@ impl Process {
         }
     }
 
+    /// Sends it a signal by its pidfd.
+    ///
+    /// # Errors
+    ///
+    /// `WrongState` ("process already finished") when it has ended; `Invalid` for no signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        match signal_pidfd(self.pidfd.as_fd(), signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::ESRCH) => Err(Error::new(Kind::WrongState, "process already finished")),
+            Err(Errno::EINVAL) => Err(Error::invalid(format!("signal {signal}: there is none with this number"))),
+            Err(errno) => Err(Error::os(format!("send signal {signal} to process {}", self.pid), errno)),
+        }
+    }
+
     /// Kills it for good and reaps it; for the way out of a failed step.
     pub(crate) fn destroy(&self) -> Option<ExitStatus> {
         // Already dead is what is wanted.

@@ -27,6 +27,7 @@ pub(super) fn with_maps(uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
         fds: &[],
         keep: &keep,
         channel: keep[0],
+        stdio: None,
         pointers: &mut [],
         join: &[],
         flags: libc::CLONE_NEWUSER as u64,

@@ -1,0 +1,377 @@
+//! A client of the shim itself, without containerd: it starts one as containerd does, speaks the task API to it and takes its
+//! events.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use containerd_shim_protos::api::{
+    CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest,
+    KillRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, WaitRequest,
+};
+use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskOOM};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
+use containerd_shim_protos::shim::events::ForwardRequest;
+use containerd_shim_protos::shim::oci::Options;
+use containerd_shim_protos::shim_sync::{Client, Events, TaskClient, create_events};
+use containerd_shim_protos::ttrpc::context::{Context, with_timeout};
+use containerd_shim_protos::ttrpc::{Code, Error as RpcError, Result as RpcResult, Server, TtrpcContext};
+use serde_json::Value;
+
+use crate::{Bundle, Case, Command, Output, skip, wait_until};
+
+/// Nothing here takes so long, in nanoseconds.
+const PATIENCE: i64 = 60_000_000_000;
+const PROGRAM: &str = "containerd-shim-flint-v1";
+
+/// The shim under test: `FLINT_SHIM`, else that of `FLINT_DIST`, else target/dist's; None after a skip.
+#[must_use]
+pub fn shim_program() -> Option<PathBuf> {
+    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist");
+    let candidates = [
+        std::env::var_os("FLINT_SHIM").map(PathBuf::from),
+        std::env::var_os("FLINT_DIST").map(|dist| Path::new(&dist).join(PROGRAM)),
+        Some(dist.join(PROGRAM)),
+    ];
+    let found = candidates.into_iter().flatten().find(|path| path.exists()).and_then(|path| path.canonicalize().ok());
+    if found.is_none() {
+        skip("no shim: build it with `cargo xtask dist` or name it in FLINT_SHIM");
+    }
+    found
+}
+
+/// What containerd takes of events: a server that keeps them in their order.
+#[derive(Debug)]
+pub struct EventServer {
+    address: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// One event: `/tasks/exit` becomes `exit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The last part of its topic.
+    pub topic: String,
+    /// The container.
+    pub container: String,
+    /// The exec, for what is about one.
+    pub exec: String,
+    /// Of an exit.
+    pub status: u32,
+}
+
+struct Taker(Arc<Mutex<Vec<Seen>>>);
+
+impl Events for Taker {
+    fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> RpcResult<Empty> {
+        let (topic, event) = (&request.envelope.topic, &request.envelope.event);
+        let topic = topic.trim_start_matches("/tasks/").to_owned();
+        // The container's id is field 1 of each; what else is looked at depends on the kind.
+        let container = TaskOOM::parse_from_bytes(&event.value).map(|event| event.container_id).unwrap_or_default();
+        let (mut exec, mut status) = (String::new(), 0);
+        match topic.as_str() {
+            "exit" => {
+                let exit = TaskExit::parse_from_bytes(&event.value).expect("a TaskExit");
+                status = exit.exit_status;
+                exec = if exit.id == container { String::new() } else { exit.id };
+            }
+            "exec-added" | "exec-started" => {
+                exec = TaskExecStarted::parse_from_bytes(&event.value).expect("an exec's event").exec_id;
+            }
+            _ => {}
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Seen { topic, container, exec, status });
+        Ok(Empty::default())
+    }
+}
+
+impl EventServer {
+    /// Where it will listen.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { address: folder.join("events.sock").display().to_string(), seen: Arc::default() }
+    }
+
+    /// Listens from now on, until what is returned is dropped.
+    #[must_use]
+    pub fn listen(&self) -> Server {
+        let events = create_events(Arc::new(Taker(self.seen.clone())));
+        let address = format!("unix://{}", self.address);
+        let mut server = Server::new().bind(&address).expect("listen for events").register_service(events);
+        server.start().expect("serve events");
+        server
+    }
+
+    /// Topics of a container, in their order; those of execs as `topic:exec`.
+    #[must_use]
+    pub fn of(&self, container: &str) -> Vec<String> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |seen: &Seen| match seen.exec.as_str() {
+            "" => seen.topic.clone(),
+            exec => format!("{}:{exec}", seen.topic),
+        };
+        seen.iter().filter(|seen| seen.container == container).map(name).collect()
+    }
+
+    /// Waits until these are the topics of a container.
+    #[track_caller]
+    pub fn wait_for(&self, container: &str, topics: &[&str]) {
+        wait_until(&format!("{topics:?} of {container}"), || self.of(container).len() >= topics.len());
+        assert_eq!(self.of(container), topics, "events of {container}");
+    }
+}
+
+/// A shim that was started for a bundle.
+pub struct Shim {
+    state_root: PathBuf,
+    address: String,
+    client: TaskClient,
+    raw: Client,
+}
+
+/// The streams of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    /// A terminal instead of three streams.
+    pub terminal: bool,
+    /// Empty for none, as the others.
+    pub stdin: String,
+    /// A path or URI.
+    pub stdout: String,
+    /// A path or URI.
+    pub stderr: String,
+}
+
+/// The namespace of a case's containers.
+#[must_use]
+pub fn shim_namespace(case: &Case) -> String {
+    case.id("ns")
+}
+
+/// `containerd-shim-flint-v1 ... ACTION` in a bundle.
+#[must_use]
+pub fn shim_command(case: &Case, program: &Path, bundle: &Path, id: &str, action: &str) -> Command {
+    let address = case.path().join("containerd.sock").display().to_string();
+    Command::new(program)
+        .args(["-namespace".to_owned(), shim_namespace(case), "-id".to_owned(), id.to_owned()])
+        .args(["-address".to_owned(), address, "-publish-binary".to_owned(), "/bin/false".to_owned()])
+        .args([action.to_owned()])
+        .dir(bundle)
+}
+
+impl Shim {
+    /// Starts one as containerd 1.6 does, for the bundle of a container `id`.
+    #[track_caller]
+    #[must_use]
+    pub fn start(case: &Case, program: &Path, bundle: &Bundle, id: &str, events: &EventServer) -> Self {
+        let folder = bundle.write();
+        let started =
+            shim_command(case, program, &folder, id, "start").env("TTRPC_ADDRESS", &events.address).output().ok();
+        assert_eq!(started.stderr, "", "start writes to stderr");
+        Self::connect(case, started.stdout.trim())
+    }
+
+    /// Connects to one by its address.
+    #[track_caller]
+    #[must_use]
+    pub fn connect(case: &Case, address: &str) -> Self {
+        let raw = Client::connect(address).expect("connect to the shim");
+        let client = TaskClient::new(raw.clone());
+        Self { state_root: case.path().join("shim"), address: address.to_owned(), client, raw }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The generated client, for what has no method here.
+    #[must_use]
+    pub fn client(&self) -> &TaskClient {
+        &self.client
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn raw(&self) -> &Client {
+        &self.raw
+    }
+
+    /// A time limit for one call.
+    #[must_use]
+    pub fn patience() -> Context {
+        with_timeout(PATIENCE)
+    }
+
+    /// Create; the state goes below the case's folder.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn create(&self, id: &str, bundle: &Path, streams: &Streams) -> RpcResult<u32> {
+        let options = Options { root: self.state_root.display().to_string(), ..Options::default() };
+        let options = Any {
+            type_url: "containerd.runc.v1.Options".to_owned(),
+            value: options.write_to_bytes().expect("encode options"),
+            ..Any::default()
+        };
+        let request = CreateTaskRequest {
+            id: id.to_owned(),
+            bundle: bundle.display().to_string(),
+            terminal: streams.terminal,
+            stdin: streams.stdin.clone(),
+            stdout: streams.stdout.clone(),
+            stderr: streams.stderr.clone(),
+            options: MessageField::some(options),
+            ..CreateTaskRequest::default()
+        };
+        self.client.create(Self::patience(), &request).map(|response| response.pid)
+    }
+
+    /// Exec.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn exec(&self, id: &str, exec: &str, process: &Value, streams: &Streams) -> RpcResult<Empty> {
+        let spec = Any { value: process.to_string().into_bytes(), ..Any::default() };
+        let request = ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            terminal: streams.terminal,
+            stdin: streams.stdin.clone(),
+            stdout: streams.stdout.clone(),
+            stderr: streams.stderr.clone(),
+            spec: MessageField::some(spec),
+            ..ExecProcessRequest::default()
+        };
+        self.client.exec(Self::patience(), &request)
+    }
+
+    /// Start; the pid.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn run(&self, id: &str, exec: &str) -> RpcResult<u32> {
+        let request = StartRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..StartRequest::default() };
+        self.client.start(Self::patience(), &request).map(|response| response.pid)
+    }
+
+    /// Wait; the exit status.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn wait(&self, id: &str, exec: &str) -> RpcResult<u32> {
+        let request = WaitRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..WaitRequest::default() };
+        self.client.wait(Self::patience(), &request).map(|response| response.exit_status)
+    }
+
+    /// Kill.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn kill(&self, id: &str, exec: &str, signal: u32) -> RpcResult<Empty> {
+        let request = KillRequest { id: id.to_owned(), exec_id: exec.to_owned(), signal, ..KillRequest::default() };
+        self.client.kill(Self::patience(), &request)
+    }
+
+    /// Delete.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn delete(&self, id: &str, exec: &str) -> RpcResult<DeleteResponse> {
+        let request = DeleteRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..DeleteRequest::default() };
+        self.client.delete(Self::patience(), &request)
+    }
+
+    /// State.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn state(&self, id: &str, exec: &str) -> RpcResult<StateResponse> {
+        let request = StateRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..StateRequest::default() };
+        self.client.state(Self::patience(), &request)
+    }
+
+    /// CloseIO.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn close_stdin(&self, id: &str, exec: &str) -> RpcResult<Empty> {
+        let request =
+            CloseIORequest { id: id.to_owned(), exec_id: exec.to_owned(), stdin: true, ..CloseIORequest::default() };
+        self.client.close_io(Self::patience(), &request)
+    }
+
+    /// The shim's own pid.
+    #[track_caller]
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        let response = self.client.connect(Self::patience(), &ConnectRequest::default()).expect("connect");
+        i32::try_from(response.shim_pid).expect("a pid")
+    }
+
+    /// Shutdown; returns when the process and its socket are gone.
+    #[track_caller]
+    pub fn shutdown(self) {
+        let pid = self.pid();
+        self.client.shutdown(Self::patience(), &ShutdownRequest::default()).map(drop).expect("shutdown");
+        drop(self.client);
+        drop(self.raw);
+        wait_until("the shim ends", || !Path::new(&format!("/proc/{pid}")).exists());
+        let socket = self.address.trim_start_matches("unix://");
+        assert!(!Path::new(socket).exists(), "its socket is left");
+    }
+}
+
+/// The code of a refused call.
+#[track_caller]
+pub fn refused<T: std::fmt::Debug>(result: RpcResult<T>) -> (Code, String) {
+    match result {
+        Err(RpcError::RpcStatus(status)) => (status.code(), status.message().to_owned()),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// A fifo, read or written by a thread of the test.
+#[derive(Debug)]
+pub struct Fifo(PathBuf);
+
+impl Fifo {
+    /// Makes one.
+    #[must_use]
+    pub fn new(case: &Case, name: &str) -> Self {
+        let path = case.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path.as_os_str().as_bytes(), rustix::fs::Mode::from(0o700))
+            .expect("make a fifo");
+        Self(path)
+    }
+
+    /// Its path, as requests have it.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    /// Reads it to its end, in a thread: what was read.
+    #[must_use]
+    pub fn read_all(&self) -> std::thread::JoinHandle<String> {
+        let path = self.0.clone();
+        std::thread::spawn(move || std::fs::read_to_string(path).expect("read a fifo"))
+    }
+}
+
+/// `delete` of a shim that is gone.
+#[track_caller]
+#[must_use]
+pub fn shim_delete(case: &Case, program: &Path, bundle: &Path, id: &str) -> Output {
+    shim_command(case, program, bundle, id, "delete").output()
+}

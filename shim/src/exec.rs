@@ -1,0 +1,145 @@
+//! Processes that Exec adds to a task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use containerd_shim_protos::events::task::{TaskExecAdded, TaskExecStarted};
+use flint_runtime::ExecOptions;
+use ttrpc::Code;
+
+use crate::error::{Error, Result};
+use crate::exits;
+use crate::process::{Exit, Phase, Process, finished};
+use crate::stdio::{Console, Opened, Socket, Streams};
+use crate::task::{Task, blocking, owner};
+
+/// The exit status of a process that never ran, and is deleted.
+const NEVER_RAN: u32 = 0;
+
+#[derive(Debug, Default)]
+pub(crate) struct Execs {
+    pub(crate) by_id: HashMap<String, Added>,
+    /// Init has ended: no more are started.
+    closed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Added {
+    pub(crate) process: Arc<Process>,
+    spec: Arc<oci_spec::runtime::Process>,
+}
+
+impl Task {
+    /// Adds an exec, which waits for its Start.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`; init has ended.
+    pub(crate) fn add_exec(&self, id: &str, streams: Streams, spec: oci_spec::runtime::Process) -> Result<()> {
+        let mut execs = self.execs();
+        if execs.closed {
+            return Err(Error::wrong_state(format!("cannot exec in a stopped state: task {} has ended", self.id)));
+        }
+        if execs.by_id.contains_key(id) {
+            return Err(Error::new(Code::ALREADY_EXISTS, format!("id {id}: already exists in task {}", self.id)));
+        }
+        let process = Arc::new(Process::new(id.to_owned(), streams));
+        execs.by_id.insert(id.to_owned(), Added { process, spec: Arc::new(spec) });
+        self.shared.events.publish(TaskExecAdded {
+            container_id: self.id.clone(),
+            exec_id: id.to_owned(),
+            ..TaskExecAdded::default()
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32> {
+        let process = self.process(exec_id)?;
+        let _starting = process.starting.lock().await;
+        if process.phase() != Phase::Created || process.pid() != 0 {
+            return Err(Error::wrong_state(format!("cannot start process {exec_id}: it was started already")));
+        }
+        let spec = {
+            let execs = self.execs();
+            if execs.closed {
+                return Err(Error::wrong_state(format!("container {} is not running: its init has ended", self.id)));
+            }
+            execs.by_id.get(exec_id).map(|added| added.spec.clone()).ok_or_else(finished)?
+        };
+        let (task, made) = (self.clone(), process.clone());
+        let running = blocking(move || task.make_exec(&made, &spec)).await?;
+        process.enter(Phase::Running);
+        let pid = running.pid() as u32;
+        self.shared.events.publish(TaskExecStarted {
+            container_id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            pid,
+            ..TaskExecStarted::default()
+        });
+        exits::watch(self.clone(), process.clone(), running);
+        Ok(pid)
+    }
+
+    fn make_exec(&self, process: &Process, spec: &oci_spec::runtime::Process) -> Result<Arc<flint_runtime::Process>> {
+        let bundle = self.runtime.container_bundle(&self.id)?;
+        let owner = owner(&bundle, Some(spec), &self.options);
+        let Opened { stdio, mut console, mut held } = process.streams.open(&self.shared.namespace, &self.id, owner)?;
+        let console_end = console.as_mut().and_then(Socket::take_theirs);
+        let options = ExecOptions { stdio, console: console_end, ..ExecOptions::default() };
+        let running = self.runtime.exec(&self.id, spec, options).map_err(|error| {
+            Error::from(error).context("OCI runtime exec failed: exec failed: unable to start container process")
+        })?;
+        let running = Arc::new(running);
+        let console = match console {
+            None => None,
+            Some(socket) => {
+                let relay = socket.receive().and_then(|master| {
+                    Console::relay(master, &process.streams, &self.shared.namespace, &self.id, &mut held)
+                });
+                Some(relay.inspect_err(|_| {
+                    let _ = running.signal(nix::libc::SIGKILL);
+                    let _ = running.wait();
+                })?)
+            }
+        };
+        process.is_made(running.clone(), held, console);
+        Ok(running)
+    }
+
+    /// Removes an exec that has ended or never ran; how it ended, and its pid.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition` while it runs.
+    pub(crate) async fn delete_exec(&self, exec_id: &str) -> Result<(u32, Exit)> {
+        let process = self.process(exec_id)?;
+        let _starting = process.starting.lock().await;
+        let exit = match process.phase() {
+            Phase::Running => return Err(Error::wrong_state(format!("cannot delete a running process {exec_id}"))),
+            Phase::Created => Exit { status: NEVER_RAN, at: SystemTime::now() },
+            Phase::Stopped(exit) => exit,
+        };
+        let pid = process.pid();
+        process.close().await;
+        self.execs().by_id.remove(exec_id);
+        Ok((pid, exit))
+    }
+
+    /// No exec starts from now on; those that there are.
+    pub(crate) async fn init_is_gone(&self) -> Vec<Arc<Process>> {
+        let execs: Vec<_> = {
+            let mut execs = self.execs();
+            execs.closed = true;
+            execs.by_id.values().map(|added| added.process.clone()).collect()
+        };
+        for exec in &execs {
+            drop(exec.starting.lock().await);
+        }
+        execs
+    }
+
+    pub(crate) fn all_execs(&self) -> Vec<Arc<Process>> {
+        self.execs().by_id.values().map(|added| added.process.clone()).collect()
+    }
+}

@@ -1,0 +1,163 @@
+//! One process of a task: its init, or one that Exec adds.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use flint_runtime::Process as Running;
+use tokio::io::Interest;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::readiness;
+use crate::stdio::{Console, Held, Streams};
+
+/// How a process ended, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) status: u32,
+    pub(crate) at: SystemTime,
+}
+
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It waits for Start.
+    Created,
+    Running,
+    Stopped(Exit),
+}
+
+/// A process, from its request to its deletion.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// The exec's id; empty for init.
+    pub(crate) id: String,
+    pub(crate) streams: Streams,
+    /// Held while it is started, and while its exit is told: so a start is published before its exit.
+    pub(crate) starting: tokio::sync::Mutex<()>,
+    phase: watch::Sender<Phase>,
+    made: Mutex<Made>,
+}
+
+/// What there is once it was made.
+#[derive(Debug, Default)]
+struct Made {
+    running: Option<Arc<Running>>,
+    held: Option<Held>,
+    console: Option<Console>,
+}
+
+impl Process {
+    pub(crate) fn new(id: String, streams: Streams) -> Self {
+        let (phase, _) = watch::channel(Phase::Created);
+        Self { id, streams, starting: tokio::sync::Mutex::default(), phase, made: Mutex::default() }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        // Nothing panics while it is held.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It exists from now on.
+    pub(crate) fn is_made(&self, running: Arc<Running>, held: Held, console: Option<Console>) {
+        *self.made() = Made { running: Some(running), held: Some(held), console };
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// 0 while there is none.
+    pub(crate) fn pid(&self) -> u32 {
+        self.made().running.as_ref().map_or(0, |running| running.pid() as u32)
+    }
+
+    /// Its end; at once if it has ended.
+    pub(crate) async fn ended(&self) -> Exit {
+        let mut phase = self.phase.subscribe();
+        loop {
+            if let Phase::Stopped(exit) = *phase.borrow_and_update() {
+                return exit;
+            }
+            if phase.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `NotFound` once it has ended, as clients of runc's shim expect; not started yet.
+    pub(crate) fn signal(&self, signal: i32) -> Result<()> {
+        match (self.phase(), &self.made().running) {
+            (Phase::Stopped(_), _) => Err(finished()),
+            (_, None) => Err(Error::wrong_state("process not created")),
+            (_, Some(running)) => running.signal(signal).map_err(|error| match error.kind() {
+                flint_runtime::Kind::WrongState => finished(),
+                _ => error.into(),
+            }),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The kernel refuses. Without a terminal there is nothing to resize.
+    pub(crate) fn resize(&self, width: u32, height: u32) -> Result<()> {
+        let side = |side: u32| u16::try_from(side).map_err(|_| Error::invalid(format!("{side} is no terminal's size")));
+        let (width, height) = (side(width)?, side(height)?);
+        self.made().console.as_ref().map_or(Ok(()), |console| console.resize(width, height))
+    }
+
+    pub(crate) fn close_stdin(&self) {
+        let mut made = self.made();
+        if let Some(held) = &mut made.held {
+            held.close_stdin();
+        }
+        if let Some(console) = &mut made.console {
+            console.close_stdin();
+        }
+    }
+
+    /// Lets go of its streams, after its end.
+    pub(crate) async fn close(&self) {
+        let (held, console) = {
+            let mut made = self.made();
+            (made.held.take(), made.console.take())
+        };
+        if let Some(console) = console {
+            console.close().await;
+        }
+        if let Some(held) = held {
+            // A logger may take its time.
+            let _ = tokio::task::spawn_blocking(|| held.close()).await;
+        }
+    }
+}
+
+pub(crate) fn finished() -> Error {
+    Error::not_found("process already finished")
+}
+
+/// Waits for the end of a process that this program made, and reaps it.
+///
+/// # Errors
+///
+/// Its pidfd cannot be watched, or its exit status was taken by somebody else.
+pub(crate) async fn reap(running: &Arc<Running>) -> Result<u32> {
+    struct Watched(Arc<Running>);
+    impl AsRawFd for Watched {
+        fn as_raw_fd(&self) -> RawFd {
+            self.0.pidfd().as_raw_fd()
+        }
+    }
+    let watched = readiness::watch(Watched(running.clone()), Interest::READABLE)
+        .map_err(|error| Error::system("watch a process", error))?;
+    let _ = watched.readable().await.map_err(|error| Error::system("watch a process", error))?;
+    // It has ended: this does not wait.
+    Ok(running.wait()?.code() as u32)
+}

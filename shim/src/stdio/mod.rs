@@ -1,0 +1,211 @@
+//! A process's standard streams, as a request names them.
+//!
+//! ```text
+//!  fifo            no terminal: the container has the fifo itself, nothing is copied    terminal: relay
+//!  binary://       a logger reads pipes (fds 3 and 4)                                  terminal: relay into its pipe
+//!  file://         the container has the file                                          terminal: relay into the file
+//!  (nothing)       /dev/null
+//! ```
+//!
+//! The shim holds a reader of each output fifo until the process is deleted: containerd may come and go, and the container
+//! sees no broken pipe. While nobody reads, a container waits once the fifo is full (64 KiB), as it does with a pipe; others
+//! are not touched. It holds a writer of the input fifo until CloseIO.
+
+mod console;
+mod logger;
+mod relay;
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use flint_runtime::Stdio;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+pub(crate) use console::{Console, Socket};
+use logger::Logger;
+
+use crate::error::{Error, Result};
+
+/// What a request says of the streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    pub(crate) terminal: bool,
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Who owns the streams inside, so that the process may open them again by /dev/stdout: user and group on the host.
+pub(crate) type Owner = (u32, Option<u32>);
+
+/// What a process is given, and what the shim keeps.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// For the process; none with a terminal.
+    pub(crate) stdio: Option<Stdio>,
+    /// Where the terminal arrives.
+    pub(crate) console: Option<Socket>,
+    pub(crate) held: Held,
+}
+
+/// What is kept while the process is.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// A writer of the input fifo: without it a client that leaves would end the input.
+    stdin: Option<File>,
+    /// Readers of the output fifos.
+    readers: Vec<File>,
+    logger: Option<Logger>,
+}
+
+/// Where output goes.
+#[derive(Debug)]
+enum Target {
+    Null,
+    Fifo(String),
+    File(String),
+    Logger(String),
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(if text.is_empty() { Self::Null } else { Self::Fifo(text.to_owned()) });
+        };
+        match scheme {
+            "fifo" => Ok(Self::Fifo(rest.to_owned())),
+            "file" => Ok(Self::File(rest.to_owned())),
+            "binary" => Ok(Self::Logger(rest.to_owned())),
+            other => Err(Error::invalid(format!("{text}: streams of the scheme {other} are unknown here"))),
+        }
+    }
+}
+
+impl Streams {
+    /// Opens them. Called on a thread that may wait: a logger has to say that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// A stream that cannot be opened; nothing is left open then.
+    pub(crate) fn open(&self, namespace: &str, id: &str, owner: Owner) -> Result<Opened> {
+        if self.terminal {
+            return Ok(Opened { stdio: None, console: Some(Socket::pair()?), held: Held::default() });
+        }
+        let mut held = Held::default();
+        let stdin = match Target::parse(&self.stdin)? {
+            Target::Null => null()?,
+            Target::Fifo(path) => input(&path, &mut held)?,
+            _ => return Err(Error::invalid(format!("stdin {}: only a fifo can be read", self.stdin))),
+        };
+        let (stdout, stderr) = self.outputs(namespace, id, &mut held)?;
+        for stream in [&stdin, &stdout, &stderr] {
+            give(stream, owner)?;
+        }
+        Ok(Opened { stdio: Some(Stdio { stdin, stdout, stderr }), console: None, held })
+    }
+
+    fn outputs(&self, namespace: &str, id: &str, held: &mut Held) -> Result<(OwnedFd, OwnedFd)> {
+        let targets = (Target::parse(&self.stdout)?, Target::parse(&self.stderr)?);
+        if let (Target::Logger(uri), _) | (_, Target::Logger(uri)) = &targets {
+            let (logger, stdout, stderr) = Logger::start(uri, namespace, id)?;
+            held.logger = Some(logger);
+            return Ok((stdout, stderr));
+        }
+        Ok((output(targets.0, held)?, output(targets.1, held)?))
+    }
+}
+
+impl Held {
+    /// Ends the input: once the client leaves too, the process reads its end.
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// After the process's end: a logger gets some time for its last lines.
+    pub(crate) fn close(mut self) {
+        if let Some(logger) = self.logger.take() {
+            logger.finish();
+        }
+    }
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    null.map(OwnedFd::from).map_err(|error| Error::system("open /dev/null", error))
+}
+
+fn failed(path: &str) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |error| Error::system(format!("open the stream {path}"), error)
+}
+
+/// Non-blocking, so that a fifo without its other end does not hold anybody up.
+fn fifo_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC);
+    options
+}
+
+fn input(path: &str, held: &mut Held) -> Result<OwnedFd> {
+    let reader = fifo_options().read(true).open(path).map_err(failed(path))?;
+    if is_fifo(&reader) {
+        held.stdin = Some(fifo_options().write(true).open(path).map_err(failed(path))?);
+    }
+    blocking(&reader)?;
+    Ok(reader.into())
+}
+
+fn output(target: Target, held: &mut Held) -> Result<OwnedFd> {
+    let path = match target {
+        Target::Null => return null(),
+        Target::File(path) => return append(&path).map(OwnedFd::from),
+        Target::Fifo(path) => path,
+        Target::Logger(uri) => return Err(Error::invalid(format!("binary://{uri}: both outputs go to one logger"))),
+    };
+    // A client may name a file where a fifo is meant.
+    let reader = match fifo_options().read(true).open(&path) {
+        Ok(reader) if is_fifo(&reader) => reader,
+        Ok(_) => return append(&path).map(OwnedFd::from),
+        Err(error) => return Err(failed(&path)(error)),
+    };
+    let writer = fifo_options().write(true).open(&path).map_err(failed(&path))?;
+    blocking(&writer)?;
+    held.readers.push(reader);
+    Ok(writer.into())
+}
+
+/// A log file, for several writers.
+fn append(path: &str) -> Result<File> {
+    if let Some(folder) = Path::new(path).parent() {
+        std::fs::create_dir_all(folder).map_err(failed(path))?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o644).open(path).map_err(failed(path))
+}
+
+fn is_fifo(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
+/// The container's programs expect streams that wait.
+fn blocking(fd: &impl AsFd) -> Result<()> {
+    let failure = |errno| Error::system("prepare a stream", errno);
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(failure)?;
+    let flags = OFlag::from_bits_retain(flags) - OFlag::O_NONBLOCK;
+    fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).map_err(failure)
+}
+
+/// Files of the host keep their owner: only what is a channel to this process is given away.
+fn give(stream: &OwnedFd, (uid, gid): Owner) -> Result<()> {
+    use nix::sys::stat::{SFlag, fstat};
+    let stat = fstat(stream).map_err(|errno| Error::system("look at a stream", errno))?;
+    let fifo = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
+    if !fifo || (stat.st_uid == uid && gid.is_none_or(|gid| gid == stat.st_gid)) {
+        return Ok(());
+    }
+    match nix::unistd::fchown(stream, Some(uid.into()), gid.map(Into::into)) {
+        // Then the process has its streams, and cannot open them again.
+        Ok(()) | Err(nix::errno::Errno::EPERM | nix::errno::Errno::EROFS) => Ok(()),
+        Err(errno) => Err(Error::system(format!("give a stream to user {uid}"), errno)),
+    }
+}

@@ -1,0 +1,335 @@
+//! A task: a container, its init and its execs, and what requests do to it.
+//!
+//! ```text
+//!  create ─▶ Created ─start─▶ Running ─exit─▶ Stopped ─delete─▶ gone
+//!               └──────────────kill──────────────▶┘     pause, resume: beside, by the freezer
+//! ```
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskIO, TaskPaused, TaskResumed, TaskStart};
+use containerd_shim_protos::types::mount::Mount;
+use flint_runtime::{Bundle, CreateOptions, Kind, Runtime};
+use protobuf::MessageField;
+
+use crate::config::Place;
+use crate::error::{Error, Result};
+use crate::exec::Execs;
+use crate::exits::{self, Oom};
+use crate::options::Options;
+use crate::process::{Exit, Phase, Process, finished};
+use crate::rootfs::Rootfs;
+use crate::stdio::{Console, Opened, Owner, Socket, Streams};
+use crate::tasks::Shared;
+use crate::{clock, log};
+
+/// How long a created container may take to end once it was killed.
+const DYING: Duration = Duration::from_secs(30);
+
+/// A Create request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: Vec<Mount>,
+    pub(crate) streams: Streams,
+    pub(crate) options: Options,
+}
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) options: Options,
+    pub(crate) init: Arc<Process>,
+    pub(crate) oom: Option<Oom>,
+    /// Whether processes may outlive init: it has no pid namespace of its own.
+    shares_pids: bool,
+    rootfs: Mutex<Rootfs>,
+    execs: Mutex<Execs>,
+    paused: AtomicBool,
+    /// One change of the whole container at a time: pause, resume, update, checkpoint, delete.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+}
+
+/// Runs what may wait on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::system("run a request", error))?
+}
+
+impl Task {
+    /// Makes the container of a request, up to the point where it waits for Start.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the bundle or the host; nothing is left then.
+    pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<Self>> {
+        let mounts = request.rootfs.clone();
+        let (task, running) = blocking(move || Self::make(shared, request)).await?;
+        let task = Arc::new(task);
+        let streams = &task.init.streams;
+        task.shared.events.publish(TaskCreate {
+            container_id: task.id.clone(),
+            bundle: task.bundle.display().to_string(),
+            rootfs: mounts,
+            io: MessageField::some(TaskIO {
+                stdin: streams.stdin.clone(),
+                stdout: streams.stdout.clone(),
+                stderr: streams.stderr.clone(),
+                terminal: streams.terminal,
+                ..TaskIO::default()
+            }),
+            pid: running.pid() as u32,
+            ..TaskCreate::default()
+        });
+        exits::watch(task.clone(), task.init.clone(), running);
+        if let Some(oom) = &task.oom {
+            oom.watch(task.clone());
+        }
+        Ok(task)
+    }
+
+    fn make(shared: Arc<Shared>, request: Request) -> Result<(Self, Arc<flint_runtime::Process>)> {
+        let Request { id, bundle: folder, rootfs: mounts, streams, options } = request;
+        let rootfs = Rootfs::mount(&folder, &mounts)?;
+        let bundle = Bundle::load(&folder)?;
+        let place = Place::of(&options, &shared.namespace, cgroups_path(&bundle));
+        place.keep(&folder)?;
+        let runtime = shared.runtime(&place)?;
+        let Opened { stdio, mut console, mut held } =
+            streams.open(&shared.namespace, &id, owner(&bundle, bundle.spec().process().as_ref(), &options))?;
+        let create = CreateOptions {
+            stdio,
+            console: console.as_mut().and_then(Socket::take_theirs),
+            no_pivot: options.no_pivot_root,
+            no_new_keyring: options.no_new_keyring,
+            ..CreateOptions::default()
+        };
+        let running = Arc::new(runtime.create(&id, &bundle, create).map_err(|error| {
+            Error::from(error).context("OCI runtime create failed: unable to start container process")
+        })?);
+        for warning in running.warnings() {
+            log::warn(&format!("{id}: {warning}"));
+        }
+        let undo = |error: Error| {
+            let _ = runtime.delete(&id, true);
+            let _ = running.wait();
+            error
+        };
+        let console = match console
+            .map(|socket| Console::relay(socket.receive()?, &streams, &shared.namespace, &id, &mut held))
+        {
+            None => None,
+            Some(Ok(console)) => Some(console),
+            Some(Err(error)) => return Err(undo(error)),
+        };
+        let oom = runtime.watch_oom(&id).unwrap_or_else(|error| {
+            log::warn(&format!("{id}: {error}"));
+            None
+        });
+        let init = Arc::new(Process::new(String::new(), streams));
+        init.is_made(running.clone(), held, console);
+        let task = Self {
+            shares_pids: !has_own_pids(&bundle),
+            id,
+            bundle: folder,
+            shared,
+            runtime,
+            options,
+            init,
+            oom: oom.map(Oom::new),
+            rootfs: Mutex::new(rootfs),
+            execs: Mutex::default(),
+            paused: AtomicBool::new(false),
+            changing: tokio::sync::Mutex::default(),
+        };
+        Ok((task, running))
+    }
+
+    pub(crate) fn execs(&self) -> MutexGuard<'_, Execs> {
+        // Nothing panics while it is held.
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Init for an empty id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub(crate) fn process(&self, exec_id: &str) -> Result<Arc<Process>> {
+        if exec_id.is_empty() {
+            return Ok(self.init.clone());
+        }
+        let found = self.execs().by_id.get(exec_id).map(|added| added.process.clone());
+        found.ok_or_else(|| Error::not_found(format!("process {exec_id} does not exist in task {}", self.id)))
+    }
+
+    /// Starts init, or an exec; its pid.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition` in any other state; what the program's start fails with.
+    pub(crate) async fn start(self: &Arc<Self>, exec_id: &str) -> Result<u32> {
+        if exec_id.is_empty() { self.start_init().await } else { self.start_exec(exec_id).await }
+    }
+
+    async fn start_init(self: &Arc<Self>) -> Result<u32> {
+        let _starting = self.init.starting.lock().await;
+        match self.init.phase() {
+            Phase::Created => {}
+            Phase::Running => return Err(Error::wrong_state("cannot start an already running container")),
+            Phase::Stopped(_) => return Err(Error::wrong_state("cannot start a container that has stopped")),
+        }
+        let (runtime, id) = (self.runtime.clone(), self.id.clone());
+        let warnings = blocking(move || {
+            runtime.start(&id).map_err(|error| Error::from(error).context("OCI runtime start failed"))
+        })
+        .await?;
+        for warning in warnings {
+            log::warn(&format!("{}: {warning}", self.id));
+        }
+        let pid = self.init.pid();
+        self.init.enter(Phase::Running);
+        self.shared.events.publish(TaskStart { container_id: self.id.clone(), pid, ..TaskStart::default() });
+        Ok(pid)
+    }
+
+    /// Kills what may have outlived init.
+    pub(crate) async fn kill_the_rest(&self) {
+        if !self.shares_pids {
+            return;
+        }
+        let (runtime, id) = (self.runtime.clone(), self.id.clone());
+        let killed = blocking(move || Ok(runtime.kill(&id, nix::libc::SIGKILL, true)?)).await;
+        if let Err(error) = killed {
+            log::warn(&format!("end the processes of {} after its init: {error}", self.id));
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `NotFound` ("process already finished") after its end.
+    pub(crate) async fn kill(&self, exec_id: &str, signal: i32, all: bool) -> Result<()> {
+        let process = self.process(exec_id)?;
+        if !exec_id.is_empty() {
+            return process.signal(signal);
+        }
+        if matches!(process.phase(), Phase::Stopped(_)) && !all {
+            return Err(finished());
+        }
+        let (runtime, id) = (self.runtime.clone(), self.id.clone());
+        blocking(move || {
+            runtime.kill(&id, signal, all).map_err(|error| match error.kind() {
+                Kind::WrongState | Kind::NotFound => finished(),
+                _ => error.into(),
+            })
+        })
+        .await
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// # Errors
+    ///
+    /// A container that is not running, or paused already; a process that does not stop.
+    pub(crate) async fn pause(&self) -> Result<()> {
+        self.freeze(Runtime::pause, true).await?;
+        self.shared.events.publish(TaskPaused { container_id: self.id.clone(), ..TaskPaused::default() });
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// A container that is not paused.
+    pub(crate) async fn resume(&self) -> Result<()> {
+        self.freeze(Runtime::resume, false).await?;
+        self.shared.events.publish(TaskResumed { container_id: self.id.clone(), ..TaskResumed::default() });
+        Ok(())
+    }
+
+    async fn freeze(&self, change: fn(&Runtime, &str) -> flint_runtime::Result<()>, paused: bool) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        if self.init.phase() == Phase::Created {
+            return Err(Error::wrong_state("cannot pause or resume a container that was not started"));
+        }
+        let (runtime, id) = (self.runtime.clone(), self.id.clone());
+        blocking(move || Ok(change(&runtime, &id)?)).await?;
+        self.paused.store(paused, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes the container; how its init ended, and its pid. One that was created and never started is killed.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition` while it runs; what cannot be removed: then it can be deleted again.
+    pub(crate) async fn delete(self: &Arc<Self>) -> Result<(u32, Exit)> {
+        let _changing = self.changing.lock().await;
+        match self.init.phase() {
+            Phase::Running => return Err(Error::wrong_state(format!("cannot delete a running process {}", self.id))),
+            Phase::Created => self
+                .kill("", nix::libc::SIGKILL, false)
+                .await
+                .or_else(|error| if error == finished() { Ok(()) } else { Err(error) })?,
+            Phase::Stopped(_) => {}
+        }
+        let exit = tokio::time::timeout(DYING, self.init.ended())
+            .await
+            .map_err(|_| Error::system(format!("delete task {}", self.id), "its init was killed and does not end"))?;
+        self.init.close().await;
+        let left: Vec<_> = self.execs().by_id.drain().map(|(_, added)| added.process).collect();
+        for exec in left {
+            exec.close().await;
+        }
+        let task = self.clone();
+        blocking(move || {
+            task.runtime.delete(&task.id, true)?;
+            task.rootfs.lock().unwrap_or_else(PoisonError::into_inner).unmount()
+        })
+        .await?;
+        let pid = self.init.pid();
+        self.shared.events.publish(TaskDelete {
+            container_id: self.id.clone(),
+            pid,
+            exit_status: exit.status,
+            exited_at: clock::timestamp(exit.at),
+            ..TaskDelete::default()
+        });
+        Ok((pid, exit))
+    }
+}
+
+fn cgroups_path(bundle: &Bundle) -> Option<&std::path::Path> {
+    bundle.spec().linux().as_ref()?.cgroups_path().as_deref()
+}
+
+fn has_own_pids(bundle: &Bundle) -> bool {
+    use oci_spec::runtime::LinuxNamespaceType;
+    let namespaces = bundle.spec().linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces
+        .into_iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none())
+}
+
+/// Who the process is on the host, so that its streams are its own.
+pub(crate) fn owner(bundle: &Bundle, process: Option<&oci_spec::runtime::Process>, options: &Options) -> Owner {
+    let group = Some(options.io_gid).filter(|gid| *gid != 0);
+    if options.io_uid != 0 {
+        return (options.io_uid, group);
+    }
+    let uid = process.map_or(0, |process| process.user().uid());
+    let maps = bundle.spec().linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref());
+    let mapped = maps.into_iter().flatten().find_map(|map| {
+        let offset = uid.checked_sub(map.container_id()).filter(|offset| *offset < map.size())?;
+        map.host_id().checked_add(offset)
+    });
+    (mapped.unwrap_or(uid), group)
+}

@@ -1,0 +1,123 @@
+//! The tasks of this shim, by their ids.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flint_runtime::{CgroupManager, Options as RuntimeOptions, Runtime};
+use ttrpc::Code;
+
+use crate::config::Place;
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::task::Task;
+
+/// What all tasks share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) namespace: String,
+    pub(crate) events: Events,
+    /// Runtimes that were opened, by their place: each has found out once what the host offers.
+    runtimes: Mutex<HashMap<(PathBuf, bool), Arc<Runtime>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(namespace: &str, events: Events) -> Self {
+        Self { namespace: namespace.to_owned(), events, runtimes: Mutex::default() }
+    }
+
+    /// # Errors
+    ///
+    /// A state root that cannot be made or opened.
+    pub(crate) fn runtime(&self, place: &Place) -> Result<Arc<Runtime>> {
+        let key = (place.root.clone(), place.systemd);
+        if let Some(runtime) = locked(&self.runtimes).get(&key) {
+            return Ok(runtime.clone());
+        }
+        let runtime = Arc::new(open(place)?);
+        Ok(locked(&self.runtimes).entry(key).or_insert(runtime).clone())
+    }
+}
+
+/// # Errors
+///
+/// A state root that cannot be made or opened.
+pub(crate) fn open(place: &Place) -> Result<Runtime> {
+    let cgroup_manager = if place.systemd { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+    // As containerd's own shim calls runc: without a user's rights to cgroups it goes on where it may.
+    let rootless = !nix::unistd::geteuid().is_root();
+    Ok(Runtime::open(RuntimeOptions { root: place.root.clone(), cgroup_manager, rootless })?)
+}
+
+/// What stands for an id.
+#[derive(Debug)]
+enum Entry {
+    /// Create is at work on it.
+    Making,
+    Made(Arc<Task>),
+}
+
+/// The table. Its lock is held for look-ups only.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    table: Mutex<HashMap<String, Entry>>,
+}
+
+/// An id that is taken while its task is made.
+pub(crate) struct Claim<'a> {
+    tasks: &'a Tasks,
+    id: String,
+    made: bool,
+}
+
+impl Tasks {
+    /// # Errors
+    ///
+    /// `AlreadyExists`.
+    pub(crate) fn claim(&self, id: &str) -> Result<Claim<'_>> {
+        let mut table = locked(&self.table);
+        if table.contains_key(id) {
+            return Err(Error::new(Code::ALREADY_EXISTS, format!("task {id}: already exists")));
+        }
+        table.insert(id.to_owned(), Entry::Making);
+        Ok(Claim { tasks: self, id: id.to_owned(), made: false })
+    }
+
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub(crate) fn get(&self, id: &str) -> Result<Arc<Task>> {
+        match locked(&self.table).get(id) {
+            Some(Entry::Made(task)) => Ok(task.clone()),
+            _ => Err(Error::not_found(format!("container not created: task {id} is not in this shim"))),
+        }
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        locked(&self.table).remove(id);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        locked(&self.table).is_empty()
+    }
+}
+
+impl Claim<'_> {
+    pub(crate) fn made(mut self, task: Arc<Task>) {
+        self.made = true;
+        locked(&self.tasks.table).insert(self.id.clone(), Entry::Made(task));
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.made {
+            self.tasks.remove(&self.id);
+        }
+    }
+}
+
+/// Nothing panics under these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
