@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::path::Path;
 
 use integration_tests::{Bundle, Case, assert_same, peers, under_test_only};
 use serde_json::{Value, json};
@@ -264,6 +265,19 @@ fn a_volume_with_locked_flags() {
         },
         "/data root=<case>/data",
     );
+}
+
+#[test]
+fn links_of_a_volume_may_be_left_alone() {
+    let Some([flint]) = under_test_only("Debian's does not know nosymfollow") else { return };
+    let case = Case::new(&flint);
+    for (options, expected) in [(&["bind"][..], "in data\n"), (&["bind", "nosymfollow"], "refused\n")] {
+        let dir = volume(&case, "data");
+        let _ = std::os::unix::fs::symlink("file", Path::new(&dir).join("link"));
+        let bundle = case.bundle().writable().push("/mounts", mount("bind", &dir, "/m", options));
+        assert_eq!(case.run(&bundle.shell("cat /m/link || echo refused")).ok().stdout, expected, "{options:?}");
+    }
+    case.finish();
 }
 
 /// Of a mount that an earlier entry made: its file system is changed, and its flags become exactly those that are listed.

@@ -2,11 +2,13 @@
 //! container that waits for its start.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use integration_tests::{Rootless, under_test_only};
+use integration_tests::{Command, Rootless, skip, under_test_only};
 use serde_json::json;
 
 fn rootless() -> Option<Rootless> {
@@ -87,5 +89,50 @@ fn seccomp_notifications() {
     // It could not be sent: that would have to be asked of the one who waits for it.
     let output = rootless.run(&asking(&["sendmsg"]).args(&["/bin/true"]));
     assert!(output.code == 1 && output.stderr.contains("may not ask about sendmsg"), "{output:?}");
+    rootless.case.finish();
+}
+
+/// A cgroup that root gave to the user: there limits work without systemd.
+#[test]
+fn limits_in_a_delegated_cgroup() {
+    let Some(rootless) = rootless() else { return };
+    let top = Path::new("/sys/fs/cgroup");
+    let controllers = fs::read_to_string(top.join("cgroup.controllers")).unwrap_or_default();
+    if !controllers.split_ascii_whitespace().any(|name| name == "pids") {
+        rootless.case.finish();
+        skip("needs cgroup v2 alone (cargo xtask vm --test rootless_features)");
+        return;
+    }
+    fs::write(top.join("cgroup.subtree_control"), "+pids +memory").expect("enable controllers");
+    let own = top.join(rootless.case.id("delegated"));
+    fs::create_dir_all(own.join("shell")).expect("make the user's cgroup");
+    for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "shell", "shell/cgroup.procs"] {
+        std::os::unix::fs::chown(own.join(file), Some(rootless.user.uid), Some(rootless.user.gid)).expect("chown");
+    }
+    let name = own.file_name().expect("a name").to_string_lossy().into_owned();
+    let limits = json!({"linux": {"resources": {"pids": {"limit": 20}, "memory": {"limit": 50_331_648}}}});
+    let named = json!({"linux": {"cgroupsPath": format!("/{name}/named")}});
+    for (edit, place) in [(json!({}), rootless.case.id("a")), (named, "named".to_owned())] {
+        let bundle = rootless.bundle().forever().edit(limits.clone()).edit(edit);
+        let (dir, id) = (bundle.write(), rootless.case.id("a"));
+        let script = format!("echo $$ > {}/shell/cgroup.procs && exec \"$@\"", own.display());
+        let (uid, gid) = (rootless.user.uid.to_string(), rootless.user.gid.to_string());
+        let _ = Command::new("sh")
+            .args(["-c", &script, "sh", "setpriv", "--reuid", &uid, "--regid", &gid, "--clear-groups"])
+            .args([rootless.program.as_os_str(), "--root".as_ref(), rootless.case.state_root().as_os_str()])
+            .args(["run", "--detach", "--bundle", &dir.to_string_lossy(), &id])
+            .output()
+            .ok();
+        let read = |file: &str| fs::read_to_string(own.join(&place).join(file)).expect("a file of the cgroup");
+        assert_eq!((read("pids.max").trim(), read("memory.max").trim()), ("20", "50331648"), "{place}");
+        assert_eq!(read("cgroup.procs").lines().count(), 2, "the shell and its sleep");
+        let _ = rootless.call(&["pause", &id]).ok();
+        assert_eq!(rootless.status(&id), "paused");
+        let _ = rootless.call(&["resume", &id]).ok();
+        rootless.delete(&id);
+        assert!(!own.join(&place).exists(), "{place} is left");
+    }
+    fs::remove_dir(own.join("shell")).expect("remove the user's cgroup");
+    fs::remove_dir(&own).expect("remove the user's cgroup");
     rootless.case.finish();
 }

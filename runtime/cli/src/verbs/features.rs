@@ -100,6 +100,10 @@ fn run(_: &Session, _: &Arguments) -> Result<u8> {
     Ok(0)
 }
 
+/// Annotations that change what the runtime does on the host; one that ends in a dot is a prefix. An engine that takes
+/// annotations from strangers leaves these out.
+const UNSAFE_ANNOTATIONS: &[&str] = &["org.criu.config", "org.systemd.property.", "run.oci."];
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -109,6 +113,7 @@ struct Document {
     mount_options: &'static [&'static str],
     linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -159,8 +164,9 @@ fn document() -> Document {
         },
         annotations: BTreeMap::from([
             ("org.flint.version", env!("CARGO_PKG_VERSION")),
-            ("org.opencontainers.runc.checkpoint.enabled", "false"),
+            ("org.opencontainers.runc.checkpoint.enabled", "true"),
         ]),
+        potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
     }
 }
 
@@ -208,6 +214,9 @@ mod tests {
         let features: oci_spec::runtime::Features = serde_json::from_value(json.clone()).expect("a features document");
         assert_eq!(features.oci_version_min(), "1.0.0");
         assert_eq!(json["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+        assert_eq!(json["linux"]["intelRdt"]["schemata"], true);
+        let unsafe_annotations = json["potentiallyUnsafeConfigAnnotations"].as_array().expect("a list");
+        assert!(unsafe_annotations.contains(&"run.oci.".into()), "{unsafe_annotations:?}");
     }
 
     #[test]
