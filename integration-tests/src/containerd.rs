@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use crate::daemon::Shared;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
-use crate::{Command, Daemon, Layout, Output, Place, PtyRun, Runtime, System, fill_rootfs, new_prefix};
+use crate::{
+    Command, Daemon, Layout, Output, Place, PtyRun, Running, Runtime, System, fill_rootfs, new_prefix, wait_until,
+};
 
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "localhost/flint-it:busybox";
@@ -79,6 +81,27 @@ impl Containerd {
     #[must_use]
     pub fn ctr(&self, args: &[&str]) -> Output {
         self.place().command("ctr").args(self.global()).args(args.iter().copied()).output()
+    }
+
+    /// `ctr` beside the test.
+    #[track_caller]
+    #[must_use]
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        self.place().command("ctr").args(self.global()).args(args.iter().copied()).spawn()
+    }
+
+    /// `ctr events`, from now on.
+    #[track_caller]
+    #[must_use]
+    pub fn events(&self) -> Running {
+        let events = self.spawn(&["events"]);
+        // It says nothing until there is one: an event is made for it.
+        let probe = self.id();
+        wait_until("ctr events listens", || {
+            let _ = self.ctr(&["namespaces", "label", &self.namespace(), &format!("probe={probe}")]);
+            !events.stdout().is_empty()
+        });
+        events
     }
 
     /// `ctr run --runc-binary R OPTIONS IMAGE ID PROGRAM`.
