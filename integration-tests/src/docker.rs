@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::json;
+
 use crate::daemon::Shared;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
@@ -54,7 +56,11 @@ impl Dockerd {
         // A short path: unix sockets end at 108 bytes, and containerd's shims add to it.
         let dir = place.path().to_owned();
         let path = |name: &str| dir.join(name).display().to_string();
-        std::fs::write(dir.join("daemon.json"), "{}").expect("write daemon.json");
+        // Shims by their path: dockerd 23 and later; before, the word is an error.
+        let shim = (place.system() == System::Sid).then(|| path("containerd-shim-flint-v1"));
+        let runtimes =
+            shim.map_or_else(|| json!({}), |shim| json!({"runtimes": {"flint-shim": {"runtimeType": shim}}}));
+        std::fs::write(dir.join("daemon.json"), runtimes.to_string()).expect("write daemon.json");
         let socket = format!("unix://{}", path("docker.sock"));
         let args = [
             "--config-file".into(),
@@ -195,6 +201,12 @@ impl Dockerd {
     #[must_use]
     pub fn captured(&self, id: &str) -> PathBuf {
         self.dir().join(format!("captured-{id}.json"))
+    }
+
+    /// What clients have as `DOCKER_HOST`.
+    #[must_use]
+    pub fn socket(&self) -> &str {
+        &self.socket
     }
 
     /// What all names of this daemon's things hold.

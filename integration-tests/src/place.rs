@@ -106,6 +106,9 @@ impl Place {
         std::fs::create_dir(dir.path().join("layers")).expect("make a folder");
         let program = dir.path().join("flint");
         std::fs::copy(flint().path, &program).expect("copy flint");
+        if let Some(shim) = crate::shim::find_shim() {
+            std::fs::copy(shim, dir.path().join(crate::shim::PROGRAM)).expect("copy the shim");
+        }
         let child = std::process::Command::new("unshare")
             .args(["--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"])
             .args(["sh", "-c", SET_UP, "sh"])
@@ -142,6 +145,12 @@ impl Place {
     #[must_use]
     pub fn flint(&self) -> PathBuf {
         self.dir.path().join("flint")
+    }
+
+    /// flint's shim, at the same path inside and outside; None after a skip.
+    #[must_use]
+    pub fn shim(&self) -> Option<PathBuf> {
+        crate::shim_program().map(|_| self.dir.path().join(crate::shim::PROGRAM))
     }
 
     /// What the names of all that is made in it hold; also a name for a parent cgroup.

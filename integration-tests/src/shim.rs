@@ -23,22 +23,26 @@ use crate::{Bundle, Case, Command, Output, skip, wait_until};
 
 /// Nothing here takes so long, in nanoseconds.
 const PATIENCE: i64 = 60_000_000_000;
-const PROGRAM: &str = "containerd-shim-flint-v1";
+pub(crate) const PROGRAM: &str = "containerd-shim-flint-v1";
 
 /// The shim under test: `FLINT_SHIM`, else that of `FLINT_DIST`, else target/dist's; None after a skip.
 #[must_use]
 pub fn shim_program() -> Option<PathBuf> {
+    let found = find_shim();
+    if found.is_none() {
+        skip("no shim: build it with `cargo xtask dist` or name it in FLINT_SHIM");
+    }
+    found
+}
+
+pub(crate) fn find_shim() -> Option<PathBuf> {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist");
     let candidates = [
         std::env::var_os("FLINT_SHIM").map(PathBuf::from),
         std::env::var_os("FLINT_DIST").map(|dist| Path::new(&dist).join(PROGRAM)),
         Some(dist.join(PROGRAM)),
     ];
-    let found = candidates.into_iter().flatten().find(|path| path.exists()).and_then(|path| path.canonicalize().ok());
-    if found.is_none() {
-        skip("no shim: build it with `cargo xtask dist` or name it in FLINT_SHIM");
-    }
-    found
+    candidates.into_iter().flatten().find(|path| path.exists()).and_then(|path| path.canonicalize().ok())
 }
 
 /// What containerd takes of events: a server that keeps them in their order.
