@@ -65,6 +65,11 @@ pub struct Seen {
     pub status: u32,
 }
 
+/// The server, while it listens.
+pub struct EventListener {
+    _server: Server,
+}
+
 struct Taker(Arc<Mutex<Vec<Seen>>>);
 
 impl Events for Taker {
@@ -99,12 +104,12 @@ impl EventServer {
 
     /// Listens from now on, until what is returned is dropped.
     #[must_use]
-    pub fn listen(&self) -> Server {
+    pub fn listen(&self) -> EventListener {
         let events = create_events(Arc::new(Taker(self.seen.clone())));
         let address = format!("unix://{}", self.address);
         let mut server = Server::new().bind(&address).expect("listen for events").register_service(events);
         server.start().expect("serve events");
-        server
+        EventListener { _server: server }
     }
 
     /// Topics of a container, in their order; those of execs as `topic:exec`.
@@ -129,6 +134,7 @@ impl EventServer {
 /// A shim that was started for a bundle.
 pub struct Shim {
     state_root: PathBuf,
+    binary: String,
     address: String,
     client: TaskClient,
     raw: Client,
@@ -182,7 +188,14 @@ impl Shim {
     pub fn connect(case: &Case, address: &str) -> Self {
         let raw = Client::connect(address).expect("connect to the shim");
         let client = TaskClient::new(raw.clone());
-        Self { state_root: case.path().join("shim"), address: address.to_owned(), client, raw }
+        Self { state_root: case.path().join("shim"), binary: String::new(), address: address.to_owned(), client, raw }
+    }
+
+    /// The OCI runtime that runc's shim calls.
+    #[must_use]
+    pub fn calling(mut self, binary: &str) -> Self {
+        binary.clone_into(&mut self.binary);
+        self
     }
 
     /// Its address.
@@ -215,7 +228,11 @@ impl Shim {
     ///
     /// The shim's.
     pub fn create(&self, id: &str, bundle: &Path, streams: &Streams) -> RpcResult<u32> {
-        let options = Options { root: self.state_root.display().to_string(), ..Options::default() };
+        let options = Options {
+            root: self.state_root.display().to_string(),
+            binary_name: self.binary.clone(),
+            ..Options::default()
+        };
         let options = Any {
             type_url: "containerd.runc.v1.Options".to_owned(),
             value: options.write_to_bytes().expect("encode options"),
@@ -345,6 +362,12 @@ pub fn refused<T: std::fmt::Debug>(result: RpcResult<T>) -> (Code, String) {
     }
 }
 
+/// mkfifo(3).
+pub fn make_fifo(path: &Path) {
+    rustix::fs::mkfifoat(rustix::fs::CWD, path.as_os_str().as_bytes(), rustix::fs::Mode::from(0o700))
+        .expect("make a fifo");
+}
+
 /// A fifo, read or written by a thread of the test.
 #[derive(Debug)]
 pub struct Fifo(PathBuf);
@@ -354,8 +377,7 @@ impl Fifo {
     #[must_use]
     pub fn new(case: &Case, name: &str) -> Self {
         let path = case.path().join(name);
-        rustix::fs::mkfifoat(rustix::fs::CWD, path.as_os_str().as_bytes(), rustix::fs::Mode::from(0o700))
-            .expect("make a fifo");
+        make_fifo(&path);
         Self(path)
     }
 

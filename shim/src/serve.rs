@@ -90,8 +90,10 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
         _ = interrupt.recv() => {}
         () = forgotten(&tasks, &clients) => log::warn("nobody asks for this shim: it ends"),
     }
-    // containerd has the answer to its Shutdown before the socket goes.
-    tokio::task::yield_now().await;
+    // The answer to Shutdown passes through tasks of the server, each ready by now: they have their turns before the socket goes.
+    for _ in 0..32 {
+        tokio::task::yield_now().await;
+    }
     let _ = tokio::time::timeout(LAST_EVENTS, events.delivered()).await;
     Ok(())
 }

@@ -8,10 +8,12 @@ use lexopt::prelude::*;
 use crate::{dist, workspace};
 
 const HELP: &str = "\
-usage: cargo xtask bench spinup [OPTION...]
+usage: cargo xtask bench spinup|shim [OPTION...]
 
-Builds target/dist/ and compares flint's start with the kernel's floor and the installed peers.
-Options go to the program spinup of benches/; `cargo xtask bench spinup --help` lists them.";
+Builds target/dist/ and measures flint beside its peers on this machine.
+  spinup   the start of a container, beside the kernel's floor, runc and crun
+  shim     a container's life through the task API and the shim's memory, beside containerd's shim with runc and crun
+Options go to the program of that name in benches/; `cargo xtask bench NAME --help` lists them.";
 
 /// Runs the command.
 pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
@@ -23,8 +25,8 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
         Some(Value(bench)) => bench.string()?,
         Some(other) => return Err(other.unexpected().into()),
     };
-    if bench != "spinup" {
-        bail!("there is no bench {bench}; there is: spinup");
+    if !["spinup", "shim"].contains(&bench.as_str()) {
+        bail!("there is no bench {bench}; there are spinup and shim");
     }
     dist::build()?;
     let dist = workspace::dist_folder();

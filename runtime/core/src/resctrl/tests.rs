@@ -48,12 +48,12 @@ impl Machine {
         }
     }
 
-    fn resctrl(&self) -> Option<Resctrl> {
-        Some(Resctrl { root: self.folder.path().into() })
+    fn resctrl(&self) -> Resctrl {
+        Resctrl { root: self.folder.path().into() }
     }
 
     fn compile(&self, config: serde_json::Value) -> Result<Allocation> {
-        compile(&serde_json::from_value(config).unwrap(), "c1", self.resctrl())
+        compile(&serde_json::from_value(config).unwrap(), "c1", Some(self.resctrl()))
     }
 
     fn made(&self, config: serde_json::Value) -> Group {
