@@ -86,6 +86,7 @@ impl Run {
             ];
             passes(workspace::cargo().args(clippy))
         })?;
+        self.step("lints for aarch64", Self::lints_for_aarch64)?;
         for check in check::ALL {
             self.step(check.name, |_| check.run().map(Counts::one))?;
         }
@@ -145,6 +146,21 @@ impl Run {
         println!("-- {name}: {counts} ({:.1} s)", started.elapsed().as_secs_f64());
         self.counts.add(counts);
         Ok(())
+    }
+
+    /// The runtime for the other architecture that it is written for. clippy does not link, so no linker is needed.
+    fn lints_for_aarch64(&self) -> anyhow::Result<Counts> {
+        let target = "aarch64-unknown-linux-musl";
+        if let Err(error) = dist::ensure_target(target) {
+            self.log_skip(&format!("SKIP lints for aarch64: {error:#}"))?;
+            // It is counted as skipped in the end; as one that passed until then, like libtest's.
+            return Ok(Counts::one(true));
+        }
+        let clippy = ["clippy", "--locked", "--quiet", "--keep-going", "--target", target];
+        let runtime = ["flint-sys", "flint-init", "flint-runtime", "flint"];
+        let mut cargo = workspace::cargo();
+        cargo.args(clippy).args(runtime.iter().flat_map(|name| ["--package", name])).args(["--", "-D", "warnings"]);
+        passes(&mut cargo)
     }
 
     fn integration_tests(&self, faulty: &Path, options: &[OsString]) -> anyhow::Result<Counts> {

@@ -137,3 +137,65 @@ fn numbers_are_digits() {
     let error = arguments.number("preserve-fds").expect_err("refused").to_string();
     assert!(error.starts_with("invalid value \"x\" for flag -preserve-fds"), "{error}");
 }
+
+/// A word of a command line, from flags, operands and rubbish.
+fn word(next: &mut impl FnMut(usize) -> usize, flags: &[crate::arguments::Flag]) -> OsString {
+    use std::os::unix::ffi::OsStringExt as _;
+    const ODD: [&str; 14] = ["-", "--", "---", "=", "-=", "--=x", "", "-é", "--é=", "-1", "c1", "/b", "TERM", "-tu0"];
+    if flags.is_empty() || next(3) == 0 {
+        return ODD[next(ODD.len())].into();
+    }
+    let flag = &flags[next(flags.len())];
+    let dashes = ["-", "--", "---"][next(8).saturating_sub(5)];
+    let value =
+        ["", "=", "=true", "=false", "=maybe", "=1:2", "=\n", "=18446744073709551616"][next(16).saturating_sub(8)];
+    let mut bytes = format!("{dashes}{}{value}", flag.long).into_bytes();
+    if next(6) == 0 {
+        let at = next(bytes.len());
+        bytes[at] ^= 1 << next(8);
+    }
+    OsString::from_vec(bytes)
+}
+
+/// `FLINT_FUZZ_RUNS` sets how many are read, `FLINT_FUZZ_SEED` where the generator starts.
+#[test]
+fn any_words_are_a_verb_or_a_sentence() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let (runs, mut state) = (number("FLINT_FUZZ_RUNS").unwrap_or(20_000), number("FLINT_FUZZ_SEED").unwrap_or(1));
+    // Knuth's MMIX constants: the same words on every run.
+    let mut next = move |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    let (mut understood, mut refused) = (0_u64, 0_u64);
+    for _ in 0..runs {
+        let verb = &verbs::VERBS[next(verbs::VERBS.len())];
+        let mut words: Vec<OsString> = (0..next(3)).map(|_| word(&mut next, GLOBAL_FLAGS)).collect();
+        words.push(verb.name.into());
+        words.extend((0..next(6)).map(|_| word(&mut next, verb.flags)));
+        let read = parse(GLOBAL_FLAGS, words.clone(), false).and_then(|globals| {
+            let name = globals.operand(0)?.to_owned();
+            let found = verbs::find(&name).ok_or_else(|| super::UsageError(format!("no verb {name:?}")))?;
+            let arguments = parse(found.flags, globals.operands.iter().skip(1).cloned(), found.interspersed)?;
+            found.check_operands(arguments.operands.len())?;
+            // Each reader of values takes or refuses what stands there.
+            for flag in found.flags {
+                let _ = (arguments.is_set(flag.long), arguments.text(flag.long), arguments.texts(flag.long));
+                let _ = arguments.number(flag.long);
+            }
+            Ok(arguments.operands.len())
+        });
+        match read {
+            Ok(operands) => {
+                assert!(operands <= words.len(), "{words:?}");
+                understood += 1;
+            }
+            Err(error) => {
+                assert!(!error.to_string().trim().is_empty(), "{words:?}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{runs} command lines: {understood} understood, {refused} refused");
+    assert!(understood > runs / 20 && refused > runs / 20, "the inputs show nothing: {understood}, {refused}");
+}

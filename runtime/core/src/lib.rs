@@ -21,6 +21,8 @@ mod criu;
 pub mod describe;
 pub mod error;
 mod fault;
+#[cfg(test)]
+mod mutation;
 mod netlink;
 pub mod plan;
 mod procfs;

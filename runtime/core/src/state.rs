@@ -222,8 +222,11 @@ fn rfc3339(seconds: u64, nanoseconds: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{Record, rfc3339};
     use crate::Kind;
+    use crate::mutation::{Random, runs, seed};
 
     #[test]
     fn dates() {
@@ -240,5 +243,37 @@ mod tests {
         assert!(newer.to_string().contains("version 99"), "{newer}");
         let damaged = Record::from_json(b"{\"version\": 1").unwrap_err();
         assert_eq!(damaged.kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn damaged_records_are_refused_or_come_back_as_they_are() {
+        let record = json!({"version": 1, "id": "c1", "phase": "running", "pid": 12, "startTime": 99,
+            "ociVersion": "1.0.2", "bundle": "/b", "rootfs": "/b/rootfs", "created": "2024-02-29T00:00:00Z",
+            "owner": 0, "annotations": {"a": "b"},
+            "cgroup": {"v1": {"cpu,cpuacct": "/sys/fs/cgroup/cpu,cpuacct/c1"}, "unified": "/sys/fs/cgroup/unified/c1"},
+            "options": {"id": "c1", "consoleSocket": false, "noPivot": false, "newKeyring": true,
+                "preserveFds": 0, "listenFds": 0, "waitOnSocket": true},
+            "lateHooks": false, "sharesPids": true, "stdio": ["pipe:[1]", "", ""]});
+        let seeds = [record];
+        Record::from_json(seeds[0].to_string().as_bytes()).expect("the whole record is read");
+        let (mut random, runs) = (Random(seed()), runs());
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..runs {
+            let json = random.document(&seeds);
+            match Record::from_json(&json) {
+                Ok(record) => {
+                    let written: Value = serde_json::to_value(&record).expect("a record is JSON");
+                    let again = Record::from_json(written.to_string().as_bytes()).expect("what was written is read");
+                    assert_eq!(serde_json::to_value(&again).expect("a record is JSON"), written);
+                    read += 1;
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("state.json "), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        println!("{runs} records: {read} read, {refused} refused");
+        assert!(read > runs / 20 && refused > runs / 20, "the inputs show nothing: {read} read, {refused} refused");
     }
 }

@@ -192,3 +192,65 @@ impl Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flint_init::protocol::{Kind as Said, Message, SIZE, TEXT};
+    use nix::sys::socket::{MsgFlags, send};
+    use std::os::fd::AsRawFd as _;
+
+    use super::{Channel, Heard};
+    use crate::mutation::{Random, runs, seed};
+
+    /// A packet as an init writes it that was taken over: a message, a damaged one, or any bytes.
+    fn packet(random: &mut Random) -> Vec<u8> {
+        let kind =
+            *random.pick(&[Said::Reached, Said::Warned, Said::Wrote, Said::Failed, Said::Cloned, Said::Namespaces]);
+        let mut bytes = Message { step: random.below(9) as u32, ..Message::of(kind) }.to_bytes().to_vec();
+        match random.below(6) {
+            0 => random.damage(&mut bytes),
+            1 => bytes = (0..random.below(2 * TEXT)).map(|_| random.below(256) as u8).collect(),
+            2 => bytes[0] = random.below(256) as u8,
+            _ => {}
+        }
+        bytes
+    }
+
+    #[test]
+    fn whatever_init_sends_is_a_message_an_error_or_the_end() {
+        let (mut random, runs) = (Random(seed()), runs());
+        let (mut said, mut refused, mut ended) = (0, 0, 0);
+        for _ in 0..runs {
+            let (host, init) = Channel::pair().expect("a channel");
+            let packets = 1 + random.below(5);
+            for _ in 0..packets {
+                send(init.as_raw_fd(), &packet(&mut random), MsgFlags::MSG_NOSIGNAL).expect("sent");
+            }
+            drop(init);
+            let mut heard = 0;
+            loop {
+                let next = if random.below(4) == 0 { host.hear_cloned() } else { host.hear() };
+                match next {
+                    Ok(Heard::Said(message)) => {
+                        assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
+                        assert_eq!(message.to_bytes().len(), SIZE);
+                        let _ = message.as_failure();
+                        (said, heard) = (said + 1, heard + 1);
+                    }
+                    Ok(Heard::End) => {
+                        ended += 1;
+                        break;
+                    }
+                    Err(error) => {
+                        assert!(error.to_string().contains("no message"), "{error}");
+                        refused += 1;
+                        break;
+                    }
+                }
+            }
+            assert!(heard <= packets && host.hook_output().len() <= 3 * TEXT, "{heard} messages of {packets} packets");
+        }
+        println!("{runs} channels: {said} messages, {refused} refused, {ended} ended");
+        assert!(said > runs / 20 && refused > runs / 20 && ended > runs / 20, "the inputs show nothing");
+    }
+}

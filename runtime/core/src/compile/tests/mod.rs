@@ -2,6 +2,7 @@
 
 mod labels;
 mod mounts;
+mod mutated;
 mod refused;
 mod rootless;
 mod schedule;

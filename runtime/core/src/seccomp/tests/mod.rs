@@ -4,6 +4,7 @@
 #![allow(clippy::decimal_bitwise_operands)]
 
 mod interpreter;
+mod mutated;
 mod oracle;
 mod profiles;
 mod random;

@@ -1,25 +1,13 @@
 //! Argument checks: every operator at every boundary, and random profiles.
 
 use super::*;
+use crate::mutation::Random;
 use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompOperator};
 use std::fmt::Write;
 
 const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
 
-/// A linear congruential generator (Knuth's MMIX constants): the same profiles on every run.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % limit
-    }
-
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        let at = self.below(list.len());
-        &list[at]
-    }
-
     fn value(&mut self) -> u64 {
         let value = *self.pick(&BOUNDARIES);
         if self.below(3) == 0 { value.wrapping_add(self.below(5) as u64).wrapping_sub(2) } else { value }
