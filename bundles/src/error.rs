@@ -1,0 +1,86 @@
+//! The library's error: one sentence, and a kind that a program can act on.
+
+use std::fmt;
+
+/// What went wrong, as a sentence that names the step, the object and the cause.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The image, the bundle or the file is not there.
+    NotFound,
+    /// The input is wrong, tampered with, over a limit, or of a form that is not supported: trying again will not help.
+    Refused,
+    /// A system call failed.
+    System,
+}
+
+/// The library's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Input that is refused.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Refused, message: message.into() }
+    }
+
+    /// Something that is not there.
+    #[must_use]
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { kind: Kind::NotFound, message: message.into() }
+    }
+
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The same error, with what was being done in front.
+    #[must_use]
+    pub fn during(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Gives a failed system call its sentence.
+pub(crate) trait Told<T> {
+    /// `what` says the step and its object.
+    fn told(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> Told<T> for std::result::Result<T, E> {
+    fn told(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| {
+            let error = error.into();
+            // A reader below (a limit, a digest) hands its own refusal through std's traits.
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => Kind::NotFound,
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Kind::Refused,
+                _ => Kind::System,
+            };
+            Error { kind, message: format!("{}: {error}", what()) }
+        })
+    }
+}
+
+/// A refusal for the inside of a `Read`.
+pub(crate) fn invalid(message: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+}
