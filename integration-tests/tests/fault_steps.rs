@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use integration_tests::{Bundle, Case, Output, Runtime, skip, under_test_only};
+use integration_tests::{Bundle, Case, Output, Runtime, skip, under_test_only, wait_until};
 use serde_json::json;
 
 /// More steps than any plan here has, more calls than any init here makes: a bound for a loop that ends earlier.
@@ -69,6 +69,8 @@ fn killed_after_every_step_of_the_host() {
             case.finish();
             return;
         }
+        // The maker's init is cloned with the maker's lock, which it closes first thing: until then it looks at work.
+        wait_until("nobody is at work on it", || case.status(&id) != "creating");
         let status = case.status(&id);
         assert!(["stopped", "created"].contains(&status.as_str()), "after step {step}: {status:?}");
         let _ = case.call(["kill", &id, "KILL"]);
