@@ -31,12 +31,6 @@ fn forever(containerd: &Containerd, runtime: &str) -> String {
     id
 }
 
-fn remove(containerd: &Containerd, id: &str) {
-    let _ = containerd.ctr(&["task", "rm", "--force", id]).ok();
-    let _ = containerd.ctr(&["container", "rm", id]).ok();
-    containerd.assert_gone(id);
-}
-
 fn status(containerd: &Containerd, id: &str) -> String {
     let list = containerd.ctr(&["task", "ls"]).ok().stdout;
     let line = list.lines().find(|line| line.starts_with(id)).unwrap_or_default();
@@ -155,5 +149,11 @@ pub(crate) fn a_client_that_is_killed_leaves_its_container(containerd: &Containe
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill the client");
     assert_eq!(status(containerd, &id), "RUNNING");
     assert_eq!(containerd.ctr(&["task", "exec", "--exec-id", "e", &id, "echo", "alive"]).ok().stdout, "alive\n");
-    remove(containerd, &id);
+    // A client that nsenter left behind deletes the task, too: whoever is later finds the shim gone.
+    wait_until("the task is deleted", || {
+        let _ = containerd.ctr(&["task", "rm", "--force", &id]);
+        status(containerd, &id).is_empty()
+    });
+    let _ = containerd.ctr(&["container", "rm", &id]).ok();
+    containerd.assert_gone(&id);
 }
