@@ -209,7 +209,7 @@ impl PtyRun {
         });
         let code = status.and_then(|status| status.code()).unwrap_or(-1);
         let stdout = self.terminal.take().map(Terminal::finish).unwrap_or_default();
-        Output { code, stdout, stderr: String::new() }
+        Output { code, stdout_bytes: stdout.clone().into_bytes(), stdout, stderr: String::new() }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Output {
     pub stdout: String,
     /// Standard error, invalid UTF-8 replaced.
     pub stderr: String,
+    /// Standard output as it was written.
+    pub stdout_bytes: Vec<u8>,
 }
 
 impl Output {
@@ -179,7 +181,9 @@ impl Running {
             pause = (pause * 2).min(Duration::from_millis(20));
         };
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-        Output { code, stdout: self.stdout(), stderr: self.stderr() }
+        let stdout_bytes = read_bytes(&self.stdout);
+        let stdout = String::from_utf8_lossy(&stdout_bytes).into_owned();
+        Output { code, stdout, stderr: self.stderr(), stdout_bytes }
     }
 
     /// What it wrote to stdout until now.
@@ -210,8 +214,12 @@ fn output_file() -> File {
     file.into_file()
 }
 
-/// Reads by position: the offset belongs to the program that writes.
 fn read_all(file: &File) -> String {
+    String::from_utf8_lossy(&read_bytes(file)).into_owned()
+}
+
+/// Reads by position: the offset belongs to the program that writes.
+fn read_bytes(file: &File) -> Vec<u8> {
     use std::os::unix::fs::FileExt;
     let length = file.metadata().map_or(0, |meta| meta.len());
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -223,7 +231,7 @@ fn read_all(file: &File) -> String {
         }
     }
     bytes.truncate(done);
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// Looks a program up in PATH and the sbin folders.

@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use containerd_shim_protos::api::{
-    CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest,
-    KillRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, WaitRequest,
+    CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
+    DeleteResponse, Empty, ExecProcessRequest, KillRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
+    StateResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskOOM};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim::oci::Options;
-use containerd_shim_protos::shim_sync::{Client, Events, TaskClient, create_events};
-use containerd_shim_protos::ttrpc::context::{Context, with_timeout};
+use containerd_shim_protos::shim_sync::{Client, Events, create_events};
+use containerd_shim_protos::ttrpc::proto::{Codec as _, Request};
 use containerd_shim_protos::ttrpc::{Code, Error as RpcError, Result as RpcResult, Server, TtrpcContext};
 use serde_json::Value;
 
@@ -23,6 +24,10 @@ use crate::{Bundle, Case, Command, Output, skip, wait_until};
 
 /// Nothing here takes so long, in nanoseconds.
 const PATIENCE: i64 = 60_000_000_000;
+/// The service since containerd 2.0.
+pub const TASK_V3: &str = "containerd.task.v3.Task";
+/// The service before it: the same messages.
+pub const TASK_V2: &str = "containerd.task.v2.Task";
 pub(crate) const PROGRAM: &str = "containerd-shim-flint-v1";
 
 /// The shim under test: `FLINT_SHIM`, else that of `FLINT_DIST`, else target/dist's; None after a skip.
@@ -102,6 +107,12 @@ impl EventServer {
         Self { address: folder.join("events.sock").display().to_string(), seen: Arc::default() }
     }
 
+    /// Where, for `TTRPC_ADDRESS`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Listens from now on, until what is returned is dropped.
     #[must_use]
     pub fn listen(&self) -> EventListener {
@@ -136,8 +147,8 @@ pub struct Shim {
     state_root: PathBuf,
     binary: String,
     address: String,
-    client: TaskClient,
-    raw: Client,
+    service: &'static str,
+    client: Client,
 }
 
 /// The streams of a request.
@@ -175,9 +186,29 @@ impl Shim {
     #[track_caller]
     #[must_use]
     pub fn start(case: &Case, program: &Path, bundle: &Bundle, id: &str, events: &EventServer) -> Self {
+        Self::start_with_path(case, program, bundle, id, events, &[])
+    }
+
+    /// The same, with these folders in front of its PATH.
+    #[track_caller]
+    #[must_use]
+    pub fn start_with_path(
+        case: &Case,
+        program: &Path,
+        bundle: &Bundle,
+        id: &str,
+        events: &EventServer,
+        folders: &[&Path],
+    ) -> Self {
         let folder = bundle.write();
-        let started =
-            shim_command(case, program, &folder, id, "start").env("TTRPC_ADDRESS", &events.address).output().ok();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = folders.iter().map(|folder| folder.to_path_buf()).chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(folders).expect("a PATH");
+        let started = shim_command(case, program, &folder, id, "start")
+            .env("TTRPC_ADDRESS", &events.address)
+            .env("PATH", path)
+            .output()
+            .ok();
         assert_eq!(started.stderr, "", "start writes to stderr");
         Self::connect(case, started.stdout.trim())
     }
@@ -186,9 +217,16 @@ impl Shim {
     #[track_caller]
     #[must_use]
     pub fn connect(case: &Case, address: &str) -> Self {
-        let raw = Client::connect(address).expect("connect to the shim");
-        let client = TaskClient::new(raw.clone());
-        Self { state_root: case.path().join("shim"), binary: String::new(), address: address.to_owned(), client, raw }
+        let client = Client::connect(address).expect("connect to the shim");
+        let state_root = case.path().join("shim");
+        Self { state_root, binary: String::new(), address: address.to_owned(), service: TASK_V3, client }
+    }
+
+    /// Calls this service from now on: [`TASK_V2`] or [`TASK_V3`], which is what it calls without.
+    #[must_use]
+    pub fn speaking(mut self, service: &'static str) -> Self {
+        self.service = service;
+        self
     }
 
     /// The OCI runtime that runc's shim calls.
@@ -204,22 +242,35 @@ impl Shim {
         &self.address
     }
 
-    /// The generated client, for what has no method here.
-    #[must_use]
-    pub fn client(&self) -> &TaskClient {
-        &self.client
+    /// One call of the task API, for what has no method here.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn call<Response: Message>(&self, method: &str, request: &impl Message) -> RpcResult<Response> {
+        self.call_service(self.service, method, request)
     }
 
-    /// The connection.
-    #[must_use]
-    pub fn raw(&self) -> &Client {
-        &self.raw
-    }
-
-    /// A time limit for one call.
-    #[must_use]
-    pub fn patience() -> Context {
-        with_timeout(PATIENCE)
+    /// One call of any service.
+    ///
+    /// # Errors
+    ///
+    /// The shim's; an answer that is not of this kind.
+    pub fn call_service<Response: Message>(
+        &self,
+        service: &str,
+        method: &str,
+        request: &impl Message,
+    ) -> RpcResult<Response> {
+        let request = Request {
+            service: service.to_owned(),
+            method: method.to_owned(),
+            payload: request.encode().expect("encode a request"),
+            timeout_nano: PATIENCE,
+            ..Request::default()
+        };
+        let response = self.client.request(request)?;
+        Response::parse_from_bytes(&response.payload).map_err(|error| RpcError::Others(error.to_string()))
     }
 
     /// Create; the state goes below the case's folder.
@@ -228,6 +279,15 @@ impl Shim {
     ///
     /// The shim's.
     pub fn create(&self, id: &str, bundle: &Path, streams: &Streams) -> RpcResult<u32> {
+        self.create_from(id, bundle, streams, None)
+    }
+
+    /// Create, of a checkpoint's folder if one is named.
+    ///
+    /// # Errors
+    ///
+    /// The shim's.
+    pub fn create_from(&self, id: &str, bundle: &Path, streams: &Streams, checkpoint: Option<&Path>) -> RpcResult<u32> {
         let options = Options {
             root: self.state_root.display().to_string(),
             binary_name: self.binary.clone(),
@@ -246,9 +306,10 @@ impl Shim {
             stdout: streams.stdout.clone(),
             stderr: streams.stderr.clone(),
             options: MessageField::some(options),
+            checkpoint: checkpoint.map(|folder| folder.display().to_string()).unwrap_or_default(),
             ..CreateTaskRequest::default()
         };
-        self.client.create(Self::patience(), &request).map(|response| response.pid)
+        self.call("Create", &request).map(|response: CreateTaskResponse| response.pid)
     }
 
     /// Exec.
@@ -268,7 +329,7 @@ impl Shim {
             spec: MessageField::some(spec),
             ..ExecProcessRequest::default()
         };
-        self.client.exec(Self::patience(), &request)
+        self.call("Exec", &request)
     }
 
     /// Start; the pid.
@@ -278,7 +339,7 @@ impl Shim {
     /// The shim's.
     pub fn run(&self, id: &str, exec: &str) -> RpcResult<u32> {
         let request = StartRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..StartRequest::default() };
-        self.client.start(Self::patience(), &request).map(|response| response.pid)
+        self.call("Start", &request).map(|response: StartResponse| response.pid)
     }
 
     /// Wait; the exit status.
@@ -288,7 +349,7 @@ impl Shim {
     /// The shim's.
     pub fn wait(&self, id: &str, exec: &str) -> RpcResult<u32> {
         let request = WaitRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..WaitRequest::default() };
-        self.client.wait(Self::patience(), &request).map(|response| response.exit_status)
+        self.call("Wait", &request).map(|response: WaitResponse| response.exit_status)
     }
 
     /// Kill.
@@ -298,7 +359,7 @@ impl Shim {
     /// The shim's.
     pub fn kill(&self, id: &str, exec: &str, signal: u32) -> RpcResult<Empty> {
         let request = KillRequest { id: id.to_owned(), exec_id: exec.to_owned(), signal, ..KillRequest::default() };
-        self.client.kill(Self::patience(), &request)
+        self.call("Kill", &request)
     }
 
     /// Delete.
@@ -308,7 +369,7 @@ impl Shim {
     /// The shim's.
     pub fn delete(&self, id: &str, exec: &str) -> RpcResult<DeleteResponse> {
         let request = DeleteRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..DeleteRequest::default() };
-        self.client.delete(Self::patience(), &request)
+        self.call("Delete", &request)
     }
 
     /// State.
@@ -318,7 +379,7 @@ impl Shim {
     /// The shim's.
     pub fn state(&self, id: &str, exec: &str) -> RpcResult<StateResponse> {
         let request = StateRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..StateRequest::default() };
-        self.client.state(Self::patience(), &request)
+        self.call("State", &request)
     }
 
     /// CloseIO.
@@ -329,14 +390,14 @@ impl Shim {
     pub fn close_stdin(&self, id: &str, exec: &str) -> RpcResult<Empty> {
         let request =
             CloseIORequest { id: id.to_owned(), exec_id: exec.to_owned(), stdin: true, ..CloseIORequest::default() };
-        self.client.close_io(Self::patience(), &request)
+        self.call("CloseIO", &request)
     }
 
     /// The shim's own pid.
     #[track_caller]
     #[must_use]
     pub fn pid(&self) -> i32 {
-        let response = self.client.connect(Self::patience(), &ConnectRequest::default()).expect("connect");
+        let response: ConnectResponse = self.call("Connect", &ConnectRequest::default()).expect("connect");
         i32::try_from(response.shim_pid).expect("a pid")
     }
 
@@ -344,9 +405,8 @@ impl Shim {
     #[track_caller]
     pub fn shutdown(self) {
         let pid = self.pid();
-        self.client.shutdown(Self::patience(), &ShutdownRequest::default()).map(drop).expect("shutdown");
+        let _: Empty = self.call("Shutdown", &ShutdownRequest::default()).expect("shutdown");
         drop(self.client);
-        drop(self.raw);
         wait_until("the shim ends", || !Path::new(&format!("/proc/{pid}")).exists());
         let socket = self.address.trim_start_matches("unix://");
         assert!(!Path::new(socket).exists(), "its socket is left");

@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::{
-    ConnectRequest, PauseRequest, PidsRequest, ResumeRequest, ShutdownRequest, StatsRequest, Status, UpdateTaskRequest,
+    ConnectRequest, ConnectResponse, DeleteResponse, Empty, PauseRequest, PidsRequest, PidsResponse, ResumeRequest,
+    ShutdownRequest, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
 };
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::cgroups::metrics::Metrics;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
-use containerd_shim_protos::ttrpc::{Code, Request};
+use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Case, EventServer, Fifo, Shim, Streams, refused, shim_command, shim_delete, shim_namespace, shim_program,
-    under_test_only, wait_until,
+    Case, EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, refused, shim_command, shim_delete,
+    shim_namespace, shim_program, under_test_only, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +24,14 @@ const LIFE: [&str; 4] = ["create", "start", "exit", "delete"];
 fn case() -> Option<(Case, PathBuf)> {
     let [flint] = under_test_only("a shim")?;
     Some((Case::new(&flint), shim_program()?))
+}
+
+/// With a server that takes the events from the beginning.
+fn case_with_events() -> Option<(Case, PathBuf, EventServer, EventListener)> {
+    let (case, program) = case()?;
+    let events = EventServer::new(case.path());
+    let listener = events.listen();
+    Some((case, program, events, listener))
 }
 
 fn process(script: &str) -> Value {
@@ -86,8 +95,6 @@ fn start_refuses_what_is_no_bundle_and_leaves_no_socket() {
     let Some((case, program)) = case() else { return };
     let folder = case.path().join("empty");
     fs::create_dir(&folder).unwrap();
-    let output = shim_command(&case, &program, &folder, &case.id("a"), "start").output().exits(1);
-    assert!(output.stderr.contains("config.json"), "{}", output.stderr);
     fs::write(folder.join("config.json"), "{").unwrap();
     let output = shim_command(&case, &program, &folder, &case.id("a"), "start").output().exits(1);
     assert!(output.stderr.contains("config.json"), "{}", output.stderr);
@@ -97,9 +104,7 @@ fn start_refuses_what_is_no_bundle_and_leaves_no_socket() {
 
 #[test]
 fn containers_of_a_group_share_a_shim() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let ids = ["a", "b"].map(|name| case.id(name));
     let grouped = |case: &Case| {
         case.bundle().forever().edit(json!({"annotations": {"io.kubernetes.cri.sandbox-id": case.id("pod")}}))
@@ -113,7 +118,7 @@ fn containers_of_a_group_share_a_shim() {
         first.run(id, "").expect("start");
     }
     // It stays while there are tasks.
-    first.client().shutdown(Shim::patience(), &ShutdownRequest::default()).expect("shutdown");
+    first.call::<Empty>("Shutdown", &ShutdownRequest::default()).expect("shutdown");
     for id in &ids {
         first.kill(id, "", 9).expect("kill");
         assert_eq!(delete(&first, id), 137);
@@ -126,9 +131,7 @@ fn containers_of_a_group_share_a_shim() {
 
 #[test]
 fn a_life() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let bundle = case.bundle().shell("echo out; echo err >&2; exit 7");
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -148,14 +151,14 @@ fn a_life() {
     assert_eq!((state.status.unwrap(), state.exit_status), (Status::STOPPED, 7));
     assert!(state.exited_at.seconds > 0);
     // What it counted can be asked until it is deleted.
-    let used = shim.client().stats(Shim::patience(), &StatsRequest { id: id.clone(), ..Default::default() });
+    let used = shim.call::<StatsResponse>("Stats", &StatsRequest { id: id.clone(), ..Default::default() });
     assert!(used.expect("stats").stats.type_url.starts_with("io.containerd.cgroups.v"));
     let deleted = shim.delete(&id, "").expect("delete");
     assert_eq!((deleted.pid, deleted.exit_status), (pid, 7));
     assert_eq!((stdout.join().unwrap().as_str(), stderr.join().unwrap().as_str()), ("out\n", "err\n"));
     assert_eq!(refused(shim.state(&id, "")).0, Code::NOT_FOUND);
     assert_eq!(refused(shim.delete(&id, "")).0, Code::NOT_FOUND);
-    let connected = shim.client().connect(Shim::patience(), &ConnectRequest { id: id.clone(), ..Default::default() });
+    let connected = shim.call::<ConnectResponse>("Connect", &ConnectRequest { id: id.clone(), ..Default::default() });
     assert_eq!(connected.expect("connect").task_pid, 0);
     events.wait_for(&id, &LIFE);
     shim.shutdown();
@@ -164,9 +167,7 @@ fn a_life() {
 
 #[test]
 fn execs_end_before_their_container() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let bundle = case.bundle().forever();
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -184,8 +185,7 @@ fn execs_end_before_their_container() {
     shim.exec(&id, "two", &process("sleep 1000"), &none).expect("exec");
     let pid = shim.run(&id, "two").expect("start");
     assert_eq!(refused(shim.delete(&id, "two")).0, Code::FAILED_PRECONDITION);
-    let pids =
-        shim.client().pids(Shim::patience(), &PidsRequest { id: id.clone(), ..Default::default() }).expect("pids");
+    let pids = shim.call::<PidsResponse>("Pids", &PidsRequest { id: id.clone(), ..Default::default() }).expect("pids");
     let found = pids.processes.iter().find(|process| process.pid == pid).expect("the exec's process");
     assert_eq!(found.info.type_url, "containerd.runc.v1.ProcessDetails");
     assert_eq!(refused(shim.delete(&id, "")).0, Code::FAILED_PRECONDITION);
@@ -234,16 +234,14 @@ fn events_wait_for_containerd() {
 
 #[test]
 fn pause_update_and_stats() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let bundle = case.bundle().forever().edit(json!({"linux": {"resources": {"pids": {"limit": 20}}}}));
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
     shim.create(&id, bundle.path(), &Streams::default()).expect("create");
     shim.run(&id, "").expect("start");
-    let pause = || shim.client().pause(Shim::patience(), &PauseRequest { id: id.clone(), ..Default::default() });
-    let resume = || shim.client().resume(Shim::patience(), &ResumeRequest { id: id.clone(), ..Default::default() });
+    let pause = || shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() });
+    let resume = || shim.call::<Empty>("Resume", &ResumeRequest { id: id.clone(), ..Default::default() });
     let status = || shim.state(&id, "").expect("state").status.unwrap();
     assert_eq!(refused(resume()).0, Code::FAILED_PRECONDITION);
     pause().expect("pause");
@@ -253,8 +251,8 @@ fn pause_update_and_stats() {
     assert_eq!(status(), Status::RUNNING);
     let resources = Any { value: br#"{"pids": {"limit": 30}}"#.to_vec(), ..Any::default() };
     let update = UpdateTaskRequest { id: id.clone(), resources: MessageField::some(resources), ..Default::default() };
-    shim.client().update(Shim::patience(), &update).expect("update");
-    let used = shim.client().stats(Shim::patience(), &StatsRequest { id: id.clone(), ..Default::default() });
+    shim.call::<Empty>("Update", &update).expect("update");
+    let used = shim.call::<StatsResponse>("Stats", &StatsRequest { id: id.clone(), ..Default::default() });
     let used = used.expect("stats").stats.into_option().expect("metrics");
     if used.type_url == "io.containerd.cgroups.v1.Metrics" {
         let metrics = Metrics::parse_from_bytes(&used.value).expect("metrics");
@@ -273,9 +271,7 @@ fn pause_update_and_stats() {
 
 #[test]
 fn want_of_memory_is_told_before_the_exit() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let hog = "x=0123456789abcdef; while :; do x=$x$x; done";
     let limits = json!({"linux": {"resources": {"memory": {"limit": 16_777_216, "swap": 16_777_216}}}});
@@ -295,9 +291,7 @@ fn want_of_memory_is_told_before_the_exit() {
 /// What containerd does with a shim that is gone: twice, as it may.
 #[test]
 fn delete_takes_away_what_a_killed_shim_left() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let bundle = case.bundle().forever();
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -309,8 +303,9 @@ fn delete_takes_away_what_a_killed_shim_left() {
     for expected in [pid, 0] {
         let output = shim_delete(&case, &program, bundle.path(), &id);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""));
-        // Field 1 is the pid, 2 the exit status 137.
-        assert!(output.stdout.as_bytes().contains(&0x10), "{:?}", output.stdout);
+        let told = DeleteResponse::parse_from_bytes(&output.stdout_bytes).expect("a DeleteResponse");
+        assert_eq!((told.pid, told.exit_status), (expected, 137));
+        assert!(told.exited_at.seconds > 0);
         // Its new parent may not have reaped it yet.
         wait_until(&format!("its container has ended ({expected})"), || {
             fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
@@ -322,9 +317,7 @@ fn delete_takes_away_what_a_killed_shim_left() {
 
 #[test]
 fn a_failed_create_leaves_nothing() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let bundle = case.bundle().args(&["no-such-program"]);
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -347,33 +340,18 @@ fn a_failed_create_leaves_nothing() {
 
 #[test]
 fn unknown_calls_are_unimplemented() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let id = case.id("a");
     let shim = Shim::start(&case, &program, &case.bundle(), &id, &events);
-    for (service, method) in [
-        ("containerd.task.v3.Task", "Nothing"),
-        ("containerd.task.v2.Task", "Nothing"),
-        ("containerd.runtime.sandbox.v1.Sandbox", "CreateSandbox"),
-    ] {
-        let request = Request {
-            service: service.to_owned(),
-            method: method.to_owned(),
-            timeout_nano: 5_000_000_000,
-            ..Request::default()
-        };
-        assert_eq!(refused(shim.raw().request(request)).0, Code::UNIMPLEMENTED, "{service}/{method}");
+    for (service, method) in
+        [(TASK_V3, "Nothing"), (TASK_V2, "Nothing"), ("containerd.services.streaming.v1.TTRPCStreaming", "Stream")]
+    {
+        let answer = shim.call_service::<Empty>(service, method, &Empty::default());
+        assert_eq!(refused(answer).0, Code::UNIMPLEMENTED, "{service}/{method}");
     }
     // Version 2 is served by the same hands.
-    let request = Request {
-        service: "containerd.task.v2.Task".to_owned(),
-        method: "State".to_owned(),
-        payload: vec![0x0a, 1, b'x'],
-        timeout_nano: 5_000_000_000,
-        ..Request::default()
-    };
-    assert_eq!(refused(shim.raw().request(request)).0, Code::NOT_FOUND);
+    let shim = shim.speaking(TASK_V2);
+    assert_eq!(refused(shim.state("x", "")).0, Code::NOT_FOUND);
     shim.shutdown();
     case.finish();
 }
@@ -382,9 +360,7 @@ fn unknown_calls_are_unimplemented() {
 /// run.
 #[test]
 fn many_leave_nothing() {
-    let Some((case, program)) = case() else { return };
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = case_with_events() else { return };
     let count: usize = std::env::var("FLINT_SHIM_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
     let bundle = case.bundle().args(&["true"]);
     let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 
-use containerd_shim_protos::api::{ResizePtyRequest, Status};
+use containerd_shim_protos::api::{Empty, ResizePtyRequest, Status};
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{Case, EventServer, Fifo, Shim, Streams, refused, shim_program, under_test_only};
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ fn a_terminal_has_a_size_and_passes_on_both_ways() {
         started(shim, id, "e", &terminal, &streams);
         let (id_of, exec_id) = (id.to_owned(), "e".to_owned());
         let resize = ResizePtyRequest { id: id_of, exec_id, width: 91, height: 17, ..ResizePtyRequest::default() };
-        shim.client().resize_pty(Shim::patience(), &resize).expect("resize");
+        shim.call::<Empty>("ResizePty", &resize).expect("resize");
         fs::OpenOptions::new().write(true).open(input.path()).unwrap().write_all(b"typed\n").unwrap();
         ended(shim, id, "e");
         let text = read.join().unwrap();

@@ -28,6 +28,8 @@ pub(crate) enum Action {
     Serve,
     Start,
     Delete,
+    /// Process 1 of a pod that shares its pids; only the shim itself asks for it.
+    Pause,
     Info,
     Version,
     Help,
@@ -60,6 +62,7 @@ impl Arguments {
                 parsed.action = match argument.as_str() {
                     "start" => Action::Start,
                     "delete" => Action::Delete,
+                    crate::pause::ACTION => Action::Pause,
                     other => bail!("{other}: there is no such action: start and delete are"),
                 };
                 break;

@@ -36,6 +36,8 @@ impl Task {
     /// CRIU's, with the line of its log that tells why; the log stays in the working folder.
     pub(crate) async fn checkpoint(&self, path: String, options: Option<&Any>) -> Result<()> {
         let _changing = self.changing.lock().await;
+        // Its end, if that is asked for, is told after the checkpoint.
+        let _starting = self.init.starting.lock().await;
         let requested = match options.filter(|any| !any.value.is_empty()) {
             Some(any) => Requested::parse_from_bytes(&any.value)
                 .map_err(|error| Error::invalid(format!("the options of a checkpoint: {error}")))?,
@@ -54,14 +56,13 @@ impl Task {
             .unwrap_or_else(|| self.bundle.join("work"));
         let options = CheckpointOptions {
             criu: CriuOptions {
-                image_path,
                 work_path: Some(work_path),
                 tcp_established: requested.open_tcp,
                 ext_unix_sk: requested.external_unix_sockets,
                 shell_job: requested.terminal,
                 file_locks: requested.file_locks,
                 cgroups_mode: CgroupsMode::parse(&requested.cgroups_mode)?,
-                ..CriuOptions::default()
+                ..self.options.criu(image_path)
             },
             leave_running: !requested.exit,
             ..CheckpointOptions::default()

@@ -22,14 +22,18 @@ struct Annotated {
     annotations: BTreeMap<String, String>,
 }
 
-/// The group of the container whose bundle it is: containers of a group share a shim.
+/// The group of the container whose bundle it is: containers of a group share a shim. The bundle of a pod's sandbox has no
+/// config.json: that shim is the pod's.
 ///
 /// # Errors
 ///
 /// A config.json that cannot be read or is none.
 pub(crate) fn group(bundle: &Path, id: &str) -> anyhow::Result<String> {
     let path = bundle.join("config.json");
-    let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(id.to_owned()),
+        read => read.with_context(|| format!("read {}", path.display()))?,
+    };
     let config: Annotated =
         serde_json::from_slice(&bytes).with_context(|| format!("{} is no config.json", path.display()))?;
     let group = GROUPS.iter().find_map(|name| config.annotations.get(*name)).filter(|group| !group.is_empty());
@@ -94,7 +98,7 @@ mod tests {
         let both = r#"{"annotations": {"io.kubernetes.cri.sandbox-id": "pod", "io.containerd.runc.v2.group": "g"}}"#;
         assert_eq!(of(both), "g");
         assert!(group(bundle("{").path(), "c1").unwrap_err().to_string().contains("config.json"));
-        assert!(group(Path::new("/nowhere"), "c1").is_err());
+        assert_eq!(group(Path::new("/nowhere"), "pod").unwrap(), "pod");
     }
 
     #[test]

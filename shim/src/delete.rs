@@ -10,7 +10,7 @@ use protobuf::Message as _;
 
 use crate::arguments::Arguments;
 use crate::config::Place;
-use crate::{clock, rootfs, tasks};
+use crate::{clock, rootfs, sandbox, tasks};
 
 /// 128 and SIGKILL: what is known of how it ended.
 const KILLED: u32 = 137;
@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         runtime.delete(&arguments.id, true)?;
     }
     rootfs::unmount_all(&bundle.join("rootfs"))?;
+    sandbox::unmount(&bundle);
     let response = DeleteResponse {
         pid: pid as u32,
         exit_status: KILLED,

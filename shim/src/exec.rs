@@ -91,18 +91,11 @@ impl Task {
             Error::from(error).context("OCI runtime exec failed: exec failed: unable to start container process")
         })?;
         let running = Arc::new(running);
-        let console = match console {
-            None => None,
-            Some(socket) => {
-                let relay = socket.receive().and_then(|master| {
-                    Console::relay(master, &process.streams, &self.shared.namespace, &self.id, &mut held)
-                });
-                Some(relay.inspect_err(|_| {
-                    let _ = running.signal(nix::libc::SIGKILL);
-                    let _ = running.wait();
-                })?)
-            }
-        };
+        let console = Console::of(console, &process.streams, &self.shared.namespace, &self.id, &mut held);
+        let console = console.inspect_err(|_| {
+            let _ = running.signal(nix::libc::SIGKILL);
+            let _ = running.wait();
+        })?;
         process.is_made(running.clone(), held, console);
         Ok(running)
     }

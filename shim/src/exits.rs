@@ -60,7 +60,7 @@ async fn init_ended(task: &Arc<Task>) {
             log::warn(&format!("exec {} of {} does not end after its container", exec.id, task.id));
         }
     }
-    if let Some(watch) = &task.oom {
+    if let Some(watch) = task.oom() {
         watch.tell(task);
     }
 }
@@ -91,7 +91,7 @@ impl Oom {
         let oom = self.clone();
         tokio::spawn(async move {
             let told = async {
-                let watched = readiness::watch(Watched::of(&oom), Interest::READABLE)?;
+                let watched = readiness::watch(oom.clone(), Interest::READABLE)?;
                 loop {
                     let mut ready = watched.readable().await?;
                     ready.clear_ready();
@@ -111,18 +111,8 @@ impl Oom {
     }
 }
 
-/// Its descriptor, kept open by the watch.
-struct Watched(#[allow(dead_code, reason = "it owns the descriptor")] Oom, RawFd);
-
-impl Watched {
-    fn of(oom: &Oom) -> Self {
-        let fd = oom.0.lock().unwrap_or_else(PoisonError::into_inner).as_fd().as_raw_fd();
-        Self(oom.clone(), fd)
-    }
-}
-
-impl AsRawFd for Watched {
+impl AsRawFd for Oom {
     fn as_raw_fd(&self) -> RawFd {
-        self.1
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_fd().as_raw_fd()
     }
 }

@@ -32,9 +32,12 @@ mod info;
 mod log;
 mod metrics;
 mod options;
+mod pause;
 mod process;
 mod readiness;
+mod restore;
 mod rootfs;
+mod sandbox;
 mod serve;
 mod service;
 mod start;
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Action::Info => info::run(),
         Action::Start => start::run(&arguments),
         Action::Delete => delete::run(&arguments),
+        Action::Pause => pause::run(),
         Action::Serve => serve::run(&arguments),
     });
     match done {

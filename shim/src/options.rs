@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use containerd_shim_protos::shim::oci::Options as RuncOptions;
+use flint_runtime::CriuOptions;
 use protobuf::rt::WireType;
 use protobuf::well_known_types::any::Any;
-use protobuf::{CodedInputStream, Message as _};
+use protobuf::{CodedInputStream, Message as _, UnknownValueRef};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -38,7 +39,12 @@ pub(crate) struct Options {
     pub(crate) criu_image_path: Option<PathBuf>,
     /// CRIU's working folder.
     pub(crate) criu_work_path: Option<PathBuf>,
+    /// CRIU, if it is not the one in PATH.
+    pub(crate) criu_path: Option<PathBuf>,
 }
+
+/// `Options.criu_path`, which containerd 1 has and later schemas have not.
+const CRIU_PATH: u32 = 8;
 
 impl Options {
     /// Decodes what a request brought. `None` for a type that is unknown.
@@ -58,9 +64,23 @@ impl Options {
         }
     }
 
+    /// How CRIU is called for these images.
+    pub(crate) fn criu(&self, images: PathBuf) -> CriuOptions {
+        let default = CriuOptions { image_path: images, ..CriuOptions::default() };
+        match &self.criu_path {
+            Some(program) => CriuOptions { program: program.clone(), ..default },
+            None => default,
+        }
+    }
+
     fn of_runc(bytes: &[u8]) -> Result<Self> {
         let failure = |error| Error::invalid(format!("decode {RUNC}: {error}"));
         let options = RuncOptions::parse_from_bytes(bytes).map_err(failure)?;
+        let criu_path = options.special_fields.unknown_fields().get(CRIU_PATH);
+        let criu_path = criu_path.and_then(|value| match value {
+            UnknownValueRef::LengthDelimited(path) => String::from_utf8(path.to_vec()).ok(),
+            _ => None,
+        });
         let path = |path: String| Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty());
         Ok(Self {
             no_pivot_root: options.no_pivot_root,
@@ -72,6 +92,7 @@ impl Options {
             systemd_cgroup: options.systemd_cgroup,
             criu_image_path: path(options.criu_image_path),
             criu_work_path: path(options.criu_work_path),
+            criu_path: criu_path.and_then(path),
         })
     }
 

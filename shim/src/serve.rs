@@ -29,6 +29,8 @@ const EVENTS: &str = "TTRPC_ADDRESS";
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// How long containerd waits for a shim that it told to end.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
+/// How long a client may take to leave that told the shim to end.
+const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// Threads that may wait in system calls at a time, how long one idles, and their stacks (bytes; touched as needed).
 const THREADS: (usize, Duration, usize) = (64, Duration::from_millis(200), 256 * 1024);
 
@@ -78,7 +80,7 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
     let clients = Arc::<AtomicUsize>::default();
     let incoming = Incoming { listener: UnixListener::from_std(listener)?, clients: clients.clone() };
     let mut server = Server::new().add_listener(Listener::new(incoming)).register_service(service::services(
-        shared,
+        shared.clone(),
         tasks.clone(),
         end.clone(),
     ));
@@ -88,22 +90,27 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
         () = end.notified() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = forgotten(&tasks, &clients) => log::warn("nobody asks for this shim: it ends"),
+        () = forgotten(|| tasks.is_empty() && shared.sandbox().is_none(), &clients) => log::warn("nobody asks for this shim: it ends"),
     }
-    // The answer to Shutdown passes through tasks of the server, each ready by now: they have their turns before the socket goes.
-    for _ in 0..32 {
-        tokio::task::yield_now().await;
-    }
+    // Whoever asked for the end has its answer, and leaves, before the socket goes.
+    let _ = tokio::time::timeout(LAST_ANSWER, left(&clients)).await;
     let _ = tokio::time::timeout(LAST_EVENTS, events.delivered()).await;
     Ok(())
 }
 
+/// Until no client is connected.
+async fn left(clients: &AtomicUsize) {
+    while clients.load(Ordering::Relaxed) != 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Until nobody has needed this shim for a while.
-async fn forgotten(tasks: &Tasks, clients: &AtomicUsize) {
+async fn forgotten(is_empty: impl Fn() -> bool, clients: &AtomicUsize) {
     let mut unneeded = false;
     loop {
         tokio::time::sleep(FORGOTTEN / 2).await;
-        let now = tasks.is_empty() && clients.load(Ordering::Relaxed) == 0;
+        let now = is_empty() && clients.load(Ordering::Relaxed) == 0;
         if now && unneeded {
             return;
         }

@@ -22,20 +22,18 @@ use ttrpc::r#async::{Service, TtrpcContext};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::process::{Exit, Phase};
+use crate::sandbox::SandboxService;
 use crate::stdio::Streams;
 use crate::task::{Request, Task, blocking};
 use crate::tasks::{Shared, Tasks};
-use crate::{clock, events, metrics};
+use crate::{clock, events, metrics, sandbox};
 
 const V3: &str = "containerd.task.v3.Task";
 const V2: &str = "containerd.task.v2.Task";
 /// Services that containerd asks shims for and that are not here. With their names known, a call is answered with
 /// Unimplemented, by which clients fall back; ttrpc's own answer for an unknown name is another.
-const ABSENT: [&str; 3] = [
-    "containerd.runtime.sandbox.v1.Sandbox",
-    "containerd.services.streaming.v1.TTRPCStreaming",
-    "containerd.services.transfer.v1.TTRPCTransfer",
-];
+const ABSENT: [&str; 2] =
+    ["containerd.services.streaming.v1.TTRPCStreaming", "containerd.services.transfer.v1.TTRPCTransfer"];
 
 #[derive(Clone)]
 pub(crate) struct TaskService {
@@ -47,10 +45,12 @@ pub(crate) struct TaskService {
 
 /// Everything that is served, by the names of the services.
 pub(crate) fn services(shared: Arc<Shared>, tasks: Arc<Tasks>, end: Arc<Notify>) -> HashMap<String, Service> {
+    let pod = SandboxService { pod: shared.pod.clone(), tasks: tasks.clone(), end: end.clone() };
     let service = Arc::new(TaskService { shared, tasks, end });
     let mut services = create_task(service.clone());
     let renamed = create_task(service).remove(V3).map(|service| (V2.to_owned(), service));
     services.extend(renamed);
+    services.extend(sandbox::service(pod));
     for name in ABSENT {
         services.insert(name.to_owned(), Service { methods: HashMap::new(), streams: HashMap::new() });
     }
@@ -58,7 +58,9 @@ pub(crate) fn services(shared: Arc<Shared>, tasks: Arc<Tasks>, end: Arc<Notify>)
 }
 
 /// Runs to the end, whatever becomes of the request.
-async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> ttrpc::Result<T> {
+pub(crate) async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> ttrpc::Result<T> {
     let result = tokio::spawn(work).await.map_err(|error| Error::system("run a request", error))?;
     Ok(result?)
 }
@@ -73,9 +75,6 @@ impl Api for TaskService {
                 let url = request.options.type_url.clone();
                 return Err(Error::invalid(format!("options of the type {url} are unknown to this shim")));
             };
-            if !request.checkpoint.is_empty() {
-                return Err(Error::new(ttrpc::Code::UNIMPLEMENTED, "restoring a checkpoint is not supported yet"));
-            }
             let claim = tasks.claim(&request.id)?;
             let request = Request {
                 id: request.id,
@@ -88,6 +87,7 @@ impl Api for TaskService {
                     stderr: request.stderr,
                 },
                 options,
+                checkpoint: Some(request.checkpoint).filter(|path| !path.is_empty()).map(Into::into),
             };
             let task = Task::create(shared, request).await?;
             let pid = task.init.pid();
@@ -236,7 +236,7 @@ impl Api for TaskService {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
-        if self.tasks.is_empty() {
+        if self.tasks.is_empty() && self.shared.sandbox().is_none() {
             self.end.notify_one();
         }
         Ok(Empty::default())

@@ -32,11 +32,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let group = config::group(&bundle, &arguments.id)?;
     let address = Address::of(&arguments.address, &arguments.namespace, &group, input.socket_folder.as_deref());
     if let Claim::Ours(listener) = address.claim()? {
-        let started = spawn(arguments, &input, &address, listener.into()).and_then(|shim| prepare(&shim, &input));
-        if started.is_err() {
-            address.remove();
-        }
-        started?;
+        let started = spawn(arguments, &input, &address, listener.into()).and_then(|mut shim| {
+            prepare(&shim, &input).inspect_err(|_| {
+                let _ = shim.kill();
+                let _ = shim.wait();
+            })
+        });
+        started.inspect_err(|_| address.remove())?;
     }
     address.write(&bundle)?;
     let answer = input.dialect.answer(&address)?;

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskIO, TaskPaused, TaskResumed, TaskStart};
@@ -21,6 +21,7 @@ use crate::exec::Execs;
 use crate::exits::{self, Oom};
 use crate::options::Options;
 use crate::process::{Exit, Phase, Process, finished};
+use crate::restore::Checkpoint;
 use crate::rootfs::Rootfs;
 use crate::stdio::{Console, Opened, Owner, Socket, Streams};
 use crate::tasks::Shared;
@@ -37,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) rootfs: Vec<Mount>,
     pub(crate) streams: Streams,
     pub(crate) options: Options,
+    /// The images of a checkpoint that Start restores.
+    pub(crate) checkpoint: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,9 @@ pub(crate) struct Task {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) options: Options,
     pub(crate) init: Arc<Process>,
-    pub(crate) oom: Option<Oom>,
+    /// Until Start takes it.
+    checkpoint: Mutex<Option<Checkpoint>>,
+    oom: OnceLock<Oom>,
     /// Whether processes may outlive init: it has no pid namespace of its own.
     shares_pids: bool,
     rootfs: Mutex<Rootfs>,
@@ -84,56 +89,30 @@ impl Task {
                 terminal: streams.terminal,
                 ..TaskIO::default()
             }),
-            pid: running.pid() as u32,
+            pid: task.init.pid(),
             ..TaskCreate::default()
         });
-        exits::watch(task.clone(), task.init.clone(), running);
-        if let Some(oom) = &task.oom {
-            oom.watch(task.clone());
+        if let Some(running) = running {
+            exits::watch(task.clone(), task.init.clone(), running);
+            task.watch_memory();
         }
         Ok(task)
     }
 
-    fn make(shared: Arc<Shared>, request: Request) -> Result<(Self, Arc<flint_runtime::Process>)> {
-        let Request { id, bundle: folder, rootfs: mounts, streams, options } = request;
+    /// The container waits for Start; one of a checkpoint is not there yet.
+    fn make(shared: Arc<Shared>, request: Request) -> Result<(Self, Option<Arc<flint_runtime::Process>>)> {
+        let Request { id, bundle: folder, rootfs: mounts, streams, options, checkpoint } = request;
         let rootfs = Rootfs::mount(&folder, &mounts)?;
         let bundle = Bundle::load(&folder)?;
+        let bundle = match shared.sandbox() {
+            Some(sandbox) => sandbox.furnish(&bundle)?,
+            None => bundle,
+        };
         let place = Place::of(&options, &shared.namespace, cgroups_path(&bundle));
         place.keep(&folder)?;
         let runtime = shared.runtime(&place)?;
-        let Opened { stdio, mut console, mut held } =
+        let opened =
             streams.open(&shared.namespace, &id, owner(&bundle, bundle.spec().process().as_ref(), &options))?;
-        let create = CreateOptions {
-            stdio,
-            console: console.as_mut().and_then(Socket::take_theirs),
-            no_pivot: options.no_pivot_root,
-            no_new_keyring: options.no_new_keyring,
-            ..CreateOptions::default()
-        };
-        let running = Arc::new(runtime.create(&id, &bundle, create).map_err(|error| {
-            Error::from(error).context("OCI runtime create failed: unable to start container process")
-        })?);
-        for warning in running.warnings() {
-            log::warn(&format!("{id}: {warning}"));
-        }
-        let undo = |error: Error| {
-            let _ = runtime.delete(&id, true);
-            let _ = running.wait();
-            error
-        };
-        let console = match console
-            .map(|socket| Console::relay(socket.receive()?, &streams, &shared.namespace, &id, &mut held))
-        {
-            None => None,
-            Some(Ok(console)) => Some(console),
-            Some(Err(error)) => return Err(undo(error)),
-        };
-        let oom = runtime.watch_oom(&id).unwrap_or_else(|error| {
-            log::warn(&format!("{id}: {error}"));
-            None
-        });
-        let init = Arc::new(Process::new(String::new(), streams));
-        init.is_made(running.clone(), held, console);
         let task = Self {
             shares_pids: !has_own_pids(&bundle),
             id,
@@ -141,19 +120,66 @@ impl Task {
             shared,
             runtime,
             options,
-            init,
-            oom: oom.map(Oom::new),
+            init: Arc::new(Process::new(String::new(), streams)),
+            checkpoint: Mutex::default(),
+            oom: OnceLock::new(),
             rootfs: Mutex::new(rootfs),
             execs: Mutex::default(),
             paused: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
         };
-        Ok((task, running))
+        let Some(images) = checkpoint else {
+            let running = task.make_init(&bundle, opened)?;
+            return Ok((task, Some(running)));
+        };
+        *locked(&task.checkpoint) = Some(Checkpoint { images, opened });
+        Ok((task, None))
+    }
+
+    fn make_init(&self, bundle: &Bundle, opened: Opened) -> Result<Arc<flint_runtime::Process>> {
+        let Opened { stdio, mut console, mut held } = opened;
+        let (runtime, options) = (&self.runtime, &self.options);
+        let create = CreateOptions {
+            stdio,
+            console: console.as_mut().and_then(Socket::take_theirs),
+            no_pivot: options.no_pivot_root,
+            no_new_keyring: options.no_new_keyring,
+            ..CreateOptions::default()
+        };
+        let running = Arc::new(runtime.create(&self.id, bundle, create).map_err(|error| {
+            Error::from(error).context("OCI runtime create failed: unable to start container process")
+        })?);
+        for warning in running.warnings() {
+            log::warn(&format!("{}: {warning}", self.id));
+        }
+        let console = Console::of(console, &self.init.streams, &self.shared.namespace, &self.id, &mut held);
+        let console = console.inspect_err(|_| {
+            let _ = runtime.delete(&self.id, true);
+            let _ = running.wait();
+        })?;
+        self.init.is_made(running.clone(), held, console);
+        Ok(running)
+    }
+
+    /// Tells want of memory from now on, where the kernel does.
+    pub(crate) fn watch_memory(self: &Arc<Self>) {
+        match self.runtime.watch_oom(&self.id) {
+            Ok(Some(watch)) => self.oom.get_or_init(|| Oom::new(watch)).watch(self.clone()),
+            Ok(None) => {}
+            Err(error) => log::warn(&format!("{}: {error}", self.id)),
+        }
+    }
+
+    pub(crate) fn oom(&self) -> Option<&Oom> {
+        self.oom.get()
+    }
+
+    pub(crate) fn take_checkpoint(&self) -> Option<Checkpoint> {
+        locked(&self.checkpoint).take()
     }
 
     pub(crate) fn execs(&self) -> MutexGuard<'_, Execs> {
-        // Nothing panics while it is held.
-        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.execs)
     }
 
     /// Init for an empty id.
@@ -185,6 +211,16 @@ impl Task {
             Phase::Running => return Err(Error::wrong_state("cannot start an already running container")),
             Phase::Stopped(_) => return Err(Error::wrong_state("cannot start a container that has stopped")),
         }
+        let pid = match self.take_checkpoint() {
+            Some(checkpoint) => self.restore(checkpoint).await?,
+            None => self.start_made().await?,
+        };
+        self.init.enter(Phase::Running);
+        self.shared.events.publish(TaskStart { container_id: self.id.clone(), pid, ..TaskStart::default() });
+        Ok(pid)
+    }
+
+    async fn start_made(&self) -> Result<u32> {
         let (runtime, id) = (self.runtime.clone(), self.id.clone());
         let warnings = blocking(move || {
             runtime.start(&id).map_err(|error| Error::from(error).context("OCI runtime start failed"))
@@ -193,10 +229,7 @@ impl Task {
         for warning in warnings {
             log::warn(&format!("{}: {warning}", self.id));
         }
-        let pid = self.init.pid();
-        self.init.enter(Phase::Running);
-        self.shared.events.publish(TaskStart { container_id: self.id.clone(), pid, ..TaskStart::default() });
-        Ok(pid)
+        Ok(self.init.pid())
     }
 
     /// Kills what may have outlived init.
@@ -221,6 +254,9 @@ impl Task {
         }
         if matches!(process.phase(), Phase::Stopped(_)) && !all {
             return Err(finished());
+        }
+        if signal != 0 && self.give_up_restoring() {
+            return Ok(());
         }
         let (runtime, id) = (self.runtime.clone(), self.id.clone());
         blocking(move || {
@@ -291,7 +327,7 @@ impl Task {
         let task = self.clone();
         blocking(move || {
             task.runtime.delete(&task.id, true)?;
-            task.rootfs.lock().unwrap_or_else(PoisonError::into_inner).unmount()
+            locked(&task.rootfs).unmount()
         })
         .await?;
         let pid = self.init.pid();
@@ -304,6 +340,11 @@ impl Task {
         });
         Ok((pid, exit))
     }
+}
+
+/// Nothing panics under these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn cgroups_path(bundle: &Bundle) -> Option<&std::path::Path> {

@@ -10,6 +10,7 @@ use ttrpc::Code;
 use crate::config::Place;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::sandbox::{Pod, Sandbox};
 use crate::task::Task;
 
 /// What all tasks share.
@@ -17,13 +18,19 @@ use crate::task::Task;
 pub(crate) struct Shared {
     pub(crate) namespace: String,
     pub(crate) events: Events,
+    /// The pod that all tasks belong to, if containerd made one.
+    pub(crate) pod: Arc<Pod>,
     /// Runtimes that were opened, by their place: each has found out once what the host offers.
     runtimes: Mutex<HashMap<(PathBuf, bool), Arc<Runtime>>>,
 }
 
 impl Shared {
     pub(crate) fn new(namespace: &str, events: Events) -> Self {
-        Self { namespace: namespace.to_owned(), events, runtimes: Mutex::default() }
+        Self { namespace: namespace.to_owned(), events, pod: Arc::default(), runtimes: Mutex::default() }
+    }
+
+    pub(crate) fn sandbox(&self) -> Option<Arc<Sandbox>> {
+        locked(&self.pod).clone()
     }
 
     /// # Errors
@@ -95,6 +102,14 @@ impl Tasks {
 
     pub(crate) fn remove(&self, id: &str) {
         locked(&self.table).remove(id);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Task>> {
+        let made = |entry: &Entry| match entry {
+            Entry::Made(task) => Some(task.clone()),
+            Entry::Making => None,
+        };
+        locked(&self.table).values().filter_map(made).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -29,8 +29,13 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
         bail!("there is no bench {bench}; there are spinup and shim");
     }
     dist::build()?;
-    let dist = workspace::dist_folder();
-    let program = dist.join(&bench);
+    let program = if bench == "shim" {
+        dist::build_shim_bench()?;
+        "shim-bench"
+    } else {
+        &bench
+    };
+    let program = workspace::dist_folder().join(program);
     let status = std::process::Command::new(&program)
         .args(parser.raw_args()?)
         .status()

@@ -38,6 +38,17 @@ pub(crate) fn mounts(process: &str) -> io::Result<Vec<Mount>> {
     Ok(mounts_in(&String::from_utf8_lossy(&text)))
 }
 
+/// The ids of the mounts that a process sees, as fdinfo tells them (`mnt_id`). `process` is a pid or `self`.
+///
+/// # Errors
+///
+/// What open(2) and read(2) say.
+pub(crate) fn mount_ids(process: &str) -> io::Result<Vec<u32>> {
+    let text = read(&format!("/proc/{process}/mountinfo"))?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect())
+}
+
 /// The mounts of a mountinfo's text; what is no such line is left out.
 pub(crate) fn mounts_in(mountinfo: &str) -> Vec<Mount> {
     let line = |line: &str| {

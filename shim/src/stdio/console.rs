@@ -73,18 +73,27 @@ pub(crate) struct Console {
 }
 
 impl Console {
+    /// The terminal that has arrived at a socket, if there was one to expect.
+    ///
+    /// # Errors
+    ///
+    /// It has not arrived; a stream that cannot be opened.
+    pub(crate) fn of(
+        socket: Option<Socket>,
+        streams: &Streams,
+        namespace: &str,
+        id: &str,
+        held: &mut Held,
+    ) -> Result<Option<Self>> {
+        socket.map(|socket| Self::relay(socket.receive()?, streams, namespace, id, held)).transpose()
+    }
+
     /// Relays between the terminal and the client's streams. Called where tasks can be spawned.
     ///
     /// # Errors
     ///
     /// A stream that cannot be opened.
-    pub(crate) fn relay(
-        master: OwnedFd,
-        streams: &Streams,
-        namespace: &str,
-        id: &str,
-        held: &mut Held,
-    ) -> Result<Self> {
+    fn relay(master: OwnedFd, streams: &Streams, namespace: &str, id: &str, held: &mut Held) -> Result<Self> {
         let failure = |error| Error::system("watch the terminal", error);
         rustix::io::ioctl_fionbio(&master, true).map_err(|errno| failure(errno.into()))?;
         let sink = match Target::parse(&streams.stdout)? {

@@ -50,6 +50,7 @@ fn restore(session: &Session, arguments: &Arguments) -> Result<u8> {
         criu: super::checkpoint::criu_options(session, arguments)?,
         console_socket: arguments.value("console-socket").map(Into::into),
         console: None,
+        stdio: None,
         pid_file: super::pid_file(arguments)?,
         lsm_profile: arguments.text("lsm-profile")?.map(str::to_owned),
         lsm_mount_context: arguments.text("lsm-mount-context")?.map(str::to_owned),

@@ -10,14 +10,12 @@ use crate::cgroup::Cgroup;
 use crate::container::delete::end;
 use crate::container::folder::Folder;
 use crate::criu::rpc::{Features, Notify, Opts, PageServer, Request, Response, kind};
-use crate::criu::{self, CheckpointOptions, Criu, CriuOptions, Stdio, external};
+use crate::criu::{self, CheckpointOptions, Criu, CriuOptions, Stdio, descriptors, external};
 use crate::plan::Plan;
 use crate::runtime::status_under_lock;
 use crate::state::{Record, Status};
 use crate::{Error, Kind, Result, Runtime};
 
-/// What init's standard descriptors were, beside the images: pipes are found again by these names.
-pub(super) const DESCRIPTORS: &str = "descriptors.json";
 const LOG: &str = "dump.log";
 /// CRIU's log level "info": errors come with what led to them.
 pub(super) const LOG_LEVEL: i32 = 4;
@@ -63,12 +61,13 @@ impl Runtime {
             criu::check_features(&program, wanted)?;
         }
         check_parent(&options)?;
+        let names = descriptors::of_running(&record.stdio, record.pid)?;
         let opts = Opts {
             work_dir_fd: work.as_ref().map(AsRawFd::as_raw_fd),
-            ..dump_opts(&options, &plan, record, images.as_raw_fd())?
+            ..dump_opts(&options, &plan, record, &names, images.as_raw_fd())?
         };
         if !options.pre_dump {
-            save_descriptors(&options.criu.image_path, &record.stdio)?;
+            descriptors::save(&options.criu.image_path, &names)?;
         }
         let kind = if options.pre_dump { kind::PRE_DUMP } else { kind::DUMP };
         let criu = Criu::start(&program, Stdio::Apart, Vec::new())?;
@@ -129,8 +128,8 @@ fn check_parent(options: &CheckpointOptions) -> Result<()> {
     }
 }
 
-fn dump_opts(options: &CheckpointOptions, plan: &Plan, record: &Record, images: i32) -> Result<Opts> {
-    let mut external = Vec::new();
+fn dump_opts(options: &CheckpointOptions, plan: &Plan, record: &Record, names: &[String], images: i32) -> Result<Opts> {
+    let mut external = descriptors::external(names);
     for joined in external::joined(plan) {
         let Some(key) = joined.key() else { continue };
         // Asked of init: what the path leads to may have changed.
@@ -188,10 +187,4 @@ pub(super) fn text(path: &Path) -> Result<String> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| Error::unsupported(format!("CRIU takes no paths that are not UTF-8: {}", path.display())))
-}
-
-fn save_descriptors(images: &Path, stdio: &[String]) -> Result<()> {
-    let path = images.join(DESCRIPTORS);
-    let json = serde_json::to_vec(stdio).map_err(|error| Error::invalid(format!("encode {DESCRIPTORS}: {error}")))?;
-    std::fs::write(&path, json).map_err(|error| Error::os(format!("write {}", path.display()), error))
 }

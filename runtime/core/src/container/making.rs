@@ -19,6 +19,7 @@ use crate::container::folder::{Folder, Lock};
 use crate::container::process::{Container, Process, start_time};
 use crate::container::start::release;
 use crate::container::{hooks, idmap, net_devices, sentence};
+use crate::criu::descriptors;
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
 use crate::state::{self, Phase, Record, State, Status};
 use crate::{Error, Kind, Result, Runtime, resctrl};
@@ -314,7 +315,7 @@ impl<'a> Making<'a> {
         let pid = self.pid()?;
         self.record.pid = pid;
         self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, None))?;
-        self.record.stdio = stdio_names(&pid.to_string());
+        self.record.stdio = descriptors::of_process(&pid.to_string());
         self.write_hook_state(Status::Creating)?;
         if !self.record.options.wait_on_socket {
             // `run` says now what will be true in a moment: one write less.
@@ -405,10 +406,4 @@ impl<'a> Making<'a> {
 
 pub(super) fn out_of_order() -> Error {
     Error::new(Kind::System, "the plan's host lane is out of order")
-}
-
-/// What a process's standard descriptors are open on; empty for one that is closed. `process` is a pid or `self`.
-pub(super) fn stdio_names(process: &str) -> Vec<String> {
-    let name = |fd: u32| std::fs::read_link(format!("/proc/{process}/fd/{fd}")).unwrap_or_default();
-    (0..3).map(|fd| name(fd).to_string_lossy().into_owned()).collect()
 }

@@ -4,19 +4,19 @@
 //! born there; its restored init becomes a child of ours (`rst_sibling`), as if we had cloned it.
 
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use flint_init::plan::Step;
 
 use crate::bundle::Bundle;
 use crate::container::bind::{connect_to, send_fd};
-use crate::container::checkpoint::{DESCRIPTORS, check, common_opts, open_folder, text};
+use crate::container::checkpoint::{check, common_opts, open_folder, text};
 use crate::container::create::CreateOptions;
-use crate::container::making::{Making, out_of_order, stdio_names};
+use crate::container::making::{Making, out_of_order};
 use crate::container::process::{Container, Process, start_time};
 use crate::criu::root::Start;
 use crate::criu::rpc::{CgroupRoot, InheritFd, Notify, Opts, Pair, Request, kind};
-use crate::criu::{self, RestoreOptions, external};
+use crate::criu::{self, RestoreOptions, descriptors, external};
 use crate::plan::{HostHookStage, HostStep, Plan};
 use crate::state::Phase;
 use crate::{Error, Kind, Result, Runtime};
@@ -50,20 +50,22 @@ impl Runtime {
             ..common_opts(&options.criu, &plan, -1)
         };
         let mut making = Making::new(self, id, bundle, &plan, create, false);
-        match restore(&mut making, &options, opts) {
+        match restore(&mut making, &mut options, opts) {
             Ok(()) => making.finish(Vec::new()),
             Err(error) => Err(making.undo(error)),
         }
     }
 }
 
-fn restore(making: &mut Making<'_>, options: &RestoreOptions, mut opts: Opts) -> Result<()> {
+fn restore(making: &mut Making<'_>, options: &mut RestoreOptions, mut opts: Opts) -> Result<()> {
     making.prepare()?;
     let plan = making.plan;
     let fds = namespaces(plan, &mut opts)?;
-    opts.inherit_fd.extend(pipes(&options.criu.image_path)?);
+    opts.inherit_fd.extend(descriptors::replaced(&options.criu.image_path)?);
+    making.record.stdio = descriptors::of_caller(options.stdio.as_ref());
     let start = Start {
         program: &options.criu.program,
+        stdio: options.stdio.take(),
         fds,
         plan,
         cgroup: &making.record.cgroup,
@@ -114,7 +116,6 @@ impl Making<'_> {
     /// From here on every command sees it as running: CRIU lets its processes go next.
     fn save_restored(&mut self) -> Result<()> {
         self.record.phase = Phase::Running;
-        self.record.stdio = stdio_names("self");
         let time = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/time")).ok();
         self.record.restored_time = time(&self.record.pid.to_string()) != time("self");
         self.save()
@@ -175,16 +176,6 @@ fn namespaces(plan: &Plan, opts: &mut Opts) -> Result<Vec<OwnedFd>> {
         }
     }
     Ok(fds)
-}
-
-/// Pipes that were the container's standard descriptors: replaced by ours.
-fn pipes(images: &Path) -> Result<Vec<InheritFd>> {
-    let path = images.join(DESCRIPTORS);
-    let json = std::fs::read(&path).map_err(|error| Error::os(format!("read {}", path.display()), error))?;
-    let stdio: Vec<String> =
-        serde_json::from_slice(&json).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
-    let pipes = stdio.into_iter().zip(0..).filter(|(name, _)| name.starts_with("pipe:"));
-    Ok(pipes.map(|(key, fd)| InheritFd { key, fd }).collect())
 }
 
 /// Moves CRIU into the container's cgroups, and tells where that is: the images know other places.

@@ -11,6 +11,7 @@
 //! What a container is to CRIU (its mounts of the host's, its joined namespaces) follows from its Plan: [`external`].
 //! What is dumped and restored when is the business of `container::checkpoint` and `container::restore`.
 
+pub(crate) mod descriptors;
 pub(crate) mod external;
 mod log;
 mod options;

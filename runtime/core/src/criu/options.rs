@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::container::Stdio;
 use crate::{Error, Result};
 
 /// What CRIU does with cgroups (its `--manage-cgroups`).
@@ -129,6 +130,8 @@ pub struct RestoreOptions {
     pub console_socket: Option<PathBuf>,
     /// The same, connected already.
     pub console: Option<OwnedFd>,
+    /// What takes the place of the standard descriptors that led out of the container; the caller's without.
+    pub stdio: Option<Stdio>,
     /// A file that will hold init's pid in decimal digits.
     pub pid_file: Option<PathBuf>,
     /// Another LSM profile: `TYPE:NAME`.

@@ -19,14 +19,16 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use super::external::{self, External, NULL, resolve};
 use super::rpc::Pair;
 use super::{Criu, Stdio};
-use crate::cgroup;
 use crate::plan::{Plan, SlotSource};
 use crate::{Error, Kind, Result};
+use crate::{cgroup, container};
 
 /// What CRIU is started with.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
     pub(crate) program: &'a Path,
+    /// Its standard descriptors, if they are not the caller's.
+    pub(crate) stdio: Option<container::Stdio>,
     /// Descriptors from 4 on.
     pub(crate) fds: Vec<OwnedFd>,
     pub(crate) plan: &'a Plan,
@@ -83,7 +85,7 @@ impl Start<'_> {
         let external =
             Mountpoints { plan: self.plan, cgroup: self.cgroup, root: open_folder(&scratch)? }.make(&scratch)?;
         umount2(&scratch, MntFlags::MNT_DETACH).map_err(|errno| failure("unmount the scratch mounts", errno))?;
-        let criu = Criu::start(self.program, Stdio::Callers, self.fds)?;
+        let criu = Criu::start(self.program, self.stdio.map_or(Stdio::Callers, Stdio::Given), self.fds)?;
         Ok(Started { criu, root, external, images, work })
     }
 }

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::rpc::{Features, Notify, Request, Response, kind};
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, container};
 
 /// The oldest CRIU that does all that is asked of it here: pid namespaces from outside, the freezer of cgroup v2.
 const OLDEST: (i32, i32) = (3, 15);
@@ -25,12 +25,14 @@ const ANSWER: usize = 64 << 10;
 const SOCKET: i32 = 3;
 
 /// What CRIU has as its standard input, output and error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Stdio {
     /// Nothing; what it writes is kept for the error message.
     Apart,
     /// The caller's: they become the restored container's.
     Callers,
+    /// These, which do.
+    Given(container::Stdio),
 }
 
 /// A CRIU process that waits for its one request, or works at it.
@@ -55,13 +57,20 @@ impl Criu {
         let mut command = Command::new(program);
         command.args(["swrk", "3"]);
         let mut written = None;
-        if stdio == Stdio::Apart {
-            // Not a pipe: nobody reads while CRIU works.
-            let memory = rustix::fs::memfd_create("flint-criu", rustix::fs::MemfdFlags::CLOEXEC).map_err(failure)?;
-            let file = File::from(memory);
-            let copy = || file.try_clone().map_err(|error| Error::os("duplicate a descriptor for CRIU", error));
-            command.stdin(std::process::Stdio::null()).stdout(copy()?).stderr(copy()?);
-            written = Some(file);
+        match stdio {
+            Stdio::Callers => {}
+            Stdio::Given(given) => {
+                command.stdin(given.stdin).stdout(given.stdout).stderr(given.stderr);
+            }
+            Stdio::Apart => {
+                // Not a pipe: nobody reads while CRIU works.
+                let memory =
+                    rustix::fs::memfd_create("flint-criu", rustix::fs::MemfdFlags::CLOEXEC).map_err(failure)?;
+                let file = File::from(memory);
+                let copy = || file.try_clone().map_err(|error| Error::os("duplicate a descriptor for CRIU", error));
+                command.stdin(std::process::Stdio::null()).stdout(copy()?).stderr(copy()?);
+                written = Some(file);
+            }
         }
         let behind =
             fds.into_iter().zip(SOCKET + 1..).map(|(fd, number)| FdMapping { parent_fd: fd, child_fd: number });

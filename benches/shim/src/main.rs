@@ -1,4 +1,4 @@
-//! `shim`: a container's life through the task API, and what a shim's memory is, beside containerd's own shim.
+//! `shim-bench`: a container's life through the task API, and what a shim's memory is, beside containerd's own shim.
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use integration_tests::{Bundle, Case, EventServer, Shim, Streams, find_program, flint, shim_program};
+use integration_tests::{Bundle, Case, EventServer, Shim, Streams, TASK_V2, find_program, flint, shim_program};
 use serde_json::json;
 
 const HELP: &str = "\
-shim [--runs 30] [--containers 100]
+shim-bench [--runs 30] [--containers 100]
   --runs N        lives of each contestant, in turns
   --containers N  memory is told of a shim with 1, 10, ... up to N containers
 ";
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("shim: {error:#}");
+            eprintln!("shim-bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -131,7 +131,9 @@ impl Running {
         let listener = events.listen();
         let id = case.id("own");
         let log = log(&bundle.write())?;
-        let shim = Shim::start(&case, &contestant.program, &bundle, &id, &events).calling(&contestant.runtime);
+        // What the shim of containerd 1.6 serves.
+        let shim = Shim::start(&case, &contestant.program, &bundle, &id, &events).speaking(TASK_V2);
+        let shim = shim.calling(&contestant.runtime);
         Ok(Self { case, bundle, shim, _events: listener, _log: log })
     }
 
