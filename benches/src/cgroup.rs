@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 /// A mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,13 +67,30 @@ fn membership<'a>(memberships: &'a str, unified: bool, options: &[&str]) -> Opti
     })
 }
 
+/// Into a mount namespace of its own: nothing that a failed run leaves mounted outlives it, and a hybrid's v2
+/// hierarchy can be taken away for all contestants, which `bench` says then. Before any thread is started: unshare(2) is the
+/// thread's.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn enter_private_mounts(bench: &str) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("cannot make the mounts private")?;
+    if let Some(path) = unmount_hybrid()? {
+        eprintln!("{bench}: {} is unmounted for all: crun refuses a hybrid with controllers on v2", path.display());
+    }
+    Ok(())
+}
+
 /// Unmounts the v2 hierarchy of a hybrid layout when it has controllers: crun refuses to work there, and all
 /// contestants shall work in one place. Only to be called in a private mount namespace. What was unmounted.
 ///
 /// # Errors
 ///
 /// When the mounts cannot be read or it cannot be unmounted.
-pub fn unmount_hybrid() -> Result<Option<PathBuf>> {
+fn unmount_hybrid() -> Result<Option<PathBuf>> {
     let all = hierarchies()?;
     if all.iter().all(|hierarchy| hierarchy.unified) {
         return Ok(None);

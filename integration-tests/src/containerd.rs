@@ -161,6 +161,19 @@ impl Containerd {
     }
 }
 
+/// Runs `ctr` until what its program wrote is whole. When a process ends, ctr stops reading before it has all (its Delete
+/// cancels its copies), under every shim: on a busy machine the last lines are lost.
+#[track_caller]
+pub fn whole_output(mut run: impl FnMut() -> Output, is_whole: impl Fn(&str) -> bool) -> Output {
+    for _ in 0..20 {
+        let output = run();
+        if is_whole(&output.stdout) {
+            return output;
+        }
+    }
+    panic!("its output is never whole")
+}
+
 fn archive(dir: &Path, tar: &Path) {
     let _ = Command::new("tar")
         .args(["--owner=0", "--group=0", "-C"])

@@ -10,12 +10,21 @@ use std::path::{Path, PathBuf};
 
 use crate::{Command, find_program, skip};
 
+fn cache() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    cache.unwrap_or_else(|| "/var/cache".into()).join("flint-tests")
+}
+
+/// Where [`criu`] puts it, be it there by now or not.
+pub(crate) fn criu_folder() -> PathBuf {
+    cache().join("sid-criu/path")
+}
+
 /// The folder, for PATH, that holds `criu`; None after a skip.
 #[must_use]
 pub fn criu() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    let cache = cache.unwrap_or_else(|| "/var/cache".into()).join("flint-tests");
+    let cache = cache();
     let tree = cache.join("sid-criu");
     let program = tree.join("path/criu");
     if !program.exists()

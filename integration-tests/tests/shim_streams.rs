@@ -106,10 +106,21 @@ fn a_logger_takes_both_outputs() {
         fs::write(&logger, script).unwrap();
         fs::set_permissions(&logger, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let uri = format!("binary://{}?to={}", logger.display(), target.display());
-        let streams = Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() };
+        let streams = Streams { stdout: uri.clone(), stderr: uri.clone(), ..Streams::default() };
         started(shim, id, "e", &process("echo out; echo err >&2"), &streams);
         ended(shim, id, "e");
         assert_eq!(fs::read_to_string(&target).unwrap(), format!("{id} to {}\nout\nerr\n", target.display()));
+        // The second version has to say a word: this one looks as if it had crashed.
+        let uri = uri.replace("binary://", "binary-v2://");
+        let streams = Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() };
+        shim.exec(id, "v2", &process("true"), &streams).expect("exec");
+        let (_, why) = refused(shim.run(id, "v2"));
+        assert!(why.contains("descriptor 5"), "{why}");
+        shim.delete(id, "v2").expect("delete");
+        fs::write(&logger, script.replace("exec 5>&-", "echo ready >&5; exec 5>&-")).unwrap();
+        started(shim, id, "v2", &process("echo out"), &streams);
+        ended(shim, id, "v2");
+        assert_eq!(fs::read_to_string(&target).unwrap(), format!("{id} to {}\nout\n", target.display()));
     });
 }
 

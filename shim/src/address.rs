@@ -1,5 +1,6 @@
 //! The socket that containerd reaches a shim by.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -55,6 +56,9 @@ impl Address {
             .mode(0o700)
             .create(folder)
             .with_context(|| format!("make the folder of shims' sockets {}", folder.display()))?;
+        // One at a time: a socket is bound before it listens, and would look dead to the next in between.
+        let lock = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+        let _lock = lock.with_context(|| format!("lock the folder of shims' sockets {}", folder.display()))?;
         loop {
             match UnixListener::bind(&self.0) {
                 Ok(listener) => {

@@ -40,6 +40,7 @@ fn run() -> Result<()> {
         print!("{HELP}");
         return Ok(());
     };
+    benches::cgroup::enter_private_mounts("shim-bench")?;
     let contestants = contestants()?;
     let mut times: Vec<[Vec<Duration>; 2]> = contestants.iter().map(|_| Default::default()).collect();
     let mut shared = Vec::new();

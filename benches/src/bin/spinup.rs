@@ -14,7 +14,6 @@ use benches::measure::{Stopwatch, adopt_orphans, reap_orphans};
 use benches::spin_up::{self, Row, Setting};
 use benches::{bundle, cgroup, plot, query, report};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
 
 const HELP: &str = "\
@@ -59,7 +58,7 @@ fn run() -> Result<bool> {
         return Ok(true);
     };
     ensure!(nix::unistd::geteuid().is_root(), "containers with the default spec need root");
-    enter_private_mounts()?;
+    cgroup::enter_private_mounts("spinup")?;
     let stop = stop_on_signals()?;
     adopt_orphans()?;
     let folder = tempfile::Builder::new().prefix("flint-bench-").tempdir().context("cannot make a folder")?;
@@ -161,18 +160,6 @@ fn contestants(options: &Options, folder: &Path) -> (Vec<Runtime>, Vec<Row>) {
         }
     }
     (runtimes, missing)
-}
-
-/// Into a mount namespace of its own: nothing that a failed run leaves mounted outlives it, and a hybrid's v2
-/// hierarchy can be taken away for all contestants. Before any thread is started: unshare(2) is the thread's.
-fn enter_private_mounts() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("cannot make the mounts private")?;
-    if let Some(path) = cgroup::unmount_hybrid()? {
-        eprintln!("spinup: {} is unmounted for all: crun refuses a hybrid with controllers on v2", path.display());
-    }
-    Ok(())
 }
 
 /// SIGINT and SIGTERM end the measure between two runs, so that everything is cleaned up. They are blocked in what is

@@ -100,8 +100,8 @@ impl Console {
             Target::Null => Sink::Nowhere,
             Target::File(path) => Sink::File(super::append(&path)?),
             Target::Fifo(path) => Sink::open(&path)?,
-            Target::Logger(uri) => {
-                let (logger, stdout, _) = Logger::start(&uri, namespace, id)?;
+            Target::Logger(program) => {
+                let (logger, stdout, _) = Logger::start(&program, namespace, id)?;
                 held.logger = Some(logger);
                 Sink::pipe(stdout)?
             }

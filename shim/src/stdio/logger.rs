@@ -1,6 +1,6 @@
 //! `binary://`: a program of the client's that takes the output (containerd's docs/runtime "Logging").
 //!
-//! It gets stdout as descriptor 3, stderr as 4, closes 5 when it is ready, and finds its arguments in the URI's query.
+//! It gets stdout as descriptor 3, stderr as 4, writes to 5 or closes it when it is ready, and finds its arguments in the URI's query.
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -19,6 +19,15 @@ use crate::error::{Error, Result};
 const READY: u16 = 10_000;
 const LAST_LINES: Duration = Duration::from_secs(10);
 
+/// What the URI of a logger says.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    /// Behind the scheme.
+    pub(super) uri: String,
+    /// Whether closing descriptor 5 is not enough (`binary-v2`, containerd 2.2): one that crashes closes it, too.
+    pub(super) must_say_ready: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Logger {
     child: Child,
@@ -30,7 +39,8 @@ impl Logger {
     /// # Errors
     ///
     /// A program that cannot be executed, or does not become ready in time.
-    pub(super) fn start(uri: &str, namespace: &str, id: &str) -> Result<(Self, OwnedFd, OwnedFd)> {
+    pub(super) fn start(named: &Program, namespace: &str, id: &str) -> Result<(Self, OwnedFd, OwnedFd)> {
+        let uri = &named.uri;
         let (program, query) = uri.split_once('?').unwrap_or((uri, ""));
         let failure = |error: std::io::Error| Error::system(format!("start the logger {program}"), error);
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| failure(errno.into()));
@@ -60,7 +70,7 @@ impl Logger {
         // The command holds our copies of its ends.
         drop(command);
         let mut logger = Self { child };
-        match wait_ready(ready) {
+        match wait_ready(ready, named.must_say_ready) {
             Ok(()) => Ok((logger, to_stdout, to_stderr)),
             Err(error) => {
                 logger.kill();
@@ -87,7 +97,7 @@ impl Logger {
     }
 }
 
-fn wait_ready(ready: OwnedFd) -> Result<()> {
+fn wait_ready(ready: OwnedFd, must_say: bool) -> Result<()> {
     use std::os::fd::AsFd as _;
     let mut fds = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
     loop {
@@ -98,8 +108,11 @@ fn wait_ready(ready: OwnedFd) -> Result<()> {
             Err(errno) => return Err(Error::system("wait for it", errno)),
         }
     }
-    // A byte or the end: both mean ready.
-    let _ = std::fs::File::from(ready).read(&mut [0]);
+    // A byte or, for old ones, the end: both mean ready.
+    let said = std::fs::File::from(ready).read(&mut [0]);
+    if must_say && !matches!(said, Ok(1)) {
+        return Err(Error::system("wait for it", "it has closed descriptor 5 without a word: has it crashed?"));
+    }
     Ok(())
 }
 

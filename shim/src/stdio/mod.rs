@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  fifo            no terminal: the container has the fifo itself, nothing is copied    terminal: relay
-//!  binary://       a logger reads pipes (fds 3 and 4)                                  terminal: relay into its pipe
+//!  binary://       a logger reads pipes (fds 3 and 4); binary-v2:// as well            terminal: relay into its pipe
 //!  file://         the container has the file                                          terminal: relay into the file
 //!  (nothing)       /dev/null
 //! ```
@@ -24,7 +24,7 @@ use flint_runtime::Stdio;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub(crate) use console::{Console, Socket};
-use logger::Logger;
+use logger::{Logger, Program};
 
 use crate::error::{Error, Result};
 
@@ -66,7 +66,7 @@ enum Target {
     Null,
     Fifo(String),
     File(String),
-    Logger(String),
+    Logger(Program),
 }
 
 impl Target {
@@ -77,7 +77,9 @@ impl Target {
         match scheme {
             "fifo" => Ok(Self::Fifo(rest.to_owned())),
             "file" => Ok(Self::File(rest.to_owned())),
-            "binary" => Ok(Self::Logger(rest.to_owned())),
+            "binary" | "binary-v2" => {
+                Ok(Self::Logger(Program { uri: rest.to_owned(), must_say_ready: scheme == "binary-v2" }))
+            }
             other => Err(Error::invalid(format!("{text}: streams of the scheme {other} are unknown here"))),
         }
     }
@@ -108,8 +110,8 @@ impl Streams {
 
     fn outputs(&self, namespace: &str, id: &str, held: &mut Held) -> Result<(OwnedFd, OwnedFd)> {
         let targets = (Target::parse(&self.stdout)?, Target::parse(&self.stderr)?);
-        if let (Target::Logger(uri), _) | (_, Target::Logger(uri)) = &targets {
-            let (logger, stdout, stderr) = Logger::start(uri, namespace, id)?;
+        if let (Target::Logger(program), _) | (_, Target::Logger(program)) = &targets {
+            let (logger, stdout, stderr) = Logger::start(program, namespace, id)?;
             held.logger = Some(logger);
             return Ok((stdout, stderr));
         }
@@ -161,7 +163,9 @@ fn output(target: Target, held: &mut Held) -> Result<OwnedFd> {
         Target::Null => return null(),
         Target::File(path) => return append(&path).map(OwnedFd::from),
         Target::Fifo(path) => path,
-        Target::Logger(uri) => return Err(Error::invalid(format!("binary://{uri}: both outputs go to one logger"))),
+        Target::Logger(program) => {
+            return Err(Error::invalid(format!("binary://{}: both outputs go to one logger", program.uri)));
+        }
     };
     // A client may name a file where a fifo is meant.
     let reader = match fifo_options().read(true).open(&path) {
