@@ -20,7 +20,7 @@ use containerd_shim_protos::ttrpc::proto::{Codec as _, Request};
 use containerd_shim_protos::ttrpc::{Code, Error as RpcError, Result as RpcResult, Server, TtrpcContext};
 use serde_json::Value;
 
-use crate::{Bundle, Case, Command, Output, skip, wait_until};
+use crate::{Bundle, Case, Command, Output, skip, under_test_only, wait_until};
 
 /// Nothing here takes so long, in nanoseconds.
 const PATIENCE: i64 = 60_000_000_000;
@@ -140,6 +140,16 @@ impl EventServer {
         wait_until(&format!("{topics:?} of {container}"), || self.of(container).len() >= topics.len());
         assert_eq!(self.of(container), topics, "events of {container}");
     }
+}
+
+/// A case, the shim under test, and a server that takes events from the beginning; None after a skip.
+#[must_use]
+pub fn shim_case() -> Option<(Case, PathBuf, EventServer, EventListener)> {
+    let ([flint], program) = (under_test_only("a shim")?, shim_program()?);
+    let case = Case::new(&flint);
+    let events = EventServer::new(case.path());
+    let listener = events.listen();
+    Some((case, program, events, listener))
 }
 
 /// A shim that was started for a bundle.
@@ -405,7 +415,10 @@ impl Shim {
     #[track_caller]
     pub fn shutdown(self) {
         let pid = self.pid();
-        let _: Empty = self.call("Shutdown", &ShutdownRequest::default()).expect("shutdown");
+        // containerd's own shims may be gone before they have answered.
+        if let Err(RpcError::RpcStatus(status)) = self.call::<Empty>("Shutdown", &ShutdownRequest::default()) {
+            panic!("shutdown: {status:?}");
+        }
         drop(self.client);
         wait_until("the shim ends", || !Path::new(&format!("/proc/{pid}")).exists());
         let socket = self.address.trim_start_matches("unix://");

@@ -5,16 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::{
-    ConnectRequest, ConnectResponse, DeleteResponse, Empty, PauseRequest, PidsRequest, PidsResponse, ResumeRequest,
-    ShutdownRequest, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+    ConnectRequest, ConnectResponse, DeleteResponse, Empty, PidsRequest, PidsResponse, ShutdownRequest, StatsRequest,
+    StatsResponse, Status,
 };
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
-use containerd_shim_protos::cgroups::metrics::Metrics;
+use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use containerd_shim_protos::protobuf::{Message as _, MessageField};
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Case, EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, refused, shim_command, shim_delete,
+    Case, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, refused, shim_case, shim_command, shim_delete,
     shim_namespace, shim_program, under_test_only, wait_until,
 };
 use serde_json::{Value, json};
@@ -24,14 +23,6 @@ const LIFE: [&str; 4] = ["create", "start", "exit", "delete"];
 fn case() -> Option<(Case, PathBuf)> {
     let [flint] = under_test_only("a shim")?;
     Some((Case::new(&flint), shim_program()?))
-}
-
-/// With a server that takes the events from the beginning.
-fn case_with_events() -> Option<(Case, PathBuf, EventServer, EventListener)> {
-    let (case, program) = case()?;
-    let events = EventServer::new(case.path());
-    let listener = events.listen();
-    Some((case, program, events, listener))
 }
 
 fn process(script: &str) -> Value {
@@ -104,7 +95,7 @@ fn start_refuses_what_is_no_bundle_and_leaves_no_socket() {
 
 #[test]
 fn containers_of_a_group_share_a_shim() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let ids = ["a", "b"].map(|name| case.id(name));
     let grouped = |case: &Case| {
         case.bundle().forever().edit(json!({"annotations": {"io.kubernetes.cri.sandbox-id": case.id("pod")}}))
@@ -131,7 +122,7 @@ fn containers_of_a_group_share_a_shim() {
 
 #[test]
 fn a_life() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let bundle = case.bundle().shell("echo out; echo err >&2; exit 7");
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -167,7 +158,7 @@ fn a_life() {
 
 #[test]
 fn execs_end_before_their_container() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let bundle = case.bundle().forever();
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -232,66 +223,10 @@ fn events_wait_for_containerd() {
     case.finish();
 }
 
-#[test]
-fn pause_update_and_stats() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
-    let id = case.id("a");
-    let bundle = case.bundle().forever().edit(json!({"linux": {"resources": {"pids": {"limit": 20}}}}));
-    let shim = Shim::start(&case, &program, &bundle, &id, &events);
-    shim.create(&id, bundle.path(), &Streams::default()).expect("create");
-    shim.run(&id, "").expect("start");
-    let pause = || shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() });
-    let resume = || shim.call::<Empty>("Resume", &ResumeRequest { id: id.clone(), ..Default::default() });
-    let status = || shim.state(&id, "").expect("state").status.unwrap();
-    assert_eq!(refused(resume()).0, Code::FAILED_PRECONDITION);
-    pause().expect("pause");
-    assert_eq!(status(), Status::PAUSED);
-    assert_eq!(refused(pause()).0, Code::FAILED_PRECONDITION);
-    resume().expect("resume");
-    assert_eq!(status(), Status::RUNNING);
-    let resources = Any { value: br#"{"pids": {"limit": 30}}"#.to_vec(), ..Any::default() };
-    let update = UpdateTaskRequest { id: id.clone(), resources: MessageField::some(resources), ..Default::default() };
-    shim.call::<Empty>("Update", &update).expect("update");
-    let used = shim.call::<StatsResponse>("Stats", &StatsRequest { id: id.clone(), ..Default::default() });
-    let used = used.expect("stats").stats.into_option().expect("metrics");
-    if used.type_url == "io.containerd.cgroups.v1.Metrics" {
-        let metrics = Metrics::parse_from_bytes(&used.value).expect("metrics");
-        assert_eq!(metrics.pids.limit, 30);
-        assert!(metrics.pids.current > 0);
-        assert!(metrics.memory.usage.usage > 0);
-    }
-    // A paused one dies, too.
-    pause().expect("pause");
-    shim.kill(&id, "", 9).expect("kill");
-    assert_eq!(delete(&shim, &id), 137);
-    events.wait_for(&id, &["create", "start", "paused", "resumed", "paused", "exit", "delete"]);
-    shim.shutdown();
-    case.finish();
-}
-
-#[test]
-fn want_of_memory_is_told_before_the_exit() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
-    let id = case.id("a");
-    let hog = "x=0123456789abcdef; while :; do x=$x$x; done";
-    let limits = json!({"linux": {"resources": {"memory": {"limit": 16_777_216, "swap": 16_777_216}}}});
-    let bundle = case.bundle().shell(hog).edit(limits);
-    let shim = Shim::start(&case, &program, &bundle, &id, &events);
-    shim.create(&id, bundle.path(), &Streams::default()).expect("create");
-    shim.run(&id, "").expect("start");
-    assert_eq!(delete(&shim, &id), 137);
-    wait_until("delete is told", || events.of(&id).contains(&"delete".to_owned()));
-    let topics: Vec<String> = events.of(&id);
-    let place = |topic: &str| topics.iter().position(|seen| seen == topic);
-    assert!(place("oom").is_some() && place("oom") < place("exit"), "{topics:?}");
-    shim.shutdown();
-    case.finish();
-}
-
 /// What containerd does with a shim that is gone: twice, as it may.
 #[test]
 fn delete_takes_away_what_a_killed_shim_left() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let bundle = case.bundle().forever();
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -317,7 +252,7 @@ fn delete_takes_away_what_a_killed_shim_left() {
 
 #[test]
 fn a_failed_create_leaves_nothing() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let bundle = case.bundle().args(&["no-such-program"]);
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
@@ -340,7 +275,7 @@ fn a_failed_create_leaves_nothing() {
 
 #[test]
 fn unknown_calls_are_unimplemented() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let shim = Shim::start(&case, &program, &case.bundle(), &id, &events);
     for (service, method) in
@@ -360,7 +295,7 @@ fn unknown_calls_are_unimplemented() {
 /// run.
 #[test]
 fn many_leave_nothing() {
-    let Some((case, program, events, _server)) = case_with_events() else { return };
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let count: usize = std::env::var("FLINT_SHIM_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
     let bundle = case.bundle().args(&["true"]);
     let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);

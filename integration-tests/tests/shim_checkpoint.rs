@@ -11,8 +11,7 @@ use containerd_shim_protos::protobuf::{Message as _, MessageField};
 use containerd_shim_protos::shim::oci::CheckpointOptions;
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, criu, refused, shim_program, under_test_only,
-    wait_until,
+    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, criu, refused, shim_case, wait_until,
 };
 
 struct Saved {
@@ -27,10 +26,8 @@ struct Saved {
 impl Saved {
     /// A shim that finds CRIU, and a bundle that counts on its standard output.
     fn new() -> Option<Self> {
-        let ([flint], criu, program) = (under_test_only("a shim")?, criu()?, shim_program()?);
-        let case = Case::new(&flint);
-        let events = EventServer::new(case.path());
-        let listener = events.listen();
+        let criu = criu()?;
+        let (case, program, events, listener) = shim_case()?;
         let bundle = case.bundle().shell("i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done");
         let id = case.id("a");
         let shim = Shim::start_with_path(&case, &program, &bundle, &id, &events, &[&criu]);

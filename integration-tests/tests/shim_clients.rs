@@ -10,9 +10,7 @@ use containerd_shim_protos::api::{Empty, StateRequest, WaitRequest};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::ttrpc::Code;
 use containerd_shim_protos::ttrpc::proto::{Codec as _, Request};
-use integration_tests::{
-    Case, Command, EventServer, Shim, Streams, TASK_V3, refused, shim_program, skip, under_test_only,
-};
+use integration_tests::{Case, Command, Shim, Streams, TASK_V3, refused, shim_case, skip};
 
 /// ttrpc's largest message, in bytes.
 const LARGEST: u32 = 4 << 20;
@@ -21,10 +19,7 @@ const REQUEST: u8 = 1;
 
 /// A shim with a running container.
 fn with_shim(test: impl FnOnce(&Case, &Shim, &str)) {
-    let (Some([flint]), Some(program)) = (under_test_only("a shim"), shim_program()) else { return };
-    let case = Case::new(&flint);
-    let events = EventServer::new(case.path());
-    let _listener = events.listen();
+    let Some((case, program, events, _listener)) = shim_case() else { return };
     let (id, bundle) = (case.id("a"), case.bundle().forever());
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
     shim.create(&id, bundle.path(), &Streams::default()).expect("create");

@@ -14,8 +14,7 @@ use containerd_shim_protos::sandbox_api::{
 };
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, refused, shim_command, shim_program,
-    under_test_only, wait_until,
+    Bundle, Case, EventListener, Fifo, Shim, Streams, refused, shim_case, shim_command, shim_program, wait_until,
 };
 use serde_json::json;
 
@@ -39,10 +38,7 @@ fn part(number: u8, bytes: &[u8]) -> Vec<u8> {
 
 impl Pod {
     fn new() -> Option<Self> {
-        let ([flint], program) = (under_test_only("a sandbox")?, shim_program()?);
-        let case = Case::new(&flint);
-        let events = EventServer::new(case.path());
-        let listener = events.listen();
+        let (case, program, events, listener) = shim_case()?;
         let id = case.id("pod");
         // containerd makes it so: there is no config.json in it.
         let folder = case.path().join("pod");

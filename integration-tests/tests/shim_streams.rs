@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use containerd_shim_protos::api::{Empty, ResizePtyRequest, Status};
 use containerd_shim_protos::ttrpc::Code;
-use integration_tests::{Case, EventServer, Fifo, Shim, Streams, refused, shim_program, under_test_only};
+use integration_tests::{Case, Fifo, Shim, Streams, refused, shim_case};
 use serde_json::{Value, json};
 
 fn process(script: &str) -> Value {
@@ -15,11 +15,7 @@ fn process(script: &str) -> Value {
 
 /// A shim with a running container, in which `test` runs processes.
 fn with_container(test: impl FnOnce(&Case, &Shim, &str)) {
-    let Some([flint]) = under_test_only("a shim") else { return };
-    let Some(program) = shim_program() else { return };
-    let case = Case::new(&flint);
-    let events = EventServer::new(case.path());
-    let _server = events.listen();
+    let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let bundle = case.bundle().forever();
     let shim = Shim::start(&case, &program, &bundle, &id, &events);

@@ -46,7 +46,7 @@ of xtask (125 when the machine itself failed: a panic of the kernel, no boot, th
 empty. The machine has no network. It is emulated (tens of times slower than the host) unless KVM really works.
 
 The command finds the checkout's files and target/dist at the host's paths, read-only, and runs in the
-checkout's root. FLINT_BIN is the host's, else target/dist/flint. /tmp can be written and is lost.
+checkout's root. FLINT_BIN and FLINT_SHIM are the host's, else target/dist/flint. /tmp can be written and is lost.
 
   --cgroup v1|v2|hybrid   which hierarchies are mounted (v2, with all controllers)
   --init none|systemd     process 1: a short script (boots in seconds), or systemd with dbus and the user
@@ -131,7 +131,7 @@ fn flint(options: &mut Options) -> anyhow::Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     let dist = workspace::dist_folder();
     let shipped = Some(dist.join("flint")).filter(|path| path.is_file());
-    for (name, other) in [("FLINT_BIN", shipped), ("FLINT_FAULTS_BIN", None)] {
+    for (name, other) in [("FLINT_BIN", shipped), ("FLINT_FAULTS_BIN", None), ("FLINT_SHIM", None)] {
         if options.environment.iter().any(|(set, _)| set == name) {
             continue;
         }

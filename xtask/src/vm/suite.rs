@@ -22,8 +22,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
 ];
 
-/// What the short form runs: what needs all controllers on v2, what is different on v2 alone, and AppArmor.
-const SHORT: [&str; 4] = ["vm_cgroup", "unified", "annotations", "apparmor"];
+/// What the short form runs: what needs all controllers on v2, what is different on v2 alone, AppArmor, and want
+/// of memory and metrics through the shim.
+const SHORT: [&str; 5] = ["vm_cgroup", "unified", "annotations", "apparmor", "shim_resources"];
 
 /// A line of `cargo test --no-run --message-format=json`.
 #[derive(Deserialize)]
