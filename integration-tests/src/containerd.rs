@@ -20,11 +20,16 @@ pub(crate) const IMAGE: &str = "localhost/flint-it:busybox";
 
 static RUNNING: Shared<Containerd> = Shared::new();
 
+/// What is left out: CRI, which wants a CNI configuration. Its names are those of 1.6 and of 2.
+const WITHOUT_CRI: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
+                           \"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\"]\n";
+
 /// A private containerd.
 #[derive(Debug)]
 pub struct Containerd {
     daemon: Daemon,
     address: String,
+    namespace: String,
 }
 
 impl Containerd {
@@ -37,28 +42,67 @@ impl Containerd {
     /// The same of any system; None after a skip. A binary asks for one system only.
     #[must_use]
     pub fn shared_of(system: System) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Some(Self::start(Place::open(system, Layout::Host)?)))
+        RUNNING.get_or_skip(|| Self::of(system))
     }
 
-    fn start(place: Place) -> Self {
+    /// One that no other test has: it may be killed. None after a skip.
+    #[must_use]
+    pub fn of(system: System) -> Option<Self> {
+        let place = Place::open(system, Layout::Host)?;
+        // Namespaces may not end in a dash.
+        let namespace = format!("{}ns", place.prefix());
+        Some(Self::start(place, WITHOUT_CRI, &namespace))
+    }
+
+    /// Starts it with a configuration, whose own addresses and folders are put in; `ctr` gets the namespace.
+    pub(crate) fn start(place: Place, config: &str, namespace: &str) -> Self {
         let dir = place.path().to_owned();
         let path = |name: &str| dir.join(name).display().to_string();
         let address = path("containerd.sock");
-        // CRI wants a CNI configuration and is not used. Its names are those of 1.6 and of 2.
+        let (version, rest) = config.trim_start().split_once('\n').expect("a version and more");
         let config = format!(
-            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
-             \"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\"]\n\
+            "{version}\nroot = \"{}\"\nstate = \"{}\"\n{rest}\n\
              [grpc]\n  address = \"{address}\"\n[ttrpc]\n  address = \"{address}.ttrpc\"\n",
             path("root"),
             path("state")
         );
         std::fs::write(dir.join("config.toml"), config).expect("write config.toml");
-        let mut daemon = Daemon::start(place, "containerd", &["--config".into(), path("config.toml")]);
-        let probe = |place: &Place| place.command("ctr").args(["--address", &address, "version"]).output().code == 0;
-        assert!(daemon.wait_ready(probe), "containerd does not start:\n{}", daemon.log_tail());
-        let containerd = Self { daemon, address };
-        containerd.import_image();
+        let daemon = Daemon::start(place, &Self::program(&dir));
+        let mut containerd = Self { daemon, address, namespace: namespace.to_owned() };
+        containerd.wait_ready();
+        containerd.import_image(IMAGE, &["sh"]);
         containerd
+    }
+
+    /// Its PATH has the place's folder, where flint's shim is.
+    fn program(dir: &Path) -> [String; 4] {
+        let path = format!("PATH={}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", dir.display());
+        ["env".into(), path, "containerd".into(), format!("--config={}", dir.join("config.toml").display())]
+    }
+
+    fn wait_ready(&mut self) {
+        let (address, namespace) = (&self.address, &self.namespace);
+        let probe = |place: &Place| {
+            place.command("ctr").args(["--address", address, "--namespace", namespace, "task", "ls"]).output().code == 0
+        };
+        assert!(self.daemon.wait_ready(probe), "containerd does not start:\n{}", self.daemon.log_tail());
+    }
+
+    /// Ends it by SIGKILL, and nothing else: what it started goes on.
+    pub fn crash(&mut self) {
+        self.daemon.crash();
+    }
+
+    /// Starts it again after [`Self::crash`].
+    pub fn restart(&mut self) {
+        self.daemon.restart(&Self::program(self.daemon.place().path()));
+        self.wait_ready();
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.daemon.log_tail()
     }
 
     /// Where it runs.
@@ -67,10 +111,11 @@ impl Containerd {
         self.daemon.place()
     }
 
-    fn import_image(&self) {
-        let layout = self.place().path().join("layout");
-        write_image(&layout);
-        let tar = self.place().path().join("image.tar");
+    /// Imports an image of busybox that runs `program`.
+    pub(crate) fn import_image(&self, name: &str, program: &[&str]) {
+        let layout = self.place().path().join(format!("layout-{}", name.rsplit(':').next().unwrap_or_default()));
+        write_image(&layout, name, program);
+        let tar = layout.with_extension("tar");
         archive(&layout, &tar);
         let tar = tar.display().to_string();
         let _ = self.ctr(&["images", "import", &tar]).ok();
@@ -98,7 +143,7 @@ impl Containerd {
         // It says nothing until there is one: an event is made for it.
         let probe = self.id();
         wait_until("ctr events listens", || {
-            let _ = self.ctr(&["namespaces", "label", &self.namespace(), &format!("probe={probe}")]);
+            let _ = self.ctr(&["namespaces", "label", &self.namespace, &format!("probe={probe}")]);
             !events.stdout().is_empty()
         });
         events
@@ -126,12 +171,19 @@ impl Containerd {
     }
 
     fn global(&self) -> [String; 4] {
-        ["--address".into(), self.address.clone(), "--namespace".into(), self.namespace()]
+        ["--address".into(), self.address.clone(), "--namespace".into(), self.namespace.clone()]
     }
 
-    /// Namespaces may not end in a dash.
-    fn namespace(&self) -> String {
-        format!("{}ns", self.place().prefix())
+    /// The path of its socket, inside and outside of its place.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The namespace of `ctr`.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// A container id that no other test has.
@@ -156,7 +208,7 @@ impl Containerd {
     }
 
     fn left_of(&self, id: &str) -> Vec<String> {
-        let task = self.place().path().join("state/io.containerd.runtime.v2.task").join(self.namespace()).join(id);
+        let task = self.place().path().join("state/io.containerd.runtime.v2.task").join(&self.namespace).join(id);
         self.place().left_of(id, &[task.display().to_string()])
     }
 }
@@ -186,7 +238,7 @@ fn archive(dir: &Path, tar: &Path) {
 }
 
 /// Writes an OCI image layout of one layer.
-fn write_image(layout: &Path) {
+fn write_image(layout: &Path, name: &str, program: &[&str]) {
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("make the image's folder");
     let work = tempfile::tempdir().expect("make a folder");
@@ -197,15 +249,14 @@ fn write_image(layout: &Path) {
         add_blob(&blobs, &std::fs::read(&tar).expect("read the layer"), "application/vnd.oci.image.layer.v1.tar");
     let config = json!({
         "architecture": "amd64", "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"], "WorkingDir": "/"},
+        "config": {"Env": ["PATH=/bin"], "Cmd": program, "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}
     });
     let config = add_blob(&blobs, config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
     let kind = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]});
     let mut manifest = add_blob(&blobs, manifest.to_string().as_bytes(), kind);
-    manifest["annotations"] =
-        json!({"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": "busybox"});
+    manifest["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     std::fs::write(layout.join("index.json"), index.to_string()).expect("write index.json");
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("write oci-layout");

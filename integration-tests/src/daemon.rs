@@ -5,11 +5,15 @@
 //! mounts comes out. All that it started ends with the place.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::{Place, process::Running};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Place;
+use crate::leaks::children_of;
+use crate::process::{Running, becomes_true};
 
 /// A daemon and where it runs. Dropping it ends both.
 #[derive(Debug)]
@@ -20,13 +24,33 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `program` in the place.
+    /// Starts a command line in the place.
     #[must_use]
-    pub fn start(place: Place, program: &str, args: &[String]) -> Self {
+    pub fn start(place: Place, command: &[String]) -> Self {
         let log = place.path().join("daemon.log");
-        let file = File::create(&log).expect("make the daemon's log");
-        let running = place.command(program).args(args.iter().cloned()).spawn_into(&file);
+        let running = Self::spawn(&place, &log, command);
         Self { running, place, log }
+    }
+
+    fn spawn(place: &Place, log: &Path, command: &[String]) -> Running {
+        let file = File::options().create(true).append(true).open(log).expect("make the daemon's log");
+        let (program, args) = command.split_first().expect("a program");
+        place.command(program).args(args.iter().cloned()).spawn_into(&file)
+    }
+
+    /// Ends the daemon by SIGKILL, and nothing else: what it started goes on.
+    pub fn crash(&mut self) {
+        let entered = self.running.pid();
+        // nsenter waits for it, and ends when it does.
+        for child in children_of(entered).into_iter().filter_map(Pid::from_raw) {
+            kill_process(child, Signal::KILL).expect("kill the daemon");
+        }
+        assert!(becomes_true(|| self.running.has_ended()), "the daemon does not end");
+    }
+
+    /// Starts it once more, after [`Self::crash`].
+    pub fn restart(&mut self, command: &[String]) {
+        self.running = Self::spawn(&self.place, &self.log, command);
     }
 
     /// Waits until `ready` holds; false when the daemon ended before that.

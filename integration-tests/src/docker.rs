@@ -63,6 +63,7 @@ impl Dockerd {
         std::fs::write(dir.join("daemon.json"), runtimes.to_string()).expect("write daemon.json");
         let socket = format!("unix://{}", path("docker.sock"));
         let args = [
+            "dockerd".into(),
             "--config-file".into(),
             path("daemon.json"),
             "--data-root".into(),
@@ -80,7 +81,7 @@ impl Dockerd {
             "--add-runtime".into(),
             format!("capture={}", capture_script(&dir)),
         ];
-        let mut daemon = Daemon::start(place, "dockerd", &args);
+        let mut daemon = Daemon::start(place, &args);
         let ready = daemon.wait_ready(|place| client(place, &socket).args(["version"]).output().code == 0);
         assert!(ready, "dockerd does not start:\n{}", daemon.log_tail());
         let docker = Self { daemon, socket, next: AtomicU32::new(0) };

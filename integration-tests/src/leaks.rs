@@ -126,6 +126,17 @@ pub fn processes_with(prefix: &str) -> Vec<i32> {
     found
 }
 
+/// Pids whose parent is `pid`.
+pub(crate) fn children_of(pid: u32) -> Vec<i32> {
+    let parent = |child: i32| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok())
+    };
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    pids.filter(|child| parent(*child) == Some(pid)).collect()
+}
+
 /// False for zombies too: their parent, not the runtime, has yet to reap them.
 fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

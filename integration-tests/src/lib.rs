@@ -23,6 +23,7 @@ mod bundle;
 mod case;
 mod console;
 mod containerd;
+pub mod cri;
 mod criu;
 mod daemon;
 mod debian;

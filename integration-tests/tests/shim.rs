@@ -12,8 +12,9 @@ use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
+use containerd_shim_protos::types::introspection::RuntimeInfo;
 use integration_tests::{
-    Case, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, refused, shim_case, shim_command, shim_delete,
+    Case, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, flint, refused, shim_case, shim_command, shim_delete,
     shim_namespace, shim_program, under_test_only, wait_until,
 };
 use serde_json::{Value, json};
@@ -91,6 +92,27 @@ fn start_refuses_what_is_no_bundle_and_leaves_no_socket() {
     assert!(output.stderr.contains("config.json"), "{}", output.stderr);
     assert!(!folder.join("address").exists());
     case.finish();
+}
+
+/// containerd's CRI plugin derives from them what pods may ask for.
+#[test]
+fn info_tells_the_features_that_the_runtime_has() {
+    if under_test_only("a shim").is_none() {
+        return;
+    }
+    let Some(program) = shim_program() else { return };
+    let answer = |program: &Path, argument: &str| {
+        let output = std::process::Command::new(program).arg(argument).output().expect("run the program");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        output.stdout
+    };
+    let info = RuntimeInfo::parse_from_bytes(&answer(&program, "-info")).expect("a RuntimeInfo");
+    let features = info.features.as_ref().expect("features");
+    assert_eq!(features.type_url, "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+    let features: Value = serde_json::from_slice(&features.value).expect("JSON");
+    let of_the_command: Value = serde_json::from_slice(&answer(&flint().path, "features")).expect("JSON");
+    assert_eq!(features, of_the_command);
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
 }
 
 #[test]

@@ -14,6 +14,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("busybox-static", "the root filesystem of most tests"),
     ("catatonit", "podman's --init"),
     ("containerd", "ctr and containerd run containers by flint"),
+    ("containernetworking-plugins", "networks of CRI's pods"),
     ("crun", "a peer to compare with"),
     ("debootstrap", "a root filesystem of a real distribution"),
     ("docker.io", "dockerd runs containers by flint"),

@@ -26,6 +26,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use flint_runtime::features::SPEC_VERSION;
 use flint_runtime::{CgroupManager, Options, Runtime};
 
 use crate::arguments::{Arguments, Flag, UsageError, option, switch};
@@ -237,9 +238,6 @@ fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
     let criu = globals.value("criu").map(PathBuf::from);
     Ok(Session { log, root: globals.value("root").map(PathBuf::from), cgroup_manager, rootless, criu })
 }
-
-/// The highest version of the runtime-spec whose content is known.
-pub(crate) const SPEC_VERSION: &str = "1.3.0";
 
 /// What dockerd and containerd read line by line.
 fn version() -> String {

@@ -21,6 +21,7 @@ mod criu;
 pub mod describe;
 pub mod error;
 mod fault;
+pub mod features;
 #[cfg(test)]
 mod mutation;
 mod netlink;

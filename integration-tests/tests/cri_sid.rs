@@ -1,0 +1,107 @@
+//! flint's shim under the CRI plugin of Debian sid's containerd 2.
+#![forbid(unsafe_code)]
+
+mod cri_scenario;
+
+use integration_tests::cri::{
+    ContainerConfig, LinuxContainerResources, Mount, NamespaceOption, Node, Pod, StatusRequest, namespace_mode,
+};
+use integration_tests::{System, missing, peers};
+
+fn with(scenario: fn(&Node)) {
+    if peers().is_none() || missing(&["unshare", "nsenter", "sha256sum", "tar"]) {
+        return;
+    }
+    let Some(node) = Node::shared_of(System::Sid) else { return };
+    scenario(&node);
+}
+
+#[test]
+fn two_containers_and_one_shim() {
+    with(cri_scenario::two_containers_and_one_shim);
+}
+
+#[test]
+fn stats_and_limits() {
+    with(cri_scenario::stats_and_limits);
+}
+
+#[test]
+fn want_of_memory_is_the_reason() {
+    with(cri_scenario::want_of_memory_is_the_reason);
+}
+
+#[test]
+fn stop_is_patient_and_then_not() {
+    with(cri_scenario::stop_is_patient_and_then_not);
+}
+
+#[test]
+fn a_pod_with_the_hosts_pids_leaves_no_process() {
+    with(cri_scenario::a_pod_with_the_hosts_pids_leaves_no_process);
+}
+
+#[test]
+fn a_pod_with_shared_pids_ends_with_its_pause() {
+    with(cri_scenario::a_pod_with_shared_pids_ends_with_its_pause);
+}
+
+#[test]
+fn a_pod_has_a_network() {
+    with(cri_scenario::a_pod_has_a_network);
+}
+
+/// The plugin asks the shim for them (`-info`), if its type is that of runc's.
+#[test]
+fn the_handler_has_the_features_of_the_runtime() {
+    with(|node| {
+        let status = node.client().get(StatusRequest { verbose: false });
+        let handler = status.runtime_handlers.iter().find(|handler| handler.name == "flint");
+        let features = handler.and_then(|handler| handler.features.clone()).expect("features");
+        assert!(features.recursive_read_only_mounts && features.user_namespaces, "{features:?}");
+    });
+}
+
+/// A mount below the volume is read-only, too.
+#[test]
+fn a_volume_is_read_only_to_its_depth() {
+    with(|node| {
+        let mut pod = Pod::run(
+            node,
+            "flint",
+            NamespaceOption {
+                network: namespace_mode::NODE,
+                pid: namespace_mode::CONTAINER,
+                ..NamespaceOption::default()
+            },
+        );
+        let volume = node.containerd.place().path().join(node.containerd.id());
+        let below = volume.join("below");
+        std::fs::create_dir_all(&below).expect("make a volume");
+        let path = |path: &std::path::Path| path.display().to_string();
+        let mount =
+            |args: &[&str]| node.containerd.place().command(args[0]).args(args[1..].iter().copied()).output().ok();
+        let _ = mount(&["mount", "-t", "tmpfs", "tmpfs", &path(&below)]);
+        let host_path = path(&volume);
+        let volumes = |config: &mut ContainerConfig| {
+            let mount = Mount { host_path: host_path.clone(), readonly: true, ..Mount::default() };
+            config.mounts = vec![
+                Mount { container_path: "/shallow".to_owned(), ..mount.clone() },
+                Mount { container_path: "/deep".to_owned(), recursive_read_only: true, ..mount },
+            ];
+        };
+        let id = pod.container_with(
+            "reads",
+            "while :; do sleep 1000 & wait $!; done",
+            LinuxContainerResources::default(),
+            volumes,
+        );
+        assert_eq!(pod.sh(&id, "touch /shallow/below/file && echo made").trim(), "made");
+        for refused in ["/shallow/file", "/deep/file", "/deep/below/file"] {
+            let answer = pod.exec(&id, &format!("touch {refused}"), 0).expect("exec");
+            assert!(answer.exit_code != 0, "{refused} can be made");
+        }
+        pod.remove();
+        let _ = mount(&["umount", &path(&below)]);
+    });
+}
