@@ -74,10 +74,15 @@ impl Containerd {
         containerd
     }
 
-    /// Its PATH has the place's folder, where flint's shim is.
+    /// Its PATH has the place's folder, too, where flint's shim is.
     fn program(dir: &Path) -> [String; 4] {
-        let path = format!("PATH={}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", dir.display());
-        ["env".into(), path, "containerd".into(), format!("--config={}", dir.join("config.toml").display())]
+        let dir = dir.display();
+        [
+            "sh".into(),
+            "-c".into(),
+            format!("PATH={dir}:$PATH exec \"$0\" --config={dir}/config.toml"),
+            "containerd".into(),
+        ]
     }
 
     fn wait_ready(&mut self) {
