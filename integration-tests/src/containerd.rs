@@ -22,7 +22,7 @@ static RUNNING: Shared<Containerd> = Shared::new();
 
 /// What is left out: CRI, which wants a CNI configuration. Its names are those of 1.6 and of 2.
 const WITHOUT_CRI: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
-                           \"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\"]\n";
+                           \"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\"]\n[debug]\n  level = \"trace\"\n";
 
 /// A private containerd.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct Containerd {
     daemon: Daemon,
     address: String,
     namespace: String,
+    command: Vec<String>,
 }
 
 impl Containerd {
@@ -42,20 +43,26 @@ impl Containerd {
     /// The same of any system; None after a skip. A binary asks for one system only.
     #[must_use]
     pub fn shared_of(system: System) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Self::of(system))
+        RUNNING.get_or_skip(|| Self::open(system, ""))
     }
 
     /// One that no other test has: it may be killed. None after a skip.
     #[must_use]
     pub fn of(system: System) -> Option<Self> {
+        // A shim that a crash left without a task ends soon: tests have no minute.
+        Self::open(system, "FLINT_SHIM_FORGOTTEN_AFTER=10")
+    }
+
+    fn open(system: System, environment: &str) -> Option<Self> {
         let place = Place::open(system, Layout::Host)?;
         // Namespaces may not end in a dash.
         let namespace = format!("{}ns", place.prefix());
-        Some(Self::start(place, WITHOUT_CRI, &namespace))
+        Some(Self::start(place, WITHOUT_CRI, &namespace, environment))
     }
 
-    /// Starts it with a configuration, whose own addresses and folders are put in; `ctr` gets the namespace.
-    pub(crate) fn start(place: Place, config: &str, namespace: &str) -> Self {
+    /// Starts it with a configuration, whose own addresses and folders are put in; `ctr` gets the namespace. Its PATH has the
+    /// place's folder, too, where flint's shim is.
+    pub(crate) fn start(place: Place, config: &str, namespace: &str, environment: &str) -> Self {
         let dir = place.path().to_owned();
         let path = |name: &str| dir.join(name).display().to_string();
         let address = path("containerd.sock");
@@ -67,22 +74,14 @@ impl Containerd {
             path("state")
         );
         std::fs::write(dir.join("config.toml"), config).expect("write config.toml");
-        let daemon = Daemon::start(place, &Self::program(&dir));
-        let mut containerd = Self { daemon, address, namespace: namespace.to_owned() };
+        let dir = dir.display();
+        let script = format!("export PATH={dir}:$PATH {environment}; exec containerd --config={dir}/config.toml");
+        let command = ["sh".to_owned(), "-c".to_owned(), script].to_vec();
+        let daemon = Daemon::start(place, &command);
+        let mut containerd = Self { daemon, address, namespace: namespace.to_owned(), command };
         containerd.wait_ready();
         containerd.import_image(IMAGE, &["sh"]);
         containerd
-    }
-
-    /// Its PATH has the place's folder, too, where flint's shim is.
-    fn program(dir: &Path) -> [String; 4] {
-        let dir = dir.display();
-        [
-            "sh".into(),
-            "-c".into(),
-            format!("PATH={dir}:$PATH exec \"$0\" --config={dir}/config.toml"),
-            "containerd".into(),
-        ]
     }
 
     fn wait_ready(&mut self) {
@@ -100,8 +99,14 @@ impl Containerd {
 
     /// Starts it again after [`Self::crash`].
     pub fn restart(&mut self) {
-        self.daemon.restart(&Self::program(self.daemon.place().path()));
+        self.daemon.restart(&self.command);
         self.wait_ready();
+    }
+
+    /// All of its log, with the events that it took.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.log()
     }
 
     /// The last lines of its log.

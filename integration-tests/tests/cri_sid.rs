@@ -4,7 +4,8 @@
 mod cri_scenario;
 
 use integration_tests::cri::{
-    ContainerConfig, LinuxContainerResources, Mount, NamespaceOption, Node, Pod, StatusRequest, namespace_mode,
+    ContainerConfig, IdMapping, LinuxContainerResources, Mount, NamespaceOption, Node, Pod, StatusRequest,
+    UserNamespace, namespace_mode,
 };
 use integration_tests::{System, missing, peers};
 
@@ -59,6 +60,33 @@ fn the_handler_has_the_features_of_the_runtime() {
         let handler = status.runtime_handlers.iter().find(|handler| handler.name == "flint");
         let features = handler.and_then(|handler| handler.features.clone()).expect("features");
         assert!(features.recursive_read_only_mounts && features.user_namespaces, "{features:?}");
+    });
+}
+
+/// The image's layers are mapped to the pod's ids, and so is a volume.
+#[test]
+fn a_pod_with_a_user_namespace() {
+    with(|node| {
+        if !node.has_network() {
+            return;
+        }
+        let map = || vec![IdMapping { host_id: 200_000, container_id: 0, length: 65536 }];
+        let users = UserNamespace { mode: namespace_mode::POD, uids: map(), gids: map() };
+        let mut pod = Pod::run(
+            node,
+            "flint",
+            NamespaceOption {
+                pid: namespace_mode::CONTAINER,
+                userns_options: Some(users),
+                ..NamespaceOption::default()
+            },
+        );
+        let id = pod.container("mapped", "echo up; while :; do sleep 1000 & wait $!; done");
+        let map = pod.sh(&id, "cat /proc/self/uid_map");
+        assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "200000", "65536"]);
+        assert_eq!(pod.sh(&id, "id -u; stat -c %u:%g /bin/busybox").trim(), "0\n0:0");
+        assert_eq!(pod.sh(&id, "touch /made && stat -c %u /made").trim(), "0");
+        pod.remove();
     });
 }
 

@@ -89,6 +89,20 @@ impl Address {
             .with_context(|| format!("write {}", path.display()))
     }
 
+    /// What was written into a bundle.
+    pub(crate) fn kept(bundle: &Path) -> Option<Self> {
+        std::fs::read_to_string(bundle.join(FILE)).ok().map(|url| Self::parse(&url))
+    }
+
+    /// Takes away what a dead shim left; a live one keeps it.
+    pub(crate) fn remove_dead(&self) {
+        let Some(Ok(folder)) = self.0.parent().map(File::open) else { return };
+        let refused = || UnixStream::connect(&self.0).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        if folder.lock().is_ok() && refused() {
+            self.remove();
+        }
+    }
+
     pub(crate) fn remove(&self) {
         // Gone already is as good.
         let _ = std::fs::remove_file(&self.0);
@@ -116,10 +130,17 @@ mod tests {
         let address = Address::of("x", "n", "g", folder.path().to_str());
         let Claim::Ours(listener) = address.claim().unwrap() else { panic!("nobody was there") };
         assert!(matches!(address.claim().unwrap(), Claim::Alive));
+        address.remove_dead();
+        assert!(address.0.exists(), "it is alive");
+        drop(listener);
+        address.remove_dead();
+        assert!(!address.0.exists(), "it is dead");
+        let Claim::Ours(listener) = address.claim().unwrap() else { panic!("nobody was there") };
         drop(listener);
         assert!(matches!(address.claim().unwrap(), Claim::Ours(_)));
         address.write(folder.path()).unwrap();
         assert_eq!(std::fs::read_to_string(folder.path().join("address")).unwrap(), address.url());
+        assert_eq!(Address::kept(folder.path()), Some(address.clone()));
         address.remove();
         address.remove();
     }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::Message as _;
 
+use crate::address::Address;
 use crate::arguments::Arguments;
 use crate::config::Place;
 use crate::{clock, rootfs, sandbox, tasks};
@@ -36,6 +37,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     rootfs::unmount_all(&bundle.join("rootfs"))?;
     sandbox::unmount(&bundle);
+    if let Some(address) = Address::kept(&bundle) {
+        address.remove_dead();
+    }
     let response = DeleteResponse {
         pid: pid as u32,
         exit_status: KILLED,

@@ -29,6 +29,7 @@ mod events;
 mod exec;
 mod exits;
 mod info;
+mod layers;
 mod log;
 mod metrics;
 mod options;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Error, Result};
+use crate::layers::Maps;
 
 /// The most that mount(2) takes as data, with the byte at its end.
 const PAGE: usize = 4096;
@@ -135,6 +136,9 @@ fn mount_one(entry: &Mount, target: &Path) -> Result<()> {
             }
             None => data.push(option.as_str()),
         }
+    }
+    if let Some(maps) = Maps::take(&mut data)? {
+        return maps.mount(entry, target, flags, &data);
     }
     let kind = if matches!(entry.type_.as_str(), "bind" | "rbind") { "" } else { entry.type_.as_str() };
     let data = data.join(",");

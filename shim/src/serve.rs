@@ -25,8 +25,11 @@ use crate::{log, service};
 
 /// Where events go; containerd sets it.
 const EVENTS: &str = "TTRPC_ADDRESS";
-/// A shim without a task and without a client is nobody's: containerd died between `start` and Create.
+/// A shim without a task that hears nothing for so long is nobody's: containerd died between `start` and Create. A client
+/// alone does not keep it: containerd 1.6 connects again to whatever it finds, and then has no use for it.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Another time, in seconds.
+const FORGOTTEN_AFTER: &str = "FLINT_SHIM_FORGOTTEN_AFTER";
 /// How long containerd waits for a shim that it told to end.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
 /// How long a client may take to leave that told the shim to end.
@@ -77,7 +80,7 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
     let events = Events::deliver_to(&events, &arguments.namespace);
     let shared = Arc::new(Shared::new(&arguments.namespace, events.clone()));
     let (tasks, end) = (Arc::<Tasks>::default(), Arc::<Notify>::default());
-    let clients = Arc::<AtomicUsize>::default();
+    let clients = Arc::<Clients>::default();
     let incoming = Incoming { listener: UnixListener::from_std(listener)?, clients: clients.clone() };
     let mut server = Server::new().add_listener(Listener::new(incoming)).register_service(service::services(
         shared.clone(),
@@ -99,29 +102,38 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
 }
 
 /// Until no client is connected.
-async fn left(clients: &AtomicUsize) {
-    while clients.load(Ordering::Relaxed) != 0 {
+async fn left(clients: &Clients) {
+    while clients.count.load(Ordering::Relaxed) != 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 /// Until nobody has needed this shim for a while.
-async fn forgotten(is_empty: impl Fn() -> bool, clients: &AtomicUsize) {
-    let mut unneeded = false;
+async fn forgotten(is_empty: impl Fn() -> bool, clients: &Clients) {
+    let after = std::env::var(FORGOTTEN_AFTER).ok().and_then(|seconds| seconds.parse().ok());
+    let after = after.map_or(FORGOTTEN, Duration::from_secs);
+    let mut heard = None;
     loop {
-        tokio::time::sleep(FORGOTTEN / 2).await;
-        let now = is_empty() && clients.load(Ordering::Relaxed) == 0;
-        if now && unneeded {
+        tokio::time::sleep(after / 2).await;
+        let now = is_empty().then(|| clients.heard.load(Ordering::Relaxed));
+        if now.is_some() && now == heard {
             return;
         }
-        unneeded = now;
+        heard = now;
     }
+}
+
+/// Who is connected, and how often anything was read of anybody.
+#[derive(Debug, Default)]
+struct Clients {
+    count: AtomicUsize,
+    heard: AtomicUsize,
 }
 
 /// Connections of our own user, counted.
 struct Incoming {
     listener: UnixListener,
-    clients: Arc<AtomicUsize>,
+    clients: Arc<Clients>,
 }
 
 impl Stream for Incoming {
@@ -136,7 +148,7 @@ impl Stream for Incoming {
             };
             // The folder keeps others out already; who it does not is refused here.
             if stream.peer_cred().is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw()) {
-                self.clients.fetch_add(1, Ordering::Relaxed);
+                self.clients.count.fetch_add(1, Ordering::Relaxed);
                 return Poll::Ready(Some(Ok(Client { stream, clients: self.clients.clone() })));
             }
             log::warn("a connection of another user is refused");
@@ -146,12 +158,12 @@ impl Stream for Incoming {
 
 struct Client {
     stream: UnixStream,
-    clients: Arc<AtomicUsize>,
+    clients: Arc<Clients>,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.clients.fetch_sub(1, Ordering::Relaxed);
+        self.clients.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -161,6 +173,7 @@ impl AsyncRead for Client {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        self.clients.heard.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

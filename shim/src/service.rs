@@ -190,7 +190,12 @@ impl Api for TaskService {
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
         let task = self.tasks.get(&request.id)?;
         let (runtime, id) = (task.runtime.clone(), request.id);
-        let pids = blocking(move || Ok(runtime.processes(&id)?)).await?;
+        let mut pids = blocking(move || Ok(runtime.processes(&id)?)).await?;
+        if pids.is_empty() {
+            // It has ended and waits for Delete, as a zombie would. A containerd 2 that was away meanwhile takes a shim
+            // without pids for one that was forgotten, and deletes the task with its exit status unread.
+            pids.push(task.init.pid() as i32);
+        }
         let details = task.exec_pids();
         let processes = pids.into_iter().map(|pid| process_info(pid as u32, &details)).collect::<Result<_>>()?;
         Ok(PidsResponse { processes, ..PidsResponse::default() })

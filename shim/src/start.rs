@@ -31,18 +31,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bundle = std::env::current_dir().context("the bundle is the current folder")?;
     let group = config::group(&bundle, &arguments.id)?;
     let address = Address::of(&arguments.address, &arguments.namespace, &group, input.socket_folder.as_deref());
-    if let Claim::Ours(listener) = address.claim()? {
-        let started = spawn(arguments, &input, &address, listener.into()).and_then(|mut shim| {
-            prepare(&shim, &input).inspect_err(|_| {
-                let _ = shim.kill();
-                let _ = shim.wait();
-            })
-        });
-        started.inspect_err(|_| address.remove())?;
+    let ours = match address.claim()? {
+        Claim::Ours(listener) => {
+            let shim = spawn(arguments, &input, &address, listener.into()).inspect_err(|_| address.remove())?;
+            Some(shim)
+        }
+        Claim::Alive => None,
+    };
+    let told = ours.as_ref().map_or(Ok(()), |shim| prepare(shim, &input)).and_then(|()| {
+        address.write(&bundle)?;
+        std::io::stdout().write_all(&input.dialect.answer(&address)?).context("answer containerd")
+    });
+    if let (Err(_), Some(mut shim)) = (&told, ours) {
+        // Nobody knows of it: containerd has died meanwhile, for one.
+        let _ = shim.kill();
+        let _ = shim.wait();
+        address.remove();
     }
-    address.write(&bundle)?;
-    let answer = input.dialect.answer(&address)?;
-    std::io::stdout().write_all(&answer).context("answer containerd")
+    told
 }
 
 /// With the listening socket as its standard input, and no other stream of ours: containerd waits until all are closed.

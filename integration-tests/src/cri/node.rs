@@ -53,7 +53,7 @@ impl Node {
             System::Sid => ("cri-2", own_settings_of_2(place.path())),
         };
         let block = documented(name).replace(DOCUMENTED_SHIM, &shim.display().to_string());
-        let containerd = Containerd::start(place, &format!("{block}\n{own}"), "k8s.io");
+        let containerd = Containerd::start(place, &format!("{block}\n{own}"), "k8s.io", "");
         containerd.import_image(PAUSE_IMAGE, &["sh", "-c", PAUSE]);
         let node = Self { containerd };
         node.wait_for_images();

@@ -38,6 +38,7 @@ pub use bundle::Bundle;
 pub use compile::in_user_namespace;
 pub use container::{
     Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio, Watch,
+    idmapped_clones,
 };
 pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
 pub use error::{Error, Kind, Result};

@@ -7,6 +7,7 @@ use flint_init::Fd;
 use flint_init::plan::Attributes;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
+use crate::container::user_namespace;
 use crate::{Error, Kind, Result};
 
 /// A clone of the tree at `path`, with its attributes.
@@ -71,6 +72,22 @@ pub(super) fn map_ids(mount: &OwnedFd, maps: &OwnedFd, recursive: bool, what: im
         _ => "",
     };
     Err(Error::new(Kind::System, format!("idmap {}: {}{hint}", what(), crate::error::errno_text(errno.0))))
+}
+
+/// Detached clones of the mounts at folders, whose files are shown with other owners (idmapped mounts): what a root
+/// filesystem for a user namespace is made of. A line of a map is the id on disk, the id it is shown as, and how many.
+///
+/// # Errors
+///
+/// A folder that cannot be opened; a file system or kernel without idmapped mounts; no more user namespaces.
+pub fn idmapped_clones(folders: &[&Path], uid: &[(u32, u32, u32)], gid: &[(u32, u32, u32)]) -> Result<Vec<OwnedFd>> {
+    let maps = user_namespace::with_maps(uid, gid)?;
+    let clone = |folder: &&Path| {
+        let mount = bind(folder, false, Attributes::default(), Attributes::default())?;
+        map_ids(&mount, &maps, false, || filesystem_of(folder))?;
+        Ok(mount)
+    };
+    folders.iter().map(clone).collect()
 }
 
 /// The error for a file system without idmapped mounts.

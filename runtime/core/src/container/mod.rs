@@ -38,6 +38,7 @@ mod user_namespace;
 
 pub use bind::Stdio;
 pub use create::CreateOptions;
+pub use detached::idmapped_clones;
 pub use events::{Event, Watch};
 pub use exec::ExecOptions;
 pub(crate) use folder::{Folder, check_id};
