@@ -94,8 +94,8 @@ pub(super) fn run(lane: Lane<'_>) -> Infallible {
 }
 
 fn set_up(lane: Lane<'_>) -> Result<Infallible, Failure> {
-    for &procs in &lane.joined.procs {
-        file::write(procs, b"0").step("write cgroup.procs")?;
+    for &tasks in &lane.joined.tasks {
+        file::write(tasks, b"0").step("write tasks")?;
     }
     if let Some(rootfs) = &lane.floor.rootfs {
         process::umask(0);

@@ -3,8 +3,8 @@
 //! ```text
 //!   maker                                     container
 //!   mkdir in every cgroup hierarchy
-//!   open cgroup.procs
-//!   clone3 (pid mnt net ipc uts) ───────────> write 0 to each cgroup.procs
+//!   open tasks
+//!   clone3 (pid mnt net ipc uts) ───────────> write 0 to each tasks
 //!     (v2: into the cgroup)                   private mounts, rootfs bound read-only
 //!                                             /proc /dev /dev/pts /dev/shm /dev/mqueue /sys /sys/fs/cgroup
 //!                                             six devices, six links, hostname

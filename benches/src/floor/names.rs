@@ -19,7 +19,7 @@ pub(super) struct Names {
 #[derive(Debug)]
 pub(super) struct Paths {
     pub(super) folder: CString,
-    procs: CString,
+    tasks: CString,
     cpus: CString,
     mems: CString,
 }
@@ -27,8 +27,8 @@ pub(super) struct Paths {
 /// The open ends through which a container joins its cgroups; closed when dropped.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    /// v1: cgroup.procs, open for writing.
-    pub(super) procs: Vec<Fd>,
+    /// v1: tasks, open for writing: a thread that moves itself takes no lock that the whole system shares.
+    pub(super) tasks: Vec<Fd>,
     unified: Option<Fd>,
 }
 
@@ -41,7 +41,7 @@ impl Joined {
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        for &fd in self.procs.iter().chain(&self.unified) {
+        for &fd in self.tasks.iter().chain(&self.unified) {
             let _ = file::close(fd);
         }
     }
@@ -53,7 +53,7 @@ impl Names {
         let paths = floor.hierarchies.iter().map(|hierarchy| {
             let folder = hierarchy.own.join(&name);
             Ok(Paths {
-                procs: c_string(&folder.join("cgroup.procs"))?,
+                tasks: c_string(&folder.join("tasks"))?,
                 cpus: c_string(&folder.join("cpuset.cpus"))?,
                 mems: c_string(&folder.join("cpuset.mems"))?,
                 folder: c_string(&folder)?,
@@ -72,7 +72,7 @@ impl Names {
     }
 
     fn try_make(&self, floor: &Floor) -> flint_sys::Result<Joined> {
-        let mut joined = Joined { procs: Vec::with_capacity(self.cgroups.len()), unified: None };
+        let mut joined = Joined { tasks: Vec::with_capacity(self.cgroups.len()), unified: None };
         for (paths, hierarchy) in self.cgroups.iter().zip(&floor.hierarchies) {
             file::mkdirat(Fd::CWD, &paths.folder, 0o755)?;
             if hierarchy.unified {
@@ -83,7 +83,7 @@ impl Names {
                 write(&paths.cpus, cpus)?;
                 write(&paths.mems, mems)?;
             }
-            joined.procs.push(file::openat(Fd::CWD, &paths.procs, libc::O_WRONLY, 0)?);
+            joined.tasks.push(file::openat(Fd::CWD, &paths.tasks, libc::O_WRONLY, 0)?);
         }
         Ok(joined)
     }

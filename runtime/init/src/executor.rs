@@ -29,6 +29,11 @@ pub struct Bindings<'a> {
     pub flags: u64,
     /// A cgroup v2 folder to be born in.
     pub cgroup: Option<Fd>,
+    /// Files `tasks` of cgroups v1, open for writing: init moves itself there before all else, and tells at
+    /// [`Barrier::Born`](crate::plan::Barrier::Born) whether it could. A thread that moves itself takes no lock that the whole
+    /// system shares; a process that another moves waits for a grace period of RCU, which is most of a container's start (Linux
+    /// 5.16; before, both do).
+    pub cgroups: &'a [Fd],
     /// Which system call of init fails.
     #[cfg(feature = "faults")]
     pub fault: Option<flint_sys::Fault>,
@@ -145,11 +150,13 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         program: PathBuffer::new(),
         home: PathBuffer::new(),
         step: 0,
+        refused: (0, 0),
     };
     if let Err(failure) = crate::stdio::take(stdio) {
         let _ = protocol::send(init.channel, Message::failure(Kind::Failed, BEFORE_STEPS, failure));
         process::exit(1)
     }
+    init.refused = enter_cgroups(bindings.cgroups);
     for step in plan.steps {
         if let Err(failure) = init.perform(step) {
             let _ = protocol::send(init.channel, Message::failure(Kind::Failed, init.step, failure));
@@ -159,6 +166,22 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     }
     // A plan that ends without Execute.
     process::exit(1)
+}
+
+/// Moves the calling thread, the only one, into these cgroups and closes them. The place of the first that refused, counted from
+/// 1, and its errno; 0 when all took it. The host knows what to do about a refusal.
+fn enter_cgroups(cgroups: &[Fd]) -> (u32, i32) {
+    let mut refused = (0, 0);
+    for (place, &tasks) in (1..).zip(cgroups) {
+        if let Err(errno) = file::write(tasks, b"0")
+            && refused.0 == 0
+        {
+            refused = (place, errno.0);
+        }
+        // Not for the program, whatever else is kept.
+        let _ = file::close(tasks);
+    }
+    refused
 }
 
 /// Which mounts that init's namespace inherited may be peers of the host's: where any is, pivot_root and the unmount of
@@ -197,6 +220,8 @@ pub(crate) struct Init<'a> {
     /// `HOME=...`
     pub(crate) home: PathBuffer,
     step: u32,
+    /// What came of [`Bindings::cgroups`].
+    pub(crate) refused: (u32, i32),
 }
 
 impl<'a> Init<'a> {

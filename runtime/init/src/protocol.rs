@@ -27,7 +27,8 @@ use crate::failure::{Failure, Operation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
-    /// init waits at the barrier in `step`.
+    /// init waits at the barrier in `step`. `operation` is 0 when it could enter its cgroups by itself, else which one
+    /// refused it (from 1), with the errno in `number`.
     Reached = 1,
     /// All that `create` promises is done; init waits for `Start`.
     Ready = 2,

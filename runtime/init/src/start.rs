@@ -29,7 +29,8 @@ const NAMESPACES: [(i32, &CStr); 8] = [
 impl Init<'_> {
     /// Tells the host and waits for it. A host that is gone, or says anything else, is the end.
     pub(crate) fn barrier(&mut self, barrier: Barrier) -> Outcome {
-        let reached = Message { step: barrier as u32, ..Message::of(Kind::Reached) };
+        let (operation, number) = self.refused;
+        let reached = Message { step: barrier as u32, operation, number, ..Message::of(Kind::Reached) };
         protocol::send(self.channel, reached).at(Operation::Channel)?;
         self.expect(Kind::Proceed)
     }

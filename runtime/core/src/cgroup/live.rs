@@ -1,11 +1,12 @@
 //! A container's cgroups in use: joining, listing, freezing, killing, removing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cgroups_rs::fs::pid::PidController;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -93,11 +94,28 @@ impl Cgroup {
         &self.paths
     }
 
-    /// On v2 the folder for `CLONE_INTO_CGROUP` (Linux 5.7): then [`Cgroup::add`] is not needed. `None` where v1
-    /// hierarchies have to be joined one by one anyway, and when the folder cannot be opened.
+    /// The v2 folder for `CLONE_INTO_CGROUP` (Linux 5.7): then [`Cgroup::add`] is needed for v1 only. `None` without one, and
+    /// when it cannot be opened.
     #[must_use]
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().filter(|_| self.v1.is_empty())?.directory().ok()
+        self.unified.as_ref()?.directory().ok()
+    }
+
+    /// The files `tasks` of the v1 hierarchies, by which a process enters them itself. Empty without such, and when one cannot be
+    /// opened: then [`Cgroup::add`] says why.
+    #[must_use]
+    pub fn entrances(&self) -> Vec<OwnedFd> {
+        self.v1
+            .iter()
+            .map(|branch| branch.open("tasks", OFlag::O_WRONLY))
+            .collect::<nix::Result<_>>()
+            .unwrap_or_default()
+    }
+
+    /// Whether a process that has entered by all [`Cgroup::entrances`] is everywhere.
+    #[must_use]
+    pub fn is_entered(&self, entrances: usize, born_in_unified: bool) -> bool {
+        !self.is_nowhere() && entrances == self.v1.len() && (self.unified.is_none() || born_in_unified)
     }
 
     /// Moves a process, with all its threads, into every cgroup.
@@ -166,6 +184,12 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Whether it has folders in v1 hierarchies.
+    #[must_use]
+    pub fn has_v1(&self) -> bool {
+        !self.v1.is_empty()
     }
 
     /// Whether it has none at all: the container's processes are in the cgroups of those who started them.

@@ -204,10 +204,11 @@ fn memory_file() -> Result<OwnedFd> {
 }
 
 /// All descriptors that init keeps: stdio, the preserved ones, the slots and its channel; ascending.
-pub(crate) fn keep(slots: &Slots, channel: RawFd, preserve: u32) -> Vec<flint_init::Fd> {
+pub(crate) fn keep(slots: &Slots, channel: RawFd, preserve: u32, more: &[flint_init::Fd]) -> Vec<flint_init::Fd> {
     let mut keep: Vec<_> = (0..3 + preserve as i32).map(flint_init::Fd).collect();
     keep.extend(slots.numbers().into_iter().filter(|fd| fd.0 >= 0));
     keep.push(flint_init::Fd(channel));
+    keep.extend_from_slice(more);
     keep.sort_unstable();
     keep.dedup();
     keep

@@ -164,7 +164,7 @@ impl Joining<'_> {
     fn spawn(&self, slots: &Slots, preserve_fds: u32, stdio: Option<&Stdio>) -> Result<(Channel, Process)> {
         let (channel, init_end) = Channel::pair()?;
         let fds = slots.numbers();
-        let keep = bind::keep(slots, init_end.as_raw_fd(), preserve_fds);
+        let keep = bind::keep(slots, init_end.as_raw_fd(), preserve_fds, &[]);
         let join = self.plan.joins();
         let mut pointers = self.plan.pointers();
         let bindings = Bindings {
@@ -177,6 +177,7 @@ impl Joining<'_> {
             flags: self.plan.clone_flags,
             // The host moves it in before it is released: in a user namespace it could not do so itself.
             cgroup: None,
+            cgroups: &[],
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flint_init::Bindings;
 use flint_init::plan::{Barrier, Slot};
-use flint_init::protocol::Kind as Said;
+use flint_init::protocol::{Kind as Said, Message};
 
 use crate::bundle::Bundle;
 use crate::cgroup::systemd::Folders;
@@ -40,6 +40,8 @@ pub(super) struct Making<'a> {
     slots: Slots,
     channel: Option<Channel>,
     pub(super) init: Option<Process>,
+    /// Whether init is in its cgroups by its own doing: known for good at [`Barrier::Born`].
+    entered: bool,
     notifications: Option<UnixDatagram>,
     warnings: Vec<String>,
 }
@@ -87,6 +89,7 @@ impl<'a> Making<'a> {
             slots,
             channel: None,
             init: None,
+            entered: false,
             notifications: None,
             warnings,
         }
@@ -149,6 +152,9 @@ impl<'a> Making<'a> {
 
     fn join_cgroup(&mut self) -> Result<()> {
         let (Some(cgroup), Some(init)) = (&mut self.cgroup, &self.init) else { return Ok(()) };
+        if self.entered {
+            return Ok(());
+        }
         cgroup.join(&self.cgroup_plan, init.pid())?;
         self.record.cgroup = cgroup.paths().clone();
         if cgroup.is_nowhere() && self.plan.cgroup.need != Need::Required && self.shares_pids() {
@@ -215,14 +221,20 @@ impl<'a> Making<'a> {
     fn clone_init(&mut self) -> Result<()> {
         let (channel, init_end) = Channel::pair()?;
         let fds = self.slots.numbers();
-        let keep = bind::keep(&self.slots, init_end.as_raw_fd(), self.options.preserve_fds);
+        let entrances = self.cgroup.as_ref().map(Cgroup::entrances).unwrap_or_default();
+        let entrance_fds: Vec<_> = entrances.iter().map(|fd| flint_init::Fd(fd.as_raw_fd())).collect();
+        let keep = bind::keep(&self.slots, init_end.as_raw_fd(), self.options.preserve_fds, &entrance_fds);
         let join: Vec<_> = self.plan.joins();
         let mut pointers = self.plan.pointers();
         let in_user_namespace = self.plan.clone_flags & libc::CLONE_NEWUSER as u64 != 0;
         // Where it may be refused, it is tried when init is there: Cgroup::join.
         let direct = join.is_empty() && self.plan.time.is_none();
         let born_in = direct && !self.plan.cgroup.devices_where_permitted;
-        let cgroup = self.cgroup.as_ref().filter(|_| born_in).and_then(Cgroup::clone_into);
+        // Beside v1 where all is permitted: elsewhere it is seen one by one what is.
+        let may_clone_into = |cgroup: &&Cgroup| {
+            born_in && (!cgroup.has_v1() || !entrances.is_empty() && self.plan.cgroup.need == Need::Required)
+        };
+        let cgroup = self.cgroup.as_ref().filter(may_clone_into).and_then(Cgroup::clone_into);
         let bindings = Bindings {
             fds: &fds,
             keep: &keep,
@@ -233,6 +245,7 @@ impl<'a> Making<'a> {
             flags: self.plan.clone_flags,
             // A process that joins others' namespaces or makes its time first has closed the folder by then, and perhaps may not use it any more.
             cgroup: cgroup.map(|fd| flint_init::Fd(fd.as_raw_fd())),
+            cgroups: &entrance_fds,
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };
@@ -240,12 +253,14 @@ impl<'a> Making<'a> {
             let hint = match errno.0 {
                 libc::ENOSPC => " (a limit in /proc/sys/user or on cgroups is reached)",
                 libc::EPERM if in_user_namespace => " (user namespaces are not allowed: see kernel.unprivileged_userns_clone and user.max_user_namespaces)",
+                libc::EOPNOTSUPP => " (the cgroup is below one that is threaded or holds processes itself)",
                 libc::EAGAIN => " (a limit on processes is reached: ulimit -u, pids.max, kernel.pid_max)",
                 _ => "",
             };
             Error::new(Kind::System, format!("clone the container's init: {}{hint}", crate::error::errno_text(errno.0)))
         })?;
         let child = Process::of_child(child.pid)?;
+        self.entered = self.cgroup.as_ref().is_some_and(|all| all.is_entered(entrances.len(), cgroup.is_some()));
         // The other ends of pipes must see the program's end, not ours.
         drop(self.options.stdio.take());
         self.channel = Some(channel);
@@ -266,11 +281,14 @@ impl<'a> Making<'a> {
     }
 
     fn await_barrier(&mut self, barrier: Barrier) -> Result<()> {
-        self.hear_until(|message| message.kind == Said::Reached && message.step == barrier as u32, "create")
+        let message =
+            self.hear_until(|message| message.kind == Said::Reached && message.step == barrier as u32, "create")?;
+        self.entered &= message.operation == 0;
+        Ok(())
     }
 
     fn await_ready(&mut self) -> Result<()> {
-        self.hear_until(|message| message.kind == Said::Ready, "create")?;
+        let _ = self.hear_until(|message| message.kind == Said::Ready, "create")?;
         self.write_hook_state(Status::Created)?;
         if !self.record.options.wait_on_socket {
             return Ok(());
@@ -279,10 +297,10 @@ impl<'a> Making<'a> {
         self.save()
     }
 
-    fn hear_until(&mut self, wanted: impl Fn(&flint_init::protocol::Message) -> bool, doing: &str) -> Result<()> {
+    fn hear_until(&mut self, wanted: impl Fn(&Message) -> bool, doing: &str) -> Result<Message> {
         loop {
             match self.channel()?.hear()? {
-                Heard::Said(message) if wanted(&message) => return Ok(()),
+                Heard::Said(message) if wanted(&message) => return Ok(message),
                 Heard::Said(message) if message.kind == Said::Warned => {
                     self.warnings.push(sentence::warned(self.plan, &message));
                 }

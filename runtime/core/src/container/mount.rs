@@ -75,7 +75,7 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
     open_init(record)?;
     let (channel, visitor_end) = Channel::pair()?;
     let fds = slots.numbers();
-    let keep = bind::keep(&slots, visitor_end.as_raw_fd(), 0);
+    let keep = bind::keep(&slots, visitor_end.as_raw_fd(), 0, &[]);
     let mut pointers = plan.pointers();
     let bindings = Bindings {
         fds: &fds,
@@ -86,6 +86,7 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
         join: &[],
         flags: 0,
         cgroup: None,
+        cgroups: &[],
         #[cfg(feature = "faults")]
         fault: crate::fault::of_init(),
     };

@@ -32,6 +32,7 @@ pub(super) fn with_maps(uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
         join: &[],
         flags: libc::CLONE_NEWUSER as u64,
         cgroup: None,
+        cgroups: &[],
         #[cfg(feature = "faults")]
         fault: None,
     };

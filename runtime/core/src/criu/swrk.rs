@@ -126,9 +126,8 @@ impl Criu {
         notified: &mut dyn FnMut(&Notify, Option<OwnedFd>) -> Result<()>,
     ) -> Result<Option<Response>> {
         let mut failed = None;
-        if !self.send(request)? {
-            return Ok(None);
-        }
+        // One that has ended already may have left an answer.
+        self.send(request)?;
         loop {
             let Some((response, fd)) = self.receive()? else { return failed.map_or(Ok(None), Err) };
             if response.kind != kind::NOTIFY {
