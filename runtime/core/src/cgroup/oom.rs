@@ -95,15 +95,15 @@ impl OomWatch {
                 break;
             }
         }
-        Ok(happened
-            && match self.kills {
-                // The removal of the cgroup counts as an event, too.
-                None => self.cgroup.read("memory.oom_control").is_ok(),
-                Some(before) => {
-                    let now = kills(&self.cgroup).unwrap_or(before);
-                    self.kills = Some(now);
-                    now > before
-                }
-            })
+        Ok(match self.kills {
+            // The removal of the cgroup counts as an event, too.
+            None => happened && self.cgroup.read("memory.oom_control").is_ok(),
+            // The count itself: the kernel tells of its change some milliseconds later, when a container may have ended.
+            Some(before) => {
+                let now = kills(&self.cgroup).unwrap_or(before);
+                self.kills = Some(now);
+                now > before
+            }
+        })
     }
 }
