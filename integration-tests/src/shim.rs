@@ -54,28 +54,18 @@ pub(crate) fn find_shim() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct EventServer {
     address: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
-/// One event: `/tasks/exit` becomes `exit`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// The last part of its topic.
-    pub topic: String,
-    /// The container.
-    pub container: String,
-    /// The exec, for what is about one.
-    pub exec: String,
-    /// Of an exit.
-    pub status: u32,
-}
+/// Of each container the topics of its events, in their order: a run of thousands looks only at what is one's own.
+type Seen = HashMap<String, Vec<String>>;
 
 /// The server, while it listens.
 pub struct EventListener {
     _server: Server,
 }
 
-struct Taker(Arc<Mutex<Vec<Seen>>>);
+struct Taker(Arc<Mutex<Seen>>);
 
 impl Events for Taker {
     fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> RpcResult<Empty> {
@@ -83,19 +73,14 @@ impl Events for Taker {
         let topic = topic.trim_start_matches("/tasks/").to_owned();
         // The container's id is field 1 of each; what else is looked at depends on the kind.
         let container = TaskOOM::parse_from_bytes(&event.value).map(|event| event.container_id).unwrap_or_default();
-        let (mut exec, mut status) = (String::new(), 0);
-        match topic.as_str() {
-            "exit" => {
-                let exit = TaskExit::parse_from_bytes(&event.value).expect("a TaskExit");
-                status = exit.exit_status;
-                exec = if exit.id == container { String::new() } else { exit.id };
-            }
-            "exec-added" | "exec-started" => {
-                exec = TaskExecStarted::parse_from_bytes(&event.value).expect("an exec's event").exec_id;
-            }
-            _ => {}
-        }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Seen { topic, container, exec, status });
+        let exec = match topic.as_str() {
+            "exit" => TaskExit::parse_from_bytes(&event.value).expect("a TaskExit").id,
+            "exec-added" | "exec-started" => TaskExecStarted::parse_from_bytes(&event.value).expect("an exec's event").exec_id,
+            _ => String::new(),
+        };
+        // Of the init, an exit's id is the container's.
+        let topic = if exec.is_empty() || exec == container { topic } else { format!("{topic}:{exec}") };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(container).or_default().push(topic);
         Ok(Empty::default())
     }
 }
@@ -126,12 +111,7 @@ impl EventServer {
     /// Topics of a container, in their order; those of execs as `topic:exec`.
     #[must_use]
     pub fn of(&self, container: &str) -> Vec<String> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = |seen: &Seen| match seen.exec.as_str() {
-            "" => seen.topic.clone(),
-            exec => format!("{}:{exec}", seen.topic),
-        };
-        seen.iter().filter(|seen| seen.container == container).map(name).collect()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned().unwrap_or_default()
     }
 
     /// Waits until these are the topics of a container.
