@@ -56,8 +56,8 @@ pub use podman::Podman;
 pub use process::{Command, Output, Running, find_program, wait_until};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use shim::{
-    EventListener, EventServer, Fifo, Seen, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case,
-    shim_command, shim_delete, shim_namespace, shim_program,
+    EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,
+    shim_delete, shim_namespace, shim_program,
 };
 pub use sid::sid_rootfs;
 pub use skip::{missing, skip, test_name};

@@ -1,6 +1,7 @@
 //! A client of the shim itself, without containerd: it starts one as containerd does, speaks the task API to it and takes its
 //! events.
 
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +76,9 @@ impl Events for Taker {
         let container = TaskOOM::parse_from_bytes(&event.value).map(|event| event.container_id).unwrap_or_default();
         let exec = match topic.as_str() {
             "exit" => TaskExit::parse_from_bytes(&event.value).expect("a TaskExit").id,
-            "exec-added" | "exec-started" => TaskExecStarted::parse_from_bytes(&event.value).expect("an exec's event").exec_id,
+            "exec-added" | "exec-started" => {
+                TaskExecStarted::parse_from_bytes(&event.value).expect("an exec's event").exec_id
+            }
             _ => String::new(),
         };
         // Of the init, an exit's id is the container's.
