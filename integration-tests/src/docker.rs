@@ -30,6 +30,15 @@ pub struct Dockerd {
     next: AtomicU32,
 }
 
+/// How a daemon of one's own differs from the shared one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DockerdOptions {
+    /// `runc` in the daemon's PATH is flint: its builders know no other name.
+    pub runc_is_flint: bool,
+    /// `--userns-remap` to 65536 ids from 700000 on.
+    pub remapped: bool,
+}
+
 /// What `docker run` did.
 #[derive(Debug)]
 pub struct Reply {
@@ -49,10 +58,16 @@ impl Dockerd {
     /// The same of any system; None after a skip. A binary asks for one system only.
     #[must_use]
     pub fn shared_of(system: System) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Some(Self::start(Place::open(system, Layout::Host)?)))
+        RUNNING.get_or_skip(|| Self::of(system, DockerdOptions::default()))
     }
 
-    fn start(place: Place) -> Self {
+    /// One that no other test has; None after a skip.
+    #[must_use]
+    pub fn of(system: System, options: DockerdOptions) -> Option<Self> {
+        Some(Self::start(Place::open(system, Layout::Host)?, options))
+    }
+
+    fn start(place: Place, options: DockerdOptions) -> Self {
         // A short path: unix sockets end at 108 bytes, and containerd's shims add to it.
         let dir = place.path().to_owned();
         let path = |name: &str| dir.join(name).display().to_string();
@@ -62,7 +77,7 @@ impl Dockerd {
             shim.map_or_else(|| json!({}), |shim| json!({"runtimes": {"flint-shim": {"runtimeType": shim}}}));
         std::fs::write(dir.join("daemon.json"), runtimes.to_string()).expect("write daemon.json");
         let socket = format!("unix://{}", path("docker.sock"));
-        let args = [
+        let mut args = vec![
             "dockerd".into(),
             "--config-file".into(),
             path("daemon.json"),
@@ -76,11 +91,24 @@ impl Dockerd {
             socket.clone(),
             "--cgroup-parent".into(),
             format!("/{}docker", place.prefix()),
+            // For checkpoints.
+            "--experimental".into(),
             "--add-runtime".into(),
             format!("flint={}", place.flint().display()),
             "--add-runtime".into(),
             format!("capture={}", capture_script(&dir)),
         ];
+        if options.remapped {
+            give_ranges(&place, "nobody");
+            args.extend(["--userns-remap".into(), "nobody:nogroup".into()]);
+        }
+        if options.runc_is_flint {
+            let folder = dir.join("as-runc");
+            std::fs::create_dir(&folder).expect("make a folder");
+            std::fs::copy(place.flint(), folder.join("runc")).expect("copy flint");
+            let script = format!("PATH={}:$PATH exec \"$@\"", folder.display());
+            args.splice(0..0, ["sh".into(), "-c".into(), script, "sh".into()]);
+        }
         let mut daemon = Daemon::start(place, &args);
         let ready = daemon.wait_ready(|place| client(place, &socket).args(["version"]).output().code == 0);
         assert!(ready, "dockerd does not start:\n{}", daemon.log_tail());
@@ -104,7 +132,9 @@ impl Dockerd {
         let _ = self.command().args(["import"]).args([&tar]).args([IMAGE]).output().ok();
     }
 
-    fn command(&self) -> Command {
+    /// The client, without arguments yet.
+    #[must_use]
+    pub fn command(&self) -> Command {
         client(self.place(), &self.socket)
     }
 
@@ -219,6 +249,15 @@ impl Dockerd {
 
 fn client(place: &Place, socket: &str) -> Command {
     place.command("docker").env("DOCKER_HOST", socket).env("DOCKER_CONFIG", place.path().join("client"))
+}
+
+/// In the place alone, 65536 ids from 700000 on are a user's.
+fn give_ranges(place: &Place, user: &str) {
+    let ranges = place.path().join("ranges");
+    std::fs::write(&ranges, format!("{user}:700000:65536\n")).expect("write the ranges");
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        let _ = place.command("mount").args(["--bind".as_ref(), ranges.as_os_str(), file.as_ref()]).output().ok();
+    }
 }
 
 /// A runtime that keeps the config.json which docker generates, and is runc otherwise.

@@ -49,10 +49,10 @@ pub use containerd::{Containerd, whole_output};
 pub use criu::{criu, criu_has};
 pub use daemon::Daemon;
 pub use debian::{debian_rootfs, debian_system_rootfs};
-pub use docker::{Dockerd, Reply};
+pub use docker::{Dockerd, DockerdOptions, Reply};
 pub use leaks::{Leaks, processes_with, sweep};
 pub use place::{Layout, Place, System};
-pub use podman::Podman;
+pub use podman::{Podman, remove_by_force};
 pub use process::{Command, Output, Running, find_program, wait_until};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use shim::{

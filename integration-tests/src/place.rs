@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-use crate::criu::criu_folder;
+use crate::criu::{criu, criu_folder};
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
-use crate::{Command, PtyRun, find_program, flint, new_prefix, processes_with, sweep};
+use crate::{Command, PtyRun, find_program, flint, new_prefix, processes_with, skip, sweep};
 
 /// Which cgroup hierarchies a place shows at /sys/fs/cgroup.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -221,6 +221,19 @@ impl Place {
     #[must_use]
     pub fn has(&self, program: &str) -> bool {
         self.command("sh").args(["-c", "command -v \"$0\"", program]).output().code == 0
+    }
+
+    /// Whether CRIU is there and finds what it needs of the kernel; skips otherwise.
+    #[must_use]
+    pub fn has_criu(&self) -> bool {
+        if self.system == System::Host && criu().is_none() {
+            return false;
+        }
+        let works = self.command("criu").args(["check"]).output().code == 0;
+        if !works {
+            skip("CRIU is not there, or finds that the kernel lacks what it needs");
+        }
+        works
     }
 
     /// A path inside, seen from outside.

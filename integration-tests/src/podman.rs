@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::daemon::Shared;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
-use crate::{Command, Layout, Output, Place, PtyRun, System, fill_rootfs};
+use crate::{Command, Layout, Output, Place, PtyRun, System, fill_rootfs, wait_until};
 
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "localhost/flint-it-busybox";
@@ -142,15 +142,7 @@ impl Podman {
     #[track_caller]
     pub fn remove(&self, id: &str) {
         let full = self.inspect(id, "{{.Id}}");
-        // Ended first: the clean-up that conmon calls and rm's own unmount the same /dev/shm, and the one that comes in
-        // between finds it busy.
-        let _ = self.call(&["stop", "--time", "0", id]);
-        let removed = self.call(&["rm", "--force", "--time", "0", id]);
-        let _ = if removed.stderr.contains("device or resource busy") {
-            self.call(&["rm", "--force", "--time", "0", id]).ok()
-        } else {
-            removed.ok()
-        };
+        remove_by_force(|args| self.call(args), id);
         self.assert_gone(&full);
     }
 
@@ -186,6 +178,20 @@ impl Podman {
     pub const fn place(&self) -> &Place {
         &self.place
     }
+}
+
+/// `podman rm --force` of a container, running or not.
+///
+/// The clean-up that conmon calls and rm's own unmount the same /dev/shm, under every runtime: the one that comes in between
+/// finds it busy, or the container gone.
+#[track_caller]
+pub fn remove_by_force(podman: impl Fn(&[&str]) -> Output, id: &str) {
+    wait_until(&format!("podman removes {id}"), || {
+        let removed = podman(&["rm", "--force", "--time", "0", id]);
+        let raced = removed.stderr.contains("busy") || removed.stderr.contains("no such");
+        assert!(removed.code == 0 || raced, "{}", removed.stderr);
+        podman(&["container", "exists", id]).code == 1
+    });
 }
 
 /// The last test that uses it looks for what all of them left.

@@ -8,7 +8,7 @@ use crate::debian::debootstrap;
 use crate::skip;
 
 /// Another list of packages is another rootfs.
-const VERSION: &str = "sid-1";
+const VERSION: &str = "sid-2";
 
 /// Why it could not be made, so that not every test of a process tries it again.
 static FAILED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "criu",
     "crun",
     "dbus",
+    "docker-buildx",
     "docker-cli",
     "docker.io",
     "fuse-overlayfs",

@@ -113,6 +113,41 @@ fn pidfd_and_seccomp_listener_go_to_their_receivers() {
     case.finish();
 }
 
+/// crun's variable, where config.json names nobody; exec asks the same agent.
+#[test]
+fn a_seccomp_receiver_of_the_environment() {
+    let Some(case) = case() else { return };
+    let agent = case.path().join("agent");
+    let listener = UnixListener::bind(&agent).expect("listen");
+    let container = || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut text = vec![0; 64 << 10];
+        let length = std::io::Read::read(&mut stream, &mut text).expect("a message");
+        let message: serde_json::Value = serde_json::from_slice(&text[..length]).expect("JSON");
+        message["state"]["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let bundle = case.bundle().forever().edit(json!({
+        "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW",
+                              "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}}
+    }));
+    let id = case.id("a");
+    let create = |receiver: &str| {
+        case.command(&["create", "--bundle", &bundle.write().to_string_lossy(), &id])
+            .env("RUN_OCI_SECCOMP_RECEIVER", receiver)
+    };
+    let refused = create("").output().exits(1);
+    assert!(refused.stderr.contains("listenerPath is not set"), "{}", refused.stderr);
+    let refused = create("agent").output().exits(1);
+    assert!(refused.stderr.contains("RUN_OCI_SECCOMP_RECEIVER"), "{}", refused.stderr);
+    let _ = create(&agent.to_string_lossy()).output().ok();
+    let _ = case.call(&["start", &id]).ok();
+    assert_eq!(container(), id);
+    let _ = case.call(&["exec", &id, "/bin/true"]).ok();
+    assert_eq!(container(), id);
+    case.delete(&id);
+    case.finish();
+}
+
 #[test]
 fn what_flint_cannot_do_is_refused() {
     let Some(case) = case() else { return };

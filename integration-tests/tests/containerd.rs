@@ -1,6 +1,8 @@
 //! Under a real containerd: `ctr run --runc-binary flint`, by containerd's own shim, beside runc.
 #![forbid(unsafe_code)]
 
+mod containerd_scenario;
+
 use std::fs;
 use std::sync::Arc;
 
@@ -215,4 +217,30 @@ fn ten_at_once() {
             }
         });
     }
+}
+
+fn with(scenario: fn(&Containerd, &[Runtime; 2])) {
+    if let Some((containerd, peers)) = containerd() {
+        scenario(&containerd, &peers);
+    }
+}
+
+#[test]
+fn pause() {
+    with(containerd_scenario::pause);
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    with(containerd_scenario::checkpoint_and_restore);
+}
+
+#[test]
+fn user_namespaces() {
+    with(containerd_scenario::user_namespaces);
+}
+
+#[test]
+fn a_seccomp_profile_of_ones_own() {
+    with(containerd_scenario::a_seccomp_profile_of_ones_own);
 }

@@ -1,6 +1,8 @@
 //! Under Debian sid's containerd 2: `ctr run --runc-binary flint`, by containerd's own shim, beside sid's runc.
 #![forbid(unsafe_code)]
 
+mod containerd_scenario;
+
 use std::sync::Arc;
 
 use integration_tests::{Containerd, Runtime, System, missing, peers, wait_until, whole_output};
@@ -78,4 +80,30 @@ fn a_missing_program_is_told() {
         let _ = containerd.ctr(&["container", "rm", &id]);
         containerd.assert_gone(&id);
     }
+}
+
+fn with(scenario: fn(&Containerd, &[Runtime; 2])) {
+    if let Some((containerd, peers)) = containerd() {
+        scenario(&containerd, &peers);
+    }
+}
+
+#[test]
+fn pause() {
+    with(containerd_scenario::pause);
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    with(containerd_scenario::checkpoint_and_restore);
+}
+
+#[test]
+fn user_namespaces() {
+    with(containerd_scenario::user_namespaces);
+}
+
+#[test]
+fn a_seccomp_profile_of_ones_own() {
+    with(containerd_scenario::a_seccomp_profile_of_ones_own);
 }

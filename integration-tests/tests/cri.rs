@@ -25,6 +25,11 @@ fn stats_and_limits() {
 }
 
 #[test]
+fn a_pod_by_runcs_shim() {
+    with(cri_scenario::a_pod_by_runcs_shim);
+}
+
+#[test]
 fn want_of_memory_is_the_reason() {
     with(cri_scenario::want_of_memory_is_the_reason);
 }

@@ -1,6 +1,8 @@
 //! Under Debian sid's dockerd 28: flint beside sid's runc.
 #![forbid(unsafe_code)]
 
+mod docker_scenario;
+
 use std::sync::Arc;
 
 use integration_tests::{Dockerd, System, missing, peers, wait_until};
@@ -98,4 +100,45 @@ fn thirty_at_once() {
             });
         }
     });
+}
+
+fn with(scenario: fn(&Dockerd)) {
+    if let Some(docker) = docker() {
+        scenario(&docker);
+    }
+}
+
+#[test]
+fn pause() {
+    with(docker_scenario::pause);
+}
+
+#[test]
+fn update() {
+    with(docker_scenario::update);
+}
+
+#[test]
+fn health_checks() {
+    with(docker_scenario::health_checks);
+}
+
+#[test]
+fn a_seccomp_profile_of_ones_own() {
+    with(docker_scenario::a_seccomp_profile_of_ones_own);
+}
+
+#[test]
+fn build_by_a_runc_that_is_flint() {
+    with(|_| docker_scenario::build_by_a_runc_that_is_flint(System::Sid, &["0", "1"]));
+}
+
+#[test]
+fn user_namespaces() {
+    with(|_| docker_scenario::user_namespaces(System::Sid));
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    with(|docker| docker_scenario::checkpoint::checkpoint_and_restore(docker, &["flint", "runc"], &["flint", "runc"]));
 }

@@ -1,9 +1,11 @@
 //! Under a real dockerd: what is done to a container that runs (exec, terminals, stop, kill, rm, top), beside runc.
 #![forbid(unsafe_code)]
 
+mod docker_scenario;
+
 use std::sync::Arc;
 
-use integration_tests::{Dockerd, missing, peers, wait_until};
+use integration_tests::{Dockerd, System, missing, peers, wait_until};
 
 /// The daemon, or None after a skip.
 fn docker() -> Option<Arc<Dockerd>> {
@@ -83,7 +85,7 @@ fn exec_on_a_terminal() {
 }
 
 #[test]
-fn stop_kill_pause_and_restart() {
+fn stop_kill_and_restart() {
     let Some(docker) = docker() else { return };
     for runtime in ["flint", "runc"] {
         let id = docker.forever(runtime, &[]);
@@ -126,4 +128,45 @@ fn ps_and_logs() {
         assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("out\n", "err\n"), "{runtime}");
         docker.remove(&reply.id);
     }
+}
+
+fn with(scenario: fn(&Dockerd)) {
+    if let Some(docker) = docker() {
+        scenario(&docker);
+    }
+}
+
+#[test]
+fn pause() {
+    with(docker_scenario::pause);
+}
+
+#[test]
+fn update() {
+    with(docker_scenario::update);
+}
+
+#[test]
+fn health_checks() {
+    with(docker_scenario::health_checks);
+}
+
+#[test]
+fn a_seccomp_profile_of_ones_own() {
+    with(docker_scenario::a_seccomp_profile_of_ones_own);
+}
+
+#[test]
+fn build_by_a_runc_that_is_flint() {
+    with(|_| docker_scenario::build_by_a_runc_that_is_flint(System::Host, &["0", "1"]));
+}
+
+#[test]
+fn user_namespaces() {
+    with(|_| docker_scenario::user_namespaces(System::Host));
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    with(|docker| docker_scenario::checkpoint::checkpoint_and_restore(docker, &["flint", "runc"], &["flint", "runc"]));
 }

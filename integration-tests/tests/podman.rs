@@ -6,7 +6,7 @@ mod podman_scenario;
 use std::sync::Arc;
 
 use integration_tests::{Layout, Podman, System, missing, peers};
-use podman_scenario::{build, life, run};
+use podman_scenario::{build, life, run, state};
 
 /// podman, or None after a skip.
 fn podman() -> Option<Arc<Podman>> {
@@ -41,6 +41,11 @@ scenarios! {
     logs_attach_and_events: life::logs_attach_and_events,
     health_and_restart: life::health_and_restart,
     thirty_at_once: life::thirty_at_once,
+    pause: state::pause,
+    update: state::update,
+    checkpoint_and_restore: state::checkpoint_and_restore,
+    rm_force_of_a_running_container: state::rm_force_of_a_running_container,
+    automatic_user_namespaces: state::automatic_user_namespaces,
     image_build: build::build,
     copy_and_commit: build::copy_and_commit,
 }

@@ -1,6 +1,9 @@
 //! flint's shim under Debian sid's dockerd 28 (`runtimeType` in daemon.json), beside its runc.
 #![forbid(unsafe_code)]
 
+#[path = "docker_scenario/checkpoint.rs"]
+mod checkpoint;
+
 use std::sync::Arc;
 
 use integration_tests::{Dockerd, System, missing, peers, wait_until};
@@ -107,4 +110,11 @@ fn terminals_and_input() {
     let piped = docker.place().command("sh").env("DOCKER_HOST", docker.socket()).args(["-c", &script]).output().ok();
     assert_eq!(piped.stdout, "data\n");
     docker.remove(&id);
+}
+
+#[test]
+fn checkpoint_and_restore() {
+    if let Some(docker) = docker() {
+        checkpoint::checkpoint_and_restore(&docker, &[SHIM, "runc"], &["runc"]);
+    }
 }

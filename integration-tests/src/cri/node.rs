@@ -15,6 +15,8 @@ const PAUSE: &str = "trap 'exit 0' TERM INT; while :; do sleep 1000 & wait $!; d
 const CNI: &str = "/usr/lib/cni";
 /// What the documentation says, and these tests replace by where their shim is.
 const DOCUMENTED_SHIM: &str = "/usr/local/bin/containerd-shim-flint-v1";
+/// The same of the runtime.
+const DOCUMENTED_RUNTIME: &str = "/usr/local/bin/flint";
 
 static RUNNING: Shared<Node> = Shared::new();
 
@@ -52,7 +54,9 @@ impl Node {
             System::Host => ("cri-1.6", own_settings_of_1_6(place.path())),
             System::Sid => ("cri-2", own_settings_of_2(place.path())),
         };
-        let block = documented(name).replace(DOCUMENTED_SHIM, &shim.display().to_string());
+        let block = documented(name)
+            .replace(DOCUMENTED_SHIM, &shim.display().to_string())
+            .replace(DOCUMENTED_RUNTIME, &place.flint().display().to_string());
         let containerd = Containerd::start(place, &format!("{block}\n{own}"), "k8s.io", "");
         containerd.import_image(PAUSE_IMAGE, &["sh", "-c", PAUSE]);
         let node = Self { containerd };

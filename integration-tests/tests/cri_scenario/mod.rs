@@ -116,6 +116,24 @@ pub(crate) fn stats_and_limits(node: &Node) {
     pod.remove();
 }
 
+/// containerd's own shim, whose program is flint.
+pub(crate) fn a_pod_by_runcs_shim(node: &Node) {
+    let mut pod = Pod::run(node, "flint-by-runc-shim", host_network());
+    let limit =
+        |bytes: i64| LinuxContainerResources { memory_limit_in_bytes: bytes, ..LinuxContainerResources::default() };
+    let id = pod.container_with("first", FOREVER, limit(64 << 20), |_| {});
+    let answer = pod.exec(&id, "echo out; echo err >&2; exit 3", 0).expect("exec");
+    assert_eq!((answer.stdout.as_slice(), answer.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(answer.exit_code, 3);
+    let file = pod.cgroup("memory", &id).join("memory.limit_in_bytes");
+    assert_eq!(std::fs::read_to_string(&file).expect("a limit").trim(), (64 << 20).to_string());
+    let more = LinuxContainerResources { cpu_shares: 512, ..limit(96 << 20) };
+    let _ = pod.cri.get(UpdateContainerResourcesRequest { container_id: id.clone(), linux: Some(more) });
+    assert_eq!(std::fs::read_to_string(&file).expect("a limit").trim(), (96 << 20).to_string());
+    assert_eq!(pod.stop(&id, 30).exit_code, 7, "it ended by itself at SIGTERM");
+    pod.remove();
+}
+
 pub(crate) fn want_of_memory_is_the_reason(node: &Node) {
     for handler in HANDLERS {
         let mut pod = Pod::run(node, handler, host_network());

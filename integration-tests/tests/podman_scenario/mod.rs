@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod life;
 pub(crate) mod run;
+pub(crate) mod state;
 
 use integration_tests::Podman;
 

@@ -60,6 +60,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         listen_fds: super::listen_fds(),
         cgroup: arguments.texts("cgroup")?,
         ignore_paused: arguments.is_set("ignore-paused"),
+        seccomp_receiver: super::seccomp_receiver()?,
     };
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;

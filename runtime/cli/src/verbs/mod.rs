@@ -154,7 +154,18 @@ fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + listen_fds(),
         listen_fds: listen_fds(),
         notify: crate::notify::host_socket().is_some(),
+        seccomp_receiver: seccomp_receiver()?,
     })
+}
+
+/// crun's variable for who asks to be a container's seccomp agent.
+fn seccomp_receiver() -> Result<Option<PathBuf>> {
+    const VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
+    let path = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+        bail!("{VARIABLE}: {} is not an absolute path", path.display());
+    }
+    Ok(path)
 }
 
 /// How many sockets a systemd socket unit gave us, from descriptor 3 on: the container's program gets them, as under

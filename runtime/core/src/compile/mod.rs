@@ -90,6 +90,7 @@ struct Compiler<'a> {
 pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
     compiler.notify_folder.clone_from(&options.notify_folder);
+    compiler.or_receiver(options.seccomp_receiver.as_ref());
     let process = compiler.process()?;
     compiler.check_caller()?;
     compiler.check_user(process)?;
@@ -151,6 +152,7 @@ fn compiled_resctrl(bundle: &Bundle, id: &str) -> Result<Option<resctrl::Allocat
 /// As [`compile`].
 pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &ExecCompileOptions) -> Result<Plan> {
     let mut compiler = Compiler::new(bundle, host, options.console_socket, options.listen_fds)?;
+    compiler.or_receiver(options.seccomp_receiver.as_ref());
     let process = &compiler.with_defaults(process);
     if !compiler.namespaces.has(libc::CLONE_NEWNS) {
         // Nothing that is joined would bring the process to the container's root: it would run in the host's.
@@ -227,6 +229,12 @@ impl<'a> Compiler<'a> {
             late_readonly: Vec::new(),
             cgroup_places: cgroup::Paths::default(),
         })
+    }
+
+    /// The annotation comes before what the caller says (crun's order, after listenerPath).
+    fn or_receiver(&mut self, receiver: Option<&PathBuf>) {
+        let annotated = &mut self.annotations.seccomp_receiver;
+        *annotated = annotated.take().or_else(|| receiver.cloned());
     }
 
     fn process(&self) -> Result<&'a Process> {

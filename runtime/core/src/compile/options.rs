@@ -28,6 +28,9 @@ pub struct CompileOptions {
     /// The folder of the container's notify socket on the host (sd_notify(3)), if it gets one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_folder: Option<PathBuf>,
+    /// Who gets the seccomp listener where config.json names nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_receiver: Option<PathBuf>,
     /// Wait for `start` on a socket (`create`), not on the channel (`run`).
     pub wait_on_socket: bool,
     /// Who makes the cgroups.
@@ -48,6 +51,8 @@ pub struct ExecCompileOptions {
     pub listen_fds: u32,
     /// Whether the container has a session keyring of its own, which the process joins.
     pub keyring: bool,
+    /// Who gets the seccomp listener where config.json names nobody.
+    pub seccomp_receiver: Option<PathBuf>,
 }
 
 /// What a plan depends on besides the bundle: facts about the host, found out once.

@@ -42,6 +42,9 @@ pub struct CreateOptions {
     /// A notify socket of its own for sd_notify(3): see [`Process::take_notifications`] and
     /// [`Runtime::start_listening`].
     pub notify: bool,
+    /// The listening unix socket of a seccomp agent, for a filter that asks one where neither `listenerPath` nor the annotation
+    /// `run.oci.seccomp.receiver` names it.
+    pub seccomp_receiver: Option<PathBuf>,
 }
 
 impl CreateOptions {
@@ -54,6 +57,7 @@ impl CreateOptions {
             preserve_fds: self.preserve_fds,
             listen_fds: self.listen_fds,
             notify_folder: self.notify.then(|| runtime.root().join(id).join(NOTIFY)),
+            seccomp_receiver: self.seccomp_receiver.clone(),
             wait_on_socket,
             cgroup_manager: runtime.cgroup_manager(),
         }

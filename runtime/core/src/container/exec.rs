@@ -44,6 +44,8 @@ pub struct ExecOptions {
     pub cgroup: Vec<String>,
     /// Also in a paused container, where the process waits until it is resumed.
     pub ignore_paused: bool,
+    /// As [`super::CreateOptions::seccomp_receiver`], and what that was is used without it.
+    pub seccomp_receiver: Option<PathBuf>,
 }
 
 impl Runtime {
@@ -75,6 +77,7 @@ impl Runtime {
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
             keyring: record.options.new_keyring,
+            seccomp_receiver: options.seccomp_receiver.clone().or_else(|| record.options.seccomp_receiver.clone()),
         };
         let mut plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
         if record.restored_time {

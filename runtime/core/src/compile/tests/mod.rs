@@ -111,6 +111,7 @@ fn options() -> CompileOptions {
         preserve_fds: 0,
         listen_fds: 0,
         notify_folder: None,
+        seccomp_receiver: None,
         wait_on_socket: true,
         cgroup_manager: crate::CgroupManager::Cgroupfs,
     }
@@ -138,6 +139,7 @@ fn exec_plan(config: &Value, process: &Value) -> Result<Plan> {
         preserve_fds: 0,
         listen_fds: 0,
         keyring: true,
+        seccomp_receiver: None,
     };
     compile_exec(&bundle(config)?, &serde_json::from_value(process.clone()).unwrap(), &hybrid(), &options)
 }
