@@ -132,7 +132,7 @@ fn a_seccomp_receiver_of_the_environment() {
     }));
     let id = case.id("a");
     let create = |receiver: &str| {
-        case.command(&["create", "--bundle", &bundle.write().to_string_lossy(), &id])
+        case.command(["create", "--bundle", &bundle.write().to_string_lossy(), &id])
             .env("RUN_OCI_SECCOMP_RECEIVER", receiver)
     };
     let refused = create("").output().exits(1);
@@ -140,9 +140,9 @@ fn a_seccomp_receiver_of_the_environment() {
     let refused = create("agent").output().exits(1);
     assert!(refused.stderr.contains("RUN_OCI_SECCOMP_RECEIVER"), "{}", refused.stderr);
     let _ = create(&agent.to_string_lossy()).output().ok();
-    let _ = case.call(&["start", &id]).ok();
+    let _ = case.call(["start", &id]).ok();
     assert_eq!(container(), id);
-    let _ = case.call(&["exec", &id, "/bin/true"]).ok();
+    let _ = case.call(["exec", &id, "/bin/true"]).ok();
     assert_eq!(container(), id);
     case.delete(&id);
     case.finish();
