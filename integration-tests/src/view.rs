@@ -29,7 +29,7 @@ pub fn view_script() -> String {
         ("env", "env"),
         ("id", "id"),
         ("dev", "ls -lan /dev"),
-        ("fds of init", "ls -la /proc/1/fd"),
+        ("fds of init", "ls -la /proc/$$/fd"),
         ("namespaces", "ls /proc/self/ns"),
         ("hostname", "hostname"),
         ("cwd", "pwd"),
@@ -38,10 +38,10 @@ pub fn view_script() -> String {
         ("links", "ip -o link"),
         ("root", "ls -lan /"),
         ("masks", "for f in /proc/keys /proc/timer_list /proc/kcore /sys/firmware/*; do head -c 1 $f | wc -c; done"),
-        ("cmdline", "cat /proc/1/cmdline; echo; cat /proc/1/comm"),
-        ("session", "cut -d' ' -f5,6,7 /proc/1/stat"),
-        ("personality", "cat /proc/1/personality"),
-        ("coredump filter", "cat /proc/1/coredump_filter"),
+        ("cmdline", "cat /proc/$$/cmdline; echo; cat /proc/$$/comm"),
+        ("session", "cut -d' ' -f5,6,7 /proc/$$/stat"),
+        ("personality", "cat /proc/$$/personality"),
+        ("coredump filter", "cat /proc/$$/coredump_filter"),
     ];
     let mut script = String::new();
     for (name, command) in sections {
@@ -182,6 +182,13 @@ fn descriptor(line: &str) -> Option<String> {
 /// Fails when two views differ in anything but what `allowed` names.
 #[track_caller]
 pub fn assert_same(left: &View, right: &View, allowed: &[Allowed]) {
+    let differences = differences(left, right, allowed);
+    assert!(differences.is_empty(), "the container sees other things:\n{}", differences.join("\n"));
+}
+
+/// The lines that one view alone has, but for what `allowed` names.
+#[must_use]
+pub fn differences(left: &View, right: &View, allowed: &[Allowed]) -> Vec<String> {
     let mut differences = Vec::new();
     let sections: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let empty = Vec::new();
@@ -202,5 +209,5 @@ pub fn assert_same(left: &View, right: &View, allowed: &[Allowed]) {
             differences.push(format!("[{section}] {} lines against {}", a.len(), b.len()));
         }
     }
-    assert!(differences.is_empty(), "the container sees other things:\n{}", differences.join("\n"));
+    differences
 }

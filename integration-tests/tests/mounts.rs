@@ -111,6 +111,41 @@ fn tmpfs_options() {
     );
 }
 
+/// mount(2) takes several, whatever their order.
+#[test]
+fn of_words_on_access_times_the_strongest_wins() {
+    for options in [
+        &["noatime", "relatime"][..],
+        &["strictatime", "noatime"],
+        &["strictatime", "relatime"],
+        &["noatime", "atime"],
+        &["noatime", "strictatime", "nostrictatime"],
+    ] {
+        same(
+            |case| {
+                let (dir, bundle) = (volume(case, "data"), case.bundle().shell(MOUNTINFO).writable());
+                let bundle = bundle.push("/mounts", mount("tmpfs", "tmpfs", "/scratch", options));
+                bundle.push("/mounts", mount("bind", &dir, "/data", &[&["bind"], options].concat()))
+            },
+            "/scratch root=/",
+        );
+    }
+}
+
+/// It is set when the root is prepared, and not once more over what the mounts asked for.
+#[test]
+fn a_private_root_leaves_mounts_their_propagation() {
+    same(
+        |case| {
+            let bundle = case.bundle().shell(MOUNTINFO).writable();
+            let bundle = bundle.edit(json!({"linux": {"rootfsPropagation": "rprivate"}}));
+            let bundle = bundle.push("/mounts", mount("tmpfs", "tmpfs", "/shared", &["rshared"]));
+            bundle.push("/mounts", mount("tmpfs", "tmpfs", "/unbindable", &["unbindable"]))
+        },
+        "/shared root=/ relatime,rw [shared]",
+    );
+}
+
 #[test]
 fn tmpfs_copies_up() {
     same(

@@ -129,6 +129,35 @@ fn user_and_groups() {
 }
 
 #[test]
+fn a_group_that_is_listed_twice_is_one() {
+    same(
+        |case| {
+            let bundle = case.bundle().args(&["/bin/grep", "Groups", "/proc/self/status"]);
+            bundle.edit(json!({"process": {"user": {"uid": 0, "gid": 5, "additionalGids": [5, 3000, 5, 3000]}}}))
+        },
+        |text| text.trim() == "Groups:\t5 3000",
+    );
+}
+
+#[test]
+fn variables_without_a_name_or_a_value_are_refused() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        for entry in ["NO_EQUALS", "=nameless", ""] {
+            let case = Case::new(&runtime);
+            let output = case.run(&case.bundle().edit(json!({"process": {"env": ["PATH=/bin", entry]}}))).exits(1);
+            assert!(
+                output.stderr.contains("env") && output.stderr.contains(entry),
+                "{}: {}",
+                runtime.name,
+                output.stderr
+            );
+            case.finish();
+        }
+    }
+}
+
+#[test]
 fn an_unknown_user_has_a_home_too() {
     same(
         |case| {

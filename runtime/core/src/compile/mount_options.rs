@@ -85,6 +85,8 @@ const PROPAGATION: &[(&str, u64)] = &[
 pub(super) struct MountOptions {
     pub(super) attributes: Attributes,
     pub(super) recursive_attributes: Attributes,
+    /// `noatime` and `strictatime`, as far as they stand: there may be both.
+    times: u64,
     /// `remount`: a mount that is there is changed.
     pub(super) remount: bool,
     /// `iversion`, unless `noiversion` stands behind it.
@@ -110,6 +112,19 @@ pub(super) struct IdmapOption {
 }
 
 impl MountOptions {
+    /// What a word on access times leads to. mount(2) takes several, and runc hands them over as they are: strictatime
+    /// comes before noatime, and that before relatime, in whatever order they stand.
+    fn access_time(&mut self, word: &str) -> u64 {
+        match word {
+            "noatime" => self.times |= NOATIME,
+            "atime" => self.times &= !NOATIME,
+            "strictatime" => self.times |= STRICTATIME,
+            "nostrictatime" => self.times &= !STRICTATIME,
+            _ => {}
+        }
+        if self.times & STRICTATIME != 0 { STRICTATIME } else { self.times }
+    }
+
     /// Makes the recursive attributes ones of the mount itself; they win, as they are applied last.
     pub(super) fn fold_recursive(&mut self) {
         let Attributes { set, clear } = std::mem::take(&mut self.recursive_attributes);
@@ -132,7 +147,7 @@ impl MountOptions {
     }
 }
 
-/// Reads options in order; a later one wins over an earlier one.
+/// Reads options in order; a later one wins over an earlier one, but see [`MountOptions::access_time`].
 pub(super) fn parse<S: AsRef<str>>(options: &[S]) -> MountOptions {
     let mut parsed = MountOptions::default();
     for option in options {
@@ -143,6 +158,7 @@ pub(super) fn parse<S: AsRef<str>>(options: &[S]) -> MountOptions {
 
 fn take(parsed: &mut MountOptions, option: &str) {
     if let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
+        let set = if clear == ATIME { parsed.access_time(option) } else { set };
         apply(&mut parsed.attributes, set, clear);
     } else if RECURSIVE.contains(&option)
         && let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| Some(*name) == option.strip_prefix('r'))
@@ -210,7 +226,23 @@ mod tests {
         assert_eq!(attributes(&["ro", "rw"]), (0, RDONLY));
         assert_eq!(attributes(&["rw", "ro"]), (RDONLY, 0));
         assert_eq!(attributes(&["noatime"]), (NOATIME, ATIME));
-        assert_eq!(attributes(&["noatime", "strictatime"]).0, STRICTATIME);
+    }
+
+    #[test]
+    fn of_words_on_access_times_the_strongest_wins_as_in_mount_2() {
+        for (options, mode) in [
+            (&["noatime", "strictatime"][..], STRICTATIME),
+            (&["strictatime", "noatime"], STRICTATIME),
+            (&["strictatime", "relatime"], STRICTATIME),
+            (&["noatime", "relatime"], NOATIME),
+            (&["noatime", "norelatime"], NOATIME),
+            (&["noatime", "atime"], RELATIME),
+            (&["noatime", "strictatime", "nostrictatime"], NOATIME),
+            (&["strictatime", "nostrictatime"], RELATIME),
+            (&["relatime"], RELATIME),
+        ] {
+            assert_eq!(attributes(options), (mode, ATIME), "{options:?}");
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Compiler<'_> {
             (false, _) => Step::ChangeRoot,
         };
         self.tables.push(step);
-        if let Some(flag) = self.root_propagation()?.filter(|flag| flag & libc::MS_SLAVE == 0)
+        // The others were inherited; to set them again would undo what a mount of config.json asked for.
+        if let Some(flag) = self.root_propagation()?.filter(|flag| flag & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0)
             && self.namespaces.is_new(libc::CLONE_NEWNS)
         {
             self.tables.push(Step::RootPropagation { flag });

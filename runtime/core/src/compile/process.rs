@@ -113,6 +113,11 @@ impl Compiler<'_> {
     /// What the program is called with. startContainer hooks share its environment, so HOME is found before them.
     pub(super) fn program(&mut self, process: &Process) -> Result<Program> {
         let environment = process.env().as_deref().unwrap_or(&[]);
+        if let Some(entry) =
+            environment.iter().find(|entry| entry.split_once('=').is_none_or(|(name, _)| name.is_empty()))
+        {
+            return Err(Error::invalid(format!("process.env: {entry:?} is not of the form NAME=VALUE")));
+        }
         let needs_home = variable(process, "HOME=").is_none_or(str::is_empty);
         let environment = last_of_each(environment);
         let mut kept: Vec<&str> =
@@ -181,7 +186,14 @@ impl Compiler<'_> {
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or(&[]);
         let keep_groups = self.annotations.keep_groups;
-        let groups = if groups.is_empty() || keep_groups { Range::default() } else { self.tables.ids(groups) };
+        let mut once = Vec::with_capacity(groups.len());
+        for group in groups {
+            // One that is listed twice would be shown twice by id(1).
+            if !once.contains(group) {
+                once.push(*group);
+            }
+        }
+        let groups = if once.is_empty() || keep_groups { Range::default() } else { self.tables.ids(&once) };
         self.tables.push(Step::BoundingSet { keep: bounding });
         self.tables.push(Step::User { uid: user.uid(), gid: user.gid(), groups, may_be_denied, keep_groups });
         self.tables.push(Step::Capabilities { effective, permitted, inheritable });
