@@ -14,6 +14,9 @@
 
 mod digest;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod rootfs;
 pub mod unpack;

@@ -16,6 +16,7 @@ mod check;
 mod demo;
 mod dist;
 mod elf;
+mod fuzz;
 mod interrupt;
 mod packages;
 mod pages;
@@ -36,6 +37,7 @@ usage: cargo xtask COMMAND [OPTION...]
   demo                  make a bundle, print its plan, run it, start 200 containers and print a table
   test                  everything: format, lints, checks, unit tests, integration tests
   bench spinup          compare with the kernel's floor and with the installed peers
+  fuzz                  run the fuzz targets
   vm                    run a command or a test in a virtual machine
   check-layers          crates depend on each other only as docs/architecture.md says
   check-licences        every dependency's licence is allowed by deny.toml
@@ -73,6 +75,7 @@ fn dispatch() -> anyhow::Result<ExitCode> {
         "demo" => demo::command(parser),
         "test" => test::command(parser),
         "bench" => bench::command(parser),
+        "fuzz" => fuzz::command(parser),
         "vm" => vm::command(parser),
         name => match check::ALL.iter().find(|check| check.name == name) {
             Some(check) => check::command(check, parser),

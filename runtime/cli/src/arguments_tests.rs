@@ -173,28 +173,7 @@ fn any_words_are_a_verb_or_a_sentence() {
         let mut words: Vec<OsString> = (0..next(3)).map(|_| word(&mut next, GLOBAL_FLAGS)).collect();
         words.push(verb.name.into());
         words.extend((0..next(6)).map(|_| word(&mut next, verb.flags)));
-        let read = parse(GLOBAL_FLAGS, words.clone(), false).and_then(|globals| {
-            let name = globals.operand(0)?.to_owned();
-            let found = verbs::find(&name).ok_or_else(|| super::UsageError(format!("no verb {name:?}")))?;
-            let arguments = parse(found.flags, globals.operands.iter().skip(1).cloned(), found.interspersed)?;
-            found.check_operands(arguments.operands.len())?;
-            // Each reader of values takes or refuses what stands there.
-            for flag in found.flags {
-                let _ = (arguments.is_set(flag.long), arguments.text(flag.long), arguments.texts(flag.long));
-                let _ = arguments.number(flag.long);
-            }
-            Ok(arguments.operands.len())
-        });
-        match read {
-            Ok(operands) => {
-                assert!(operands <= words.len(), "{words:?}");
-                understood += 1;
-            }
-            Err(error) => {
-                assert!(!error.to_string().trim().is_empty(), "{words:?}");
-                refused += 1;
-            }
-        }
+        *(if crate::fuzzing::command_line(&words) { &mut understood } else { &mut refused }) += 1;
     }
     println!("{runs} command lines: {understood} understood, {refused} refused");
     assert!(understood > runs / 20 && refused > runs / 20, "the inputs show nothing: {understood}, {refused}");

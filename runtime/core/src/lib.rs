@@ -22,7 +22,10 @@ pub mod describe;
 pub mod error;
 mod fault;
 pub mod features;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
 mod mutation;
 mod netlink;
 pub mod plan;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 pub(crate) struct Random(pub(crate) u64);
 
 /// Inputs of a test that is told no number.
+#[cfg(test)]
 const RUNS: usize = 3_000;
 
 /// Pieces of strings that readers of paths, names and numbers trip over.
@@ -34,15 +35,18 @@ const PIECES: [&str; 18] = [
 ];
 
 /// How many inputs a test shall take.
+#[cfg(test)]
 pub(crate) fn runs() -> usize {
     number("FLINT_FUZZ_RUNS").map_or(RUNS, |runs| usize::try_from(runs).unwrap_or(usize::MAX))
 }
 
 /// Where the generator starts.
+#[cfg(test)]
 pub(crate) fn seed() -> u64 {
     number("FLINT_FUZZ_SEED").unwrap_or(1)
 }
 
+#[cfg(test)]
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, and is {text:?}")))
@@ -63,7 +67,12 @@ impl Random {
 
     /// One of `seeds`, damaged: mostly a value of it, at times its text.
     pub(crate) fn document(&mut self, seeds: &[Value]) -> Vec<u8> {
-        let mut document = self.pick(seeds).clone();
+        let document = self.pick(seeds).clone();
+        self.changed(document, seeds)
+    }
+
+    /// `document`, damaged with values of `seeds` and others.
+    pub(crate) fn changed(&mut self, mut document: Value, seeds: &[Value]) -> Vec<u8> {
         for _ in 0..*self.pick(&[1, 1, 1, 2, 4]) {
             let donor = self.pick(seeds).clone();
             self.edit(&mut document, &donor);

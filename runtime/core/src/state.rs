@@ -220,12 +220,45 @@ fn rfc3339(seconds: u64, nanoseconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
+/// A record with all that a record may have, to be damaged.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn whole() -> serde_json::Value {
+    serde_json::json!({"version": 1, "id": "c1", "phase": "running", "pid": 12, "startTime": 99,
+        "ociVersion": "1.0.2", "bundle": "/b", "rootfs": "/b/rootfs", "created": "2024-02-29T00:00:00Z",
+        "owner": 0, "annotations": {"a": "b"},
+        "cgroup": {"v1": {"cpu,cpuacct": "/sys/fs/cgroup/cpu,cpuacct/c1"}, "unified": "/sys/fs/cgroup/unified/c1"},
+        "options": {"id": "c1", "consoleSocket": false, "noPivot": false, "newKeyring": true,
+            "preserveFds": 0, "listenFds": 0, "waitOnSocket": true},
+        "lateHooks": false, "sharesPids": true, "stdio": ["pipe:[1]", "", ""]})
+}
+
+/// What must hold of any state.json: refused with a sentence, or what is written back is read as the same.
+///
+/// # Panics
+///
+/// When it does not hold.
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::must_use_candidate, reason = "what counts is that it returns")]
+pub fn check(json: &[u8]) -> crate::fuzzing::Verdict {
+    match Record::from_json(json) {
+        Ok(record) => {
+            let written = serde_json::to_value(&record).expect("a record is JSON");
+            let again = Record::from_json(written.to_string().as_bytes()).expect("what was written is read");
+            assert_eq!(serde_json::to_value(&again).expect("a record is JSON"), written);
+            crate::fuzzing::Verdict::Taken
+        }
+        Err(error) => {
+            assert!(error.to_string().contains("state.json "), "{error}");
+            crate::fuzzing::Verdict::Refused
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
-    use super::{Record, rfc3339};
+    use super::{Record, check, rfc3339, whole};
     use crate::Kind;
+    use crate::fuzzing::{Verdict, corpus};
     use crate::mutation::{Random, runs, seed};
 
     #[test]
@@ -247,33 +280,24 @@ mod tests {
 
     #[test]
     fn damaged_records_are_refused_or_come_back_as_they_are() {
-        let record = json!({"version": 1, "id": "c1", "phase": "running", "pid": 12, "startTime": 99,
-            "ociVersion": "1.0.2", "bundle": "/b", "rootfs": "/b/rootfs", "created": "2024-02-29T00:00:00Z",
-            "owner": 0, "annotations": {"a": "b"},
-            "cgroup": {"v1": {"cpu,cpuacct": "/sys/fs/cgroup/cpu,cpuacct/c1"}, "unified": "/sys/fs/cgroup/unified/c1"},
-            "options": {"id": "c1", "consoleSocket": false, "noPivot": false, "newKeyring": true,
-                "preserveFds": 0, "listenFds": 0, "waitOnSocket": true},
-            "lateHooks": false, "sharesPids": true, "stdio": ["pipe:[1]", "", ""]});
-        let seeds = [record];
-        Record::from_json(seeds[0].to_string().as_bytes()).expect("the whole record is read");
+        let seeds = [whole()];
+        assert_eq!(check(seeds[0].to_string().as_bytes()), Verdict::Taken);
         let (mut random, runs) = (Random(seed()), runs());
         let (mut read, mut refused) = (0, 0);
         for _ in 0..runs {
-            let json = random.document(&seeds);
-            match Record::from_json(&json) {
-                Ok(record) => {
-                    let written: Value = serde_json::to_value(&record).expect("a record is JSON");
-                    let again = Record::from_json(written.to_string().as_bytes()).expect("what was written is read");
-                    assert_eq!(serde_json::to_value(&again).expect("a record is JSON"), written);
-                    read += 1;
-                }
-                Err(error) => {
-                    assert!(error.to_string().contains("state.json "), "{error}");
-                    refused += 1;
-                }
+            match check(&random.document(&seeds)) {
+                Verdict::Taken => read += 1,
+                Verdict::Refused => refused += 1,
             }
         }
         println!("{runs} records: {read} read, {refused} refused");
         assert!(read > runs / 20 && refused > runs / 20, "the inputs show nothing: {read} read, {refused} refused");
+    }
+
+    #[test]
+    fn records_of_the_corpus_are_refused_or_come_back_as_they_are() {
+        for json in corpus("state_file") {
+            check(&json);
+        }
     }
 }

@@ -14,6 +14,8 @@ mod annotations;
 pub(crate) mod caller;
 mod cgroup_mounts;
 mod cgroups;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod damaged;
 mod devices;
 mod hooks;
 mod idmap;
@@ -28,6 +30,8 @@ mod options;
 mod paths;
 mod process;
 mod rootless;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod samples;
 mod schedule;
 mod supported;
 #[cfg(test)]

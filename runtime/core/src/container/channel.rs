@@ -195,11 +195,10 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
-    use flint_init::protocol::{Kind as Said, Message, SIZE, TEXT};
-    use nix::sys::socket::{MsgFlags, send};
-    use std::os::fd::AsRawFd as _;
+    use flint_init::protocol::{Kind as Said, Message, TEXT};
 
-    use super::{Channel, Heard};
+    use crate::container::heard::{check, heard};
+    use crate::fuzzing::corpus;
     use crate::mutation::{Random, runs, seed};
 
     /// A packet as an init writes it that was taken over: a message, a damaged one, or any bytes.
@@ -221,36 +220,19 @@ mod tests {
         let (mut random, runs) = (Random(seed()), runs());
         let (mut said, mut refused, mut ended) = (0, 0, 0);
         for _ in 0..runs {
-            let (host, init) = Channel::pair().expect("a channel");
-            let packets = 1 + random.below(5);
-            for _ in 0..packets {
-                send(init.as_raw_fd(), &packet(&mut random), MsgFlags::MSG_NOSIGNAL).expect("sent");
-            }
-            drop(init);
-            let mut heard = 0;
-            loop {
-                let next = if random.below(4) == 0 { host.hear_cloned() } else { host.hear() };
-                match next {
-                    Ok(Heard::Said(message)) => {
-                        assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
-                        assert_eq!(message.to_bytes().len(), SIZE);
-                        let _ = message.as_failure();
-                        (said, heard) = (said + 1, heard + 1);
-                    }
-                    Ok(Heard::End) => {
-                        ended += 1;
-                        break;
-                    }
-                    Err(error) => {
-                        assert!(error.to_string().contains("no message"), "{error}");
-                        refused += 1;
-                        break;
-                    }
-                }
-            }
-            assert!(heard <= packets && host.hook_output().len() <= 3 * TEXT, "{heard} messages of {packets} packets");
+            let packets: Vec<_> = (0..=random.below(5)).map(|_| packet(&mut random)).collect();
+            let counts = heard(&packets, || random.below(4) == 0);
+            said += counts.said;
+            *(if counts.refused { &mut refused } else { &mut ended }) += 1;
         }
         println!("{runs} channels: {said} messages, {refused} refused, {ended} ended");
         assert!(said > runs / 20 && refused > runs / 20 && ended > runs / 20, "the inputs show nothing");
+    }
+
+    #[test]
+    fn packets_of_the_corpus_are_messages_errors_or_the_end() {
+        for bytes in corpus("init_handshake") {
+            check(&bytes);
+        }
     }
 }

@@ -19,6 +19,8 @@ mod detached;
 mod events;
 mod exec;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod heard;
 mod hooks;
 mod idmap;
 mod kill;

@@ -30,7 +30,7 @@ pub(super) struct Abi {
 
 impl Abi {
     /// Its name in the bundle.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn architecture(&self) -> Arch {
         self.architecture
     }

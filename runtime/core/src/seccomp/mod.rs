@@ -39,7 +39,13 @@ mod action;
 mod argument;
 mod facts;
 mod graph;
+#[cfg(any(test, feature = "fuzzing"))]
+mod interpreter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod judge;
 mod layout;
+#[cfg(any(test, feature = "fuzzing"))]
+mod oracle;
 mod outcome;
 mod profile;
 mod search;

@@ -12,57 +12,12 @@ mod warned;
 use flint_init::plan::Step;
 use serde_json::{Value, json};
 
+use super::samples::{SYS_RESOURCE, config, hybrid, options, unified, with_user};
 use super::{Caller, CompileOptions, ExecCompileOptions, Host, compile, compile_exec};
 use crate::bundle::Bundle;
-use crate::cgroup::Layout;
 use crate::describe::describe;
 use crate::plan::Plan;
 use crate::{Error, Result};
-
-const HYBRID: &str = "\
-22 1 254:0 / / rw - ext4 /dev/vda rw
-31 22 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
-33 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-34 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
-35 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-";
-const UNIFIED: &str = "\
-22 1 254:0 / / rw - ext4 /dev/vda rw
-30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
-";
-const ALL: u64 = (1 << 41) - 1;
-const SYS_RESOURCE: u64 = 1 << 24;
-
-/// A hybrid host whose runtime lacks CAP_SYS_RESOURCE.
-fn hybrid() -> Host {
-    let layout = Layout::parse(HYBRID, "3:name=systemd:/\n2:memory:/\n1:cpu,cpuacct:/\n0::/\n").unwrap();
-    let systemd = crate::cgroup::systemd::Manager::System;
-    Host {
-        layout,
-        capabilities: ALL & !SYS_RESOURCE,
-        kcore: true,
-        caller: Caller::default(),
-        systemd,
-        systemd_above: String::new(),
-    }
-}
-
-fn unified() -> Host {
-    Host { layout: Layout::parse(UNIFIED, "0::/\n").unwrap().with_unified_controllers(&[]), ..hybrid() }
-}
-
-/// A config with all that must be there, and all namespaces but user and cgroup.
-fn config() -> Value {
-    json!({
-        "ociVersion": "1.0.2",
-        "root": {"path": "rootfs"},
-        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", "env": ["PATH=/bin", "HOME=/root"]},
-        "linux": {"namespaces": [
-            {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}
-        ]}
-    })
-}
 
 /// The config with one field replaced: `path` is a JSON pointer, missing objects on the way are made.
 fn with(mut config: Value, path: &str, value: Value) -> Value {
@@ -91,30 +46,8 @@ fn without_namespace(mut config: Value, kind: &str) -> Value {
     config
 }
 
-/// With a new user namespace of 65,536 ids.
-fn with_user(config: Value) -> Value {
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    let mapped = with(with(config, "/linux/uidMappings", map.clone()), "/linux/gidMappings", map);
-    with_namespace(mapped, json!({"type": "user"}))
-}
-
 fn bundle(config: &Value) -> Result<Bundle> {
     Bundle::from_parts("/bundle".into(), config.to_string().into_bytes())
-}
-
-fn options() -> CompileOptions {
-    CompileOptions {
-        id: "c1".to_owned(),
-        console_socket: false,
-        no_pivot: false,
-        new_keyring: true,
-        preserve_fds: 0,
-        listen_fds: 0,
-        notify_folder: None,
-        seccomp_receiver: None,
-        wait_on_socket: true,
-        cgroup_manager: crate::CgroupManager::Cgroupfs,
-    }
 }
 
 fn compiled_on(host: &Host, config: &Value) -> Result<Plan> {

@@ -3,18 +3,17 @@
 // Numbers of calls and errors are decimal everywhere else, too.
 #![allow(clippy::decimal_bitwise_operands)]
 
-mod interpreter;
 mod mutated;
-mod oracle;
 mod profiles;
 mod random;
 mod refusals;
 mod tables;
 
+use super::interpreter::{self, Call};
+use super::judge::DOCKER;
+use super::oracle::{self, Oracle};
 use super::{Filter, compile};
-use interpreter::Call;
 use oci_spec::runtime::LinuxSeccomp;
-use oracle::Oracle;
 
 const X86_64: u32 = 0xc000_003e;
 const X86: u32 = 0x4000_0003;
@@ -22,9 +21,6 @@ const X32_BIT: u32 = 0x4000_0000;
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_THREAD: u32 = 0;
 const ERRNO: u32 = 0x0005_0000;
-
-/// Docker's default profile in OCI form, as moby writes it for a container with the default capabilities.
-const DOCKER: &str = include_str!("../../../tests/fixtures/docker-default-seccomp.json");
 
 fn spec(json: &str) -> LinuxSeccomp {
     serde_json::from_str(json).expect("a seccomp profile")

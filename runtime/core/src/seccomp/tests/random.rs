@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mutation::Random;
-use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompOperator};
+use crate::seccomp::judge;
 use std::fmt::Write;
 
 const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
@@ -124,27 +124,8 @@ fn every_operator_is_right_at_every_boundary() {
 /// What the documented semantics say for one profile of `Random::profile` on a 64-bit or 32-bit ABI, straight from
 /// the bundle: whether a rule on `name` matches.
 fn reference(spec: &LinuxSeccomp, name: &str, wide: bool, arguments: &[u64; 6]) -> bool {
-    let low = if wide { u64::MAX } else { u64::from(u32::MAX) };
-    let holds = |argument: &LinuxSeccompArg| {
-        let (actual, value) = (arguments[argument.index()] & low, argument.value() & low);
-        match argument.op() {
-            LinuxSeccompOperator::ScmpCmpNe => actual != value,
-            LinuxSeccompOperator::ScmpCmpLt => actual < value,
-            LinuxSeccompOperator::ScmpCmpLe => actual <= value,
-            LinuxSeccompOperator::ScmpCmpEq => actual == value,
-            LinuxSeccompOperator::ScmpCmpGe => actual >= value,
-            LinuxSeccompOperator::ScmpCmpGt => actual > value,
-            LinuxSeccompOperator::ScmpCmpMaskedEq => actual & value == argument.value_two().unwrap_or_default() & value,
-        }
-    };
-    spec.syscalls().iter().flatten().filter(|block| block.names().iter().any(|known| known == name)).any(|block| {
-        let arguments = block.args().as_deref().unwrap_or_default();
-        let repeated = arguments
-            .iter()
-            .enumerate()
-            .any(|(at, argument)| arguments[..at].iter().any(|before| before.index() == argument.index()));
-        if repeated { arguments.iter().any(holds) } else { arguments.iter().all(holds) }
-    })
+    let mut blocks = spec.syscalls().iter().flatten().filter(|block| block.names().iter().any(|known| known == name));
+    blocks.any(|block| judge::matches(block, wide, arguments))
 }
 
 /// Profiles with one action: whether a call gets it is a matter of logic, and the order of rules is none.

@@ -1,7 +1,7 @@
 //! Our syscall tables against libseccomp's.
 
-use super::oracle::architecture;
 use crate::seccomp::abi;
+use crate::seccomp::oracle::architecture;
 use libseccomp::ScmpSyscall;
 use oci_spec::runtime::Arch;
 

@@ -1,7 +1,7 @@
 //! What runc would do: libseccomp's filter for a profile, and runc's `ENOSYS` stub in front of it.
 
+use super::abi::{self, Abi};
 use super::interpreter::{self, Call};
-use crate::seccomp::abi::{self, Abi};
 use libc::sock_filter;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};
@@ -11,6 +11,20 @@ pub(super) struct Oracle {
     /// Per ABI: its audit number, whether x32, the highest number that the profile names.
     highest: Vec<(u32, bool, u32)>,
     has_stub: bool,
+}
+
+/// Whether libseccomp knows the architecture of this name.
+pub(super) fn knows(arch: Arch) -> bool {
+    matches!(
+        arch,
+        Arch::ScmpArchX86_64
+            | Arch::ScmpArchX86
+            | Arch::ScmpArchX32
+            | Arch::ScmpArchAarch64
+            | Arch::ScmpArchArm
+            | Arch::ScmpArchRiscv64
+            | Arch::ScmpArchPpc64le
+    )
 }
 
 pub(super) fn architecture(arch: Arch) -> ScmpArch {
@@ -67,13 +81,14 @@ pub(super) fn keep_known_names(spec: &mut LinuxSeccomp) {
 }
 
 impl Oracle {
-    /// Builds the filter as runc does. `None` when libseccomp refuses a rule (contradicting ones).
+    /// Builds the filter as runc does. `None` when libseccomp refuses a rule (contradicting ones) or does not know an
+    /// architecture.
     pub(super) fn new(spec: &LinuxSeccomp) -> Option<Self> {
         let default = action(spec.default_action(), spec.default_errno_ret());
         let mut filter = ScmpFilterContext::new(default).expect("seccomp_init");
         let listed = spec.architectures().clone().unwrap_or_default();
         for arch in &listed {
-            filter.add_arch(architecture(*arch)).expect("seccomp_arch_add");
+            filter.add_arch(architecture(*arch)).ok()?;
         }
         let blocks = spec.syscalls().clone().unwrap_or_default();
         if blocks.iter().map(|block| block.names().len()).sum::<usize>() > 32 {
@@ -119,7 +134,7 @@ impl Oracle {
             let x32 = call.architecture == 0xc000_003e && call.number & 0x4000_0000 != 0;
             let family = self.highest.iter().find(|known| known.0 == call.architecture && known.1 == x32);
             if family.is_some_and(|known| call.number > known.2) {
-                return libc::SECCOMP_RET_ERRNO | 38;
+                return libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
             }
         }
         interpreter::run(&self.program, call).0
@@ -145,7 +160,8 @@ fn highest(abi: &Abi, spec: &LinuxSeccomp) -> Option<u32> {
 
 fn exported(filter: &ScmpFilterContext) -> Vec<sock_filter> {
     use std::io::{Read, Seek};
-    let mut file = tempfile::tempfile().expect("a temporary file");
+    let file = rustix::fs::memfd_create("filter", rustix::fs::MemfdFlags::CLOEXEC).expect("a file in memory");
+    let mut file = std::fs::File::from(file);
     filter.export_bpf(&file).expect("seccomp_export_bpf");
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("read the filter");
