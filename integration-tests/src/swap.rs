@@ -69,6 +69,7 @@ pub fn race(swap: &Swap, mut attempt: impl FnMut()) -> u32 {
         attempt();
         attempts += 1;
     }
+    println!("{}: {attempts} attempts, {} exchanges", crate::test_name(), swap.count());
     assert!(swap.count() > u64::from(attempts), "{} exchanges in {attempts} attempts", swap.count());
     attempts
 }
