@@ -66,8 +66,12 @@ impl Run {
     }
 
     fn everything(mut self, quick: bool, options: &[OsString]) -> anyhow::Result<ExitCode> {
+        // The release build links on one core for minutes: lints and unit tests have the other meanwhile. It is of another
+        // profile, so the cargos do not wait for each other.
+        let mut programs = None;
         if !quick {
             self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
+            programs = Some(std::thread::spawn(dist::build));
         }
         self.step("format", |_| passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
         self.step("lints", |_| {
@@ -100,10 +104,11 @@ impl Run {
             run.tests(workspace::cargo().args(tests).args(apart))
         })?;
         if !quick {
-            let mut programs = None;
+            let mut faulty = None;
             self.step("programs for the integration tests", |_| {
-                dist::build()?;
-                programs = Some(faulty_runtime()?);
+                let built = programs.map(std::thread::JoinHandle::join);
+                built.transpose().map_err(|_| anyhow::anyhow!("the release build panicked"))?.transpose()?;
+                faulty = Some(faulty_runtime()?);
                 Ok(Counts::default())
             })?;
             self.step("the linked init side", |run| {
@@ -111,7 +116,6 @@ impl Run {
                 let tests = ["test", "--package", "init-object", "--locked", "--no-fail-fast"];
                 run.tests(workspace::cargo().args(tests).env("FLINT_DEBUG_BIN", program))
             })?;
-            let faulty = programs;
             self.step("integration tests", |run| match &faulty {
                 Some(faulty) => run.integration_tests(faulty, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
@@ -163,12 +167,40 @@ impl Run {
         passes(&mut cargo)
     }
 
+    /// Those of Debian sid's engines run beside all others: each has a place of its own, and waits more than it works.
     fn integration_tests(&self, faulty: &Path, options: &[OsString]) -> anyhow::Result<Counts> {
-        let dist = workspace::dist_folder();
-        let mut cargo = workspace::cargo();
-        cargo.args(["test", "--package", "integration-tests", "--locked", "--no-fail-fast", "--"]).args(options);
-        cargo.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint")).env("FLINT_FAULTS_BIN", faulty);
-        self.tests(&mut cargo)
+        let cargo = |tests: &[String]| {
+            let dist = workspace::dist_folder();
+            let mut cargo = workspace::cargo();
+            cargo.args(["test", "--package", "integration-tests", "--locked", "--no-fail-fast"]).args(tests);
+            cargo.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint")).env("FLINT_FAULTS_BIN", faulty);
+            cargo
+        };
+        // Built before, so that the two do not wait for each other to build.
+        if !cargo(&["--no-run".to_owned()]).status().context("starting cargo test")?.success() {
+            anyhow::bail!("they do not build; the messages stand above");
+        }
+        let (sids, others): (Vec<String>, Vec<String>) =
+            integration_test_names()?.into_iter().partition(|name| name.ends_with("_sid"));
+        let only = |names: &[String], own: &[&str]| -> Vec<String> {
+            let tests = names.iter().flat_map(|name| ["--test".to_owned(), name.clone()]);
+            own.iter().map(|&word| word.to_owned()).chain(tests).collect()
+        };
+        let (mut sids, mut others) = (cargo(&only(&sids, &[])), cargo(&only(&others, &["--lib"])));
+        sids.arg("--").args(options).env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
+        let sids = std::thread::spawn(move || sids.output());
+        let mut counts = self.tests(others.arg("--").args(options))?;
+        let sids = sids.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?.context("starting cargo test")?;
+        for text in [&sids.stderr, &sids.stdout] {
+            std::io::stdout().write_all(text).context("writing to stdout")?;
+        }
+        let mut own = Counts::default();
+        String::from_utf8_lossy(&sids.stdout).lines().filter_map(Counts::of_line).for_each(|line| own.add(line));
+        if !sids.status.success() && own.failed == 0 {
+            own.add(Counts::one(false));
+        }
+        counts.add(own);
+        Ok(counts)
     }
 
     /// The short form of `cargo xtask vm`: one machine with cgroup v2 and all its controllers.
@@ -247,17 +279,29 @@ fn passes(command: &mut Command) -> anyhow::Result<Counts> {
     Ok(Counts::one(status.success()))
 }
 
-/// Builds the runtime that fails where it is told to, for the fault tests. It is not in target/dist/: it never ships.
+/// The tests that need no feature: `vm_` ones run in a virtual machine alone.
+fn integration_test_names() -> anyhow::Result<Vec<String>> {
+    let folder = workspace::root().join("integration-tests/tests");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").filter(|name| !name.starts_with("vm_")).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Builds the runtime that fails where it is told to, for the fault tests, with what the unit tests have built already. It
+/// is not in target/dist/: it never ships.
 fn faulty_runtime() -> anyhow::Result<PathBuf> {
-    let target = workspace::musl_target();
-    println!("building flint with faults for {target}");
+    println!("building flint with faults");
     let status = workspace::cargo()
-        .args(["build", "--quiet", "--locked", "--package", "flint", "--features", "faults", "--target", &target])
+        .args(["build", "--quiet", "--locked", "--package", "flint", "--features", "faults"])
         .status()
         .context("starting cargo build")?;
     anyhow::ensure!(status.success(), "cargo build failed ({status}); its messages stand above");
     // Away from cargo's place, where the next build without faults would put its own.
-    let built = workspace::target_folder().join(target).join("debug/flint");
+    let built = workspace::target_folder().join("debug/flint");
     let folder = workspace::target_folder().join("faults");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let kept = folder.join("flint");
