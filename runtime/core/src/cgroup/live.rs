@@ -224,7 +224,7 @@ impl Cgroup {
         };
         for branch in self.v1.iter().chain(&self.unified).filter(wanted) {
             let failure = |errno: Errno| {
-                Error::os(format!("move process {pid} into {}", branch.path.join(path).display()), errno)
+                Error::os(format!("adding pid {pid} to cgroup {}", branch.path.join(path).display()), errno)
             };
             let directory = branch.directory().map_err(failure)?;
             let folder = super::branch::open_beneath(directory, if path.is_empty() { "." } else { path });
@@ -244,7 +244,7 @@ impl Cgroup {
             return Err(Error::unsupported("a cgroup below the container's needs cgroup v2"));
         };
         let path = below.iter().fold(branch.path.clone(), |path, part| path.join(part));
-        let failure = |error| Error::os(format!("move process {pid} into {}", path.display()), error);
+        let failure = |error| Error::os(format!("adding pid {pid} to cgroup {}", path.display()), error);
         std::fs::create_dir_all(&path).map_err(failure)?;
         std::fs::write(path.join("cgroup.procs"), pid.to_string()).map_err(failure)
     }
