@@ -82,6 +82,11 @@ impl ConsoleSocket {
     }
 }
 
+/// What a shell is told to type, to print `size 33 77` and its terminal's name. Clients tell the size some time after the start: until
+/// then it is 0. The words are put together so that the echo of what is typed does not match.
+pub const TELL_SIZE: &str =
+    "until stty size 2>/dev/null | grep -q 33; do sleep 0.05; done; tty; echo si'ze' $(stty size)\n";
+
 /// The master of a terminal; what the other side prints is collected.
 #[derive(Debug)]
 pub struct Terminal {

@@ -45,7 +45,7 @@ mod view;
 
 pub use bundle::{Bundle, fill_rootfs};
 pub use case::{Case, new_prefix};
-pub use console::{ConsoleSocket, PtyRun, ReceivedConsole, Terminal};
+pub use console::{ConsoleSocket, PtyRun, ReceivedConsole, TELL_SIZE, Terminal};
 pub use containerd::{Containerd, whole_output};
 pub use criu::{criu, criu_has};
 pub use daemon::Daemon;

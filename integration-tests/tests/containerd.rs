@@ -6,7 +6,7 @@ mod containerd_scenario;
 use std::fs;
 use std::sync::Arc;
 
-use integration_tests::{Containerd, Runtime, missing, peers, wait_until, whole_output};
+use integration_tests::{Containerd, Runtime, TELL_SIZE, missing, peers, wait_until, whole_output};
 
 const FOREVER: &str = "trap 'exit 7' TERM; echo up; while :; do sleep 1000 & wait $!; done";
 
@@ -155,7 +155,7 @@ fn terminal() {
         let image = "localhost/flint-it:busybox";
         let mut run = containerd.on_terminal(&["run", "--rm", "--tty", "--runc-binary", &binary, image, &id, "sh"]);
         run.wait_for("# ");
-        run.send("tty; echo si'ze' $(stty size)\n");
+        run.send(TELL_SIZE);
         run.wait_for("size 33 77");
         // Only now: ctr does not wait for output that is still under way when the task ends.
         run.send("exit 4\n");
@@ -173,7 +173,7 @@ fn exec_on_a_terminal() {
         let id = forever(&containerd, &runtime, &[]);
         let mut exec = containerd.on_terminal(&["task", "exec", "--exec-id", "shell", "--tty", &id, "sh"]);
         exec.wait_for("# ");
-        exec.send("tty; echo si'ze' $(stty size)\n");
+        exec.send(TELL_SIZE);
         exec.wait_for("size 33 77");
         // Only now: ctr does not wait for output that is still under way when the task ends.
         exec.send("exit 3\n");

@@ -5,7 +5,7 @@ mod containerd_scenario;
 
 use std::sync::Arc;
 
-use integration_tests::{Containerd, Runtime, System, missing, peers, wait_until, whole_output};
+use integration_tests::{Containerd, Runtime, System, TELL_SIZE, missing, peers, wait_until, whole_output};
 
 /// The daemon and flint and runc as paths in its place, or None after a skip.
 fn containerd() -> Option<(Arc<Containerd>, [Runtime; 2])> {
@@ -54,7 +54,7 @@ fn exec_kill_and_remove() {
         assert_eq!(output.stdout, "1000\n", "{}", runtime.name);
         let mut exec = containerd.on_terminal(&["task", "exec", "--exec-id", "shell", "--tty", &id, "sh"]);
         exec.wait_for("# ");
-        exec.send("tty; echo si'ze' $(stty size)\n");
+        exec.send(TELL_SIZE);
         exec.wait_for("size 33 77");
         exec.send("exit 3\n");
         let _ = exec.finish().exits(3);

@@ -5,7 +5,7 @@ mod docker_scenario;
 
 use std::sync::Arc;
 
-use integration_tests::{Dockerd, System, missing, peers, wait_until};
+use integration_tests::{Dockerd, System, TELL_SIZE, missing, peers, wait_until};
 
 /// The daemon, or None after a skip.
 fn docker() -> Option<Arc<Dockerd>> {
@@ -75,7 +75,7 @@ fn exec_terminals_and_stop() {
         wait_until("the container is healthy", || docker.inspect(&id, "{{.State.Health.Status}}") == "healthy");
         let mut exec = docker.on_terminal(&["exec", "-it", &id, "sh"]);
         exec.wait_for("# ");
-        exec.send("until stty size 2>/dev/null | grep -q 33; do sleep 0.05; done; tty; echo si'ze' $(stty size)\n");
+        exec.send(TELL_SIZE);
         exec.wait_for("size 33 77");
         exec.send("exit 3\n");
         let _ = exec.finish().exits(3);

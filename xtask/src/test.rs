@@ -167,7 +167,7 @@ impl Run {
         passes(&mut cargo)
     }
 
-    /// Those of Debian sid's engines run beside all others: each has a place of its own, and waits more than it works.
+    /// Those of real engines run beside all others: each has a place of its own, and waits more than it works.
     fn integration_tests(&self, faulty: &Path, options: &[OsString]) -> anyhow::Result<Counts> {
         let cargo = |tests: &[String]| {
             let dist = workspace::dist_folder();
@@ -180,23 +180,24 @@ impl Run {
         if !cargo(&["--no-run".to_owned()]).status().context("starting cargo test")?.success() {
             anyhow::bail!("they do not build; the messages stand above");
         }
-        let (sids, others): (Vec<String>, Vec<String>) =
-            integration_test_names()?.into_iter().partition(|name| name.ends_with("_sid"));
+        let of_engine = |name: &String| ENGINES.iter().any(|engine| name.contains(engine));
+        let (engines, others): (Vec<String>, Vec<String>) = integration_test_names()?.into_iter().partition(of_engine);
         let only = |names: &[String], own: &[&str]| -> Vec<String> {
             let tests = names.iter().flat_map(|name| ["--test".to_owned(), name.clone()]);
             own.iter().map(|&word| word.to_owned()).chain(tests).collect()
         };
-        let (mut sids, mut others) = (cargo(&only(&sids, &[])), cargo(&only(&others, &["--lib"])));
-        sids.arg("--").args(options).env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
-        let sids = std::thread::spawn(move || sids.output());
+        let (mut engines, mut others) = (cargo(&only(&engines, &[])), cargo(&only(&others, &["--lib"])));
+        engines.arg("--").args(options).env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
+        let engines = std::thread::spawn(move || engines.output());
         let mut counts = self.tests(others.arg("--").args(options))?;
-        let sids = sids.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?.context("starting cargo test")?;
-        for text in [&sids.stderr, &sids.stdout] {
+        let engines =
+            engines.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?.context("starting cargo test")?;
+        for text in [&engines.stderr, &engines.stdout] {
             std::io::stdout().write_all(text).context("writing to stdout")?;
         }
         let mut own = Counts::default();
-        String::from_utf8_lossy(&sids.stdout).lines().filter_map(Counts::of_line).for_each(|line| own.add(line));
-        if !sids.status.success() && own.failed == 0 {
+        String::from_utf8_lossy(&engines.stdout).lines().filter_map(Counts::of_line).for_each(|line| own.add(line));
+        if !engines.status.success() && own.failed == 0 {
             own.add(Counts::one(false));
         }
         counts.add(own);
@@ -278,6 +279,9 @@ fn passes(command: &mut Command) -> anyhow::Result<Counts> {
     let status = status.with_context(|| format!("starting {}", command.get_program().display()))?;
     Ok(Counts::one(status.success()))
 }
+
+/// What stands in the names of tests with real engines.
+const ENGINES: [&str; 5] = ["buildah", "containerd", "cri", "docker", "podman"];
 
 /// The tests that need no feature: `vm_` ones run in a virtual machine alone.
 fn integration_test_names() -> anyhow::Result<Vec<String>> {

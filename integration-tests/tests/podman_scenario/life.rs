@@ -1,6 +1,6 @@
 //! What is done to a container that runs: exec, terminals, stop, kill, logs, attach, health checks, restarts.
 
-use integration_tests::{Podman, wait_until};
+use integration_tests::{Podman, TELL_SIZE, wait_until};
 
 use super::RUNTIMES;
 
@@ -26,10 +26,6 @@ pub(crate) fn exec(podman: &Podman) {
     }
 }
 
-/// Waits for the size, which podman tells some time after the start. The words are put together so that the echo of
-/// what is typed does not match.
-const SIZE: &str = "until stty size 2>/dev/null | grep -q 33; do sleep 0.05; done; tty; echo si'ze' $(stty size)\n";
-
 pub(crate) fn terminals(podman: &Podman) {
     for runtime in RUNTIMES {
         let (name, parent) = (podman.place().name(), podman.parent());
@@ -38,7 +34,7 @@ pub(crate) fn terminals(podman: &Podman) {
             ["--runtime", runtime, "run", "--rm", "-it", "--name", &name, "--cgroup-parent", &parent, image, "sh"];
         let mut run = podman.on_terminal(&args);
         run.wait_for("# ");
-        run.send(SIZE);
+        run.send(TELL_SIZE);
         run.wait_for("size 33 77");
         run.send("exit 4\n");
         let output = run.finish().exits(4);
@@ -47,7 +43,7 @@ pub(crate) fn terminals(podman: &Podman) {
         let id = podman.forever(runtime, &[]);
         let mut exec = podman.on_terminal(&["exec", "-it", "-u", "1000", &id, "sh"]);
         exec.wait_for("$ ");
-        exec.send(SIZE);
+        exec.send(TELL_SIZE);
         exec.wait_for("size 33 77");
         exec.send("exit 3\n");
         let output = exec.finish().exits(3);

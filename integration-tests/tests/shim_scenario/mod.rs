@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use integration_tests::{Containerd, wait_until, whole_output};
+use integration_tests::{Containerd, TELL_SIZE, wait_until, whole_output};
 
 const FOREVER: &str = "trap 'exit 7' TERM; echo up; while :; do sleep 1000 & wait $!; done";
 const IMAGE: &str = "localhost/flint-it:busybox";
@@ -69,7 +69,7 @@ pub(crate) fn exec_kill_pause_metrics_and_ps(containerd: &Containerd, runtimes: 
         assert_eq!(whole_output(exec, |stdout| !stdout.is_empty()).stdout, "in\n", "{runtime}");
         let mut shell = containerd.on_terminal(&["task", "exec", "--exec-id", "shell", "--tty", &id, "sh"]);
         shell.wait_for("# ");
-        shell.send("tty; echo si'ze' $(stty size)\n");
+        shell.send(TELL_SIZE);
         shell.wait_for("size 33 77");
         // Only now: ctr does not wait for output that is still under way when the process ends.
         shell.send("exit 3\n");
