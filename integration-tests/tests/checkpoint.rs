@@ -292,12 +292,15 @@ fn a_missing_or_old_criu_is_told() {
     );
     // Answers the request for its version with 3.1.
     let old = case.path().join("criu");
-    let script = "#!/bin/sh\nprintf '\\010\\012\\020\\001\\122\\004\\010\\003\\020\\001' >&3\n";
-    fs::write(&old, script).expect("write the script");
-    fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-    let old = old.display().to_string();
-    let output = case.call(["--criu", &old, "checkpoint", "--image-path", &old, &id]).exits(1);
-    assert!(output.stderr.contains("CRIU 3.1") && output.stderr.contains("too old"), "{output:?}");
+    let script = "printf '\\010\\012\\020\\001\\122\\004\\010\\003\\020\\001' >&3\n";
+    // Before it was asked, or with what it was asked unread.
+    for wait in ["", "sleep 0.3; "] {
+        fs::write(&old, format!("#!/bin/sh\n{wait}{script}")).expect("write the script");
+        fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        let old = old.display().to_string();
+        let output = case.call(["--criu", &old, "checkpoint", "--image-path", &old, &id]).exits(1);
+        assert!(output.stderr.contains("CRIU 3.1") && output.stderr.contains("too old"), "{output:?}");
+    }
     let silent = case.call(["--criu", "/bin/true", "checkpoint", &id]).exits(1);
     assert!(silent.stderr.contains("without an answer"), "{silent:?}");
     assert_eq!(case.status(&id), "running");

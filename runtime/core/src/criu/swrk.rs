@@ -163,8 +163,8 @@ impl Criu {
         let message = loop {
             let buffers = &mut [IoSliceMut::new(&mut data)];
             match rustix::net::recvmsg(&self.socket, buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                // A reset is told once, when CRIU ended with our request unread (unix(7)); what it sent before is still there.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 result => break result.map_err(|errno| Error::os("hear CRIU's answer", errno))?,
             }
         };
