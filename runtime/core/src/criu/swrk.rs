@@ -126,7 +126,6 @@ impl Criu {
         notified: &mut dyn FnMut(&Notify, Option<OwnedFd>) -> Result<()>,
     ) -> Result<Option<Response>> {
         let mut failed = None;
-        // One that has ended already may have left an answer.
         self.send(request)?;
         loop {
             let Some((response, fd)) = self.receive()? else { return failed.map_or(Ok(None), Err) };
@@ -139,19 +138,16 @@ impl Criu {
             if let Err(error) = heard {
                 failed.get_or_insert(error);
             }
-            if !self.send(&Request { kind: kind::NOTIFY, notify_success: Some(success), ..Request::default() })? {
-                return failed.map_or(Ok(None), Err);
-            }
+            self.send(&Request { kind: kind::NOTIFY, notify_success: Some(success), ..Request::default() })?;
         }
     }
 
-    /// Whether CRIU is there to hear it.
-    fn send(&self, request: &Request) -> Result<bool> {
+    /// Also to a CRIU that has ended: what it said before is then still to be heard, and after it the end.
+    fn send(&self, request: &Request) -> Result<()> {
         let data = request.encode_to_vec();
         let mut nothing = SendAncillaryBuffer::default();
         match rustix::net::sendmsg(&self.socket, &[IoSlice::new(&data)], &mut nothing, SendFlags::NOSIGNAL) {
-            Ok(_) => Ok(true),
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(false),
+            Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
             Err(errno) => Err(Error::os("send CRIU a request", errno)),
         }
     }
