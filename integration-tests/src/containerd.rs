@@ -3,13 +3,12 @@
 //! Its cgroups are named `/<namespace>/<id>`, so the namespace is the prefix. The shim is containerd's own
 //! (`containerd-shim-runc-v2`); it calls the program that `--runc-binary` names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::daemon::Shared;
-use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
 use crate::{
     Command, Daemon, Layout, Output, Place, PtyRun, Running, Runtime, System, fill_rootfs, new_prefix, wait_until,
@@ -18,7 +17,7 @@ use crate::{
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "localhost/flint-it:busybox";
 
-static RUNNING: Shared<Containerd> = Shared::new();
+static RUNNING: [Shared<Containerd>; System::COUNT] = [const { Shared::new() }; System::COUNT];
 
 /// What is left out: CRI, which wants a CNI configuration. Its names are those of 1.6 and of 2.
 const WITHOUT_CRI: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
@@ -40,10 +39,10 @@ impl Containerd {
         Self::shared_of(System::Host).expect("the machine's own is not skipped")
     }
 
-    /// The same of any system; None after a skip. A binary asks for one system only.
+    /// The same of any system; None after a skip.
     #[must_use]
     pub fn shared_of(system: System) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Self::open(system, ""))
+        RUNNING[system as usize].get_or_skip(|| Self::open(system, ""))
     }
 
     /// One that no other test has: it may be killed. None after a skip.
@@ -202,12 +201,13 @@ impl Containerd {
         format!("{}ctr", new_prefix())
     }
 
-    /// The cgroup folder of container `id` in the v1 hierarchy of `controller`, or in v2's when there is none.
+    /// What `ctr task ls` says of container `id`'s task, `RUNNING` for one; empty when there is none.
     #[must_use]
-    pub fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
-        let all = cgroups_with(id);
-        let found = all.iter().find(|dir| dir.starts_with(Path::new("/sys/fs/cgroup").join(controller)));
-        found.or(all.first()).cloned().unwrap_or_default()
+    #[track_caller]
+    pub fn task_status(&self, id: &str) -> String {
+        let list = self.ctr(&["task", "ls"]).ok().stdout;
+        let line = list.lines().find(|line| line.starts_with(id)).unwrap_or_default();
+        line.split_whitespace().nth(2).unwrap_or_default().to_owned()
     }
 
     /// Fails when a mount, cgroup, process or state of container `id` is left.

@@ -13,14 +13,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::json;
 
 use crate::daemon::Shared;
-use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
 use crate::{Command, Daemon, Layout, Output, Place, PtyRun, System, fill_rootfs};
 
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "flint-it-busybox";
 
-static RUNNING: Shared<Dockerd> = Shared::new();
+static RUNNING: [Shared<Dockerd>; System::COUNT] = [const { Shared::new() }; System::COUNT];
 
 /// A private dockerd.
 #[derive(Debug)]
@@ -55,10 +54,10 @@ impl Dockerd {
         Self::shared_of(System::Host).expect("the machine's own is not skipped")
     }
 
-    /// The same of any system; None after a skip. A binary asks for one system only.
+    /// The same of any system; None after a skip.
     #[must_use]
     pub fn shared_of(system: System) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Self::of(system, DockerdOptions::default()))
+        RUNNING[system as usize].get_or_skip(|| Self::of(system, DockerdOptions::default()))
     }
 
     /// One that no other test has; None after a skip.
@@ -218,14 +217,6 @@ impl Dockerd {
     fn left_of(&self, id: &str) -> Vec<String> {
         let state = |runtime| self.dir().join(format!("exec/runtime-{runtime}/moby/{id}")).display().to_string();
         self.place().left_of(id, &["flint", "runc", "capture"].map(state))
-    }
-
-    /// The cgroup folder of container `id` in the v1 hierarchy of `controller`, or in v2's when there is none.
-    #[must_use]
-    pub fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
-        let all = cgroups_with(id);
-        let found = all.iter().find(|dir| dir.starts_with(Path::new("/sys/fs/cgroup").join(controller)));
-        found.or(all.first()).cloned().unwrap_or_default()
     }
 
     /// Where the `capture` runtime puts the config.json of container `id`.

@@ -37,6 +37,11 @@ pub enum System {
     Sid,
 }
 
+impl System {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 2;
+}
+
 /// Folders that every place has for itself; all of them die with it.
 const PRIVATE: &str = "run var/lib/containers var/lib/docker var/lib/containerd dev/shm";
 

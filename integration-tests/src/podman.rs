@@ -7,14 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::daemon::Shared;
-use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
 use crate::{Command, Layout, Output, Place, PtyRun, System, fill_rootfs, wait_until};
 
 /// The image that the tests run.
 pub(crate) const IMAGE: &str = "localhost/flint-it-busybox";
 
-static RUNNING: Shared<Podman> = Shared::new();
+static RUNNING: [Shared<Podman>; System::COUNT] = [const { Shared::new() }; System::COUNT];
 
 /// podman and its storage.
 #[derive(Debug)]
@@ -23,10 +22,10 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// The podman of this test binary; None after a skip. A binary asks for one system and layout only.
+    /// The podman of this test binary; None after a skip. All ask for one layout.
     #[must_use]
     pub fn shared(system: System, layout: Layout) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Self::start(system, layout))
+        RUNNING[system as usize].get_or_skip(|| Self::start(system, layout))
     }
 
     fn start(system: System, layout: Layout) -> Option<Self> {
@@ -163,14 +162,6 @@ impl Podman {
         let table = self.place.mount_table();
         let mounted: Vec<&str> = table.lines().filter(|line| line.contains("/merged ")).collect();
         assert!(mounted.is_empty(), "layers are still mounted: {mounted:?}");
-    }
-
-    /// The cgroup folder of container `id` in the v1 hierarchy of `controller`, or in v2's when there is none.
-    #[must_use]
-    pub fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
-        let all = cgroups_with(id);
-        let found = all.iter().find(|dir| dir.starts_with(PathBuf::from("/sys/fs/cgroup").join(controller)));
-        found.or(all.first()).cloned().unwrap_or_default()
     }
 
     /// Where it runs.

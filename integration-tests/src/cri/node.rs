@@ -18,7 +18,7 @@ const DOCUMENTED_SHIM: &str = "/usr/local/bin/containerd-shim-flint-v1";
 /// The same of the runtime.
 const DOCUMENTED_RUNTIME: &str = "/usr/local/bin/flint";
 
-static RUNNING: Shared<Node> = Shared::new();
+static RUNNING: [Shared<Node>; System::COUNT] = [const { Shared::new() }; System::COUNT];
 
 /// A node. Its containers are in containerd's namespace `k8s.io`.
 #[derive(Debug)]
@@ -36,10 +36,10 @@ fn documented(name: &str) -> String {
 }
 
 impl Node {
-    /// The node of this test binary, started if none runs; None after a skip. A binary asks for one system only.
+    /// The node of this test binary, started if none runs; None after a skip.
     #[must_use]
     pub fn shared_of(system: System) -> Option<Arc<Self>> {
-        RUNNING.get_or_skip(|| Self::of(system))
+        RUNNING[system as usize].get_or_skip(|| Self::of(system))
     }
 
     /// One that no other test has: it may be killed. None after a skip.

@@ -1,6 +1,6 @@
 //! A pod, and what a kubelet does with it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
     ContainerConfig, ContainerMetadata, ContainerStatus, ContainerStatusRequest, CreateContainerRequest, Cri,
@@ -179,12 +179,6 @@ impl<'a> Pod<'a> {
             words.contains(&b"-socket".as_slice()) && ids.iter().any(|id| words.contains(&id.as_bytes()))
         };
         processes_with(self.node.containerd.place().prefix()).into_iter().filter(is_shim).collect()
-    }
-
-    /// The folder of a v1 controller, or of v2, of a container.
-    #[must_use]
-    pub fn cgroup(&self, controller: &str, container: &str) -> PathBuf {
-        self.node.containerd.cgroup(controller, container)
     }
 
     /// RemoveContainer.

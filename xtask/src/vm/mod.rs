@@ -32,8 +32,10 @@ pub(crate) use options::Options;
 pub(crate) use suite::{missing, short};
 
 use crate::interrupt::Interrupt;
+use crate::test::programs::TestProgram;
 use crate::workspace;
 use options::Asked;
+use suite::Chosen;
 
 const HELP: &str = "\
 usage: cargo xtask vm [OPTION...] [--] COMMAND [ARGUMENT...]
@@ -60,7 +62,8 @@ checkout's root. FLINT_BIN and FLINT_SHIM are the host's, else target/dist/flint
   --timeout SECONDS       after which the machine is stopped (1800)
   --carry PATH            carries in one more file or folder, at its own path
   --env NAME=VALUE        sets a variable for the command
-  --test NAME             builds that integration test, carries it in and runs it; may be given again
+  --test NAME             builds that integration test (a program of them, or one of its files), carries it in and
+                          runs it; may be given again. Words behind -- are beginnings of names in that file
   --kernel-option WORD    one more word on the kernel's command line
   --console               shows the kernel's console, afterwards, on stderr
   --clean                 removes all kernels and images from the cache ($XDG_CACHE_HOME/flint-vm)
@@ -81,7 +84,7 @@ pub(crate) fn command(parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
         Asked::Run(options) => options,
     };
     let interrupt = Interrupt::watch()?;
-    let ended = run(&options, &interrupt, &mut |bytes| {
+    let ended = run(&options, &[], &interrupt, &mut |bytes| {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(bytes).and_then(|()| stdout.flush()).context("writing to stdout")
     });
@@ -106,15 +109,18 @@ pub(crate) fn command(parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
 /// When something cannot be built, or the machine failed (and not the command).
 pub(crate) fn run(
     options: &Options,
+    built: &[TestProgram],
     interrupt: &Interrupt,
     stdout: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Ended> {
     ensure!(cfg!(target_arch = "x86_64"), "the machines of `cargo xtask vm` are x86-64, and so must be the host");
     let mut options = options.clone();
     let mut programs = flint(&mut options)?;
-    let tests = suite::build(&options.tests)?;
+    let tests = suite::choose(&options.tests, built)?;
     let script = script(&options, &tests)?;
-    programs.extend(tests);
+    programs.extend(tests.into_iter().map(|test| test.program));
+    programs.sort();
+    programs.dedup();
     let kernel = kernel::kernel(&options.kernel)?;
     let image = image::disk(&options.image)?;
     // In the target folder: there, programs can be linked and need not be copied.
@@ -146,7 +152,7 @@ fn flint(options: &mut Options) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// What sh runs in the machine.
-fn script(options: &Options, tests: &[PathBuf]) -> anyhow::Result<String> {
+fn script(options: &Options, tests: &[Chosen]) -> anyhow::Result<String> {
     let root = workspace::root();
     let root = root.canonicalize().with_context(|| format!("resolving {}", root.display()))?;
     let mut script = format!("cd {} || exit 125\n", carry::command_line(&[root.as_os_str()])?);
@@ -156,9 +162,9 @@ fn script(options: &Options, tests: &[PathBuf]) -> anyhow::Result<String> {
     }
     // As under cargo, a test runs in its package's folder.
     script += "cd integration-tests || exit 125\ncode=0\n";
-    let arguments = carry::command_line(&options.command)?;
     for test in tests {
-        writeln!(script, "{} {arguments} || code=$?", carry::command_line(&[test])?)?;
+        let arguments = carry::command_line(&test.arguments(&options.command))?;
+        writeln!(script, "{} {arguments} || code=$?", carry::command_line(&[&test.program])?)?;
     }
     script += "exit $code\n";
     Ok(script)

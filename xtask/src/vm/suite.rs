@@ -1,15 +1,13 @@
 //! Integration tests in the machine.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use anyhow::{Context, ensure};
-use serde::Deserialize;
+use anyhow::{Context, bail};
 
 use super::{Ended, Options};
 use crate::interrupt::Interrupt;
+use crate::test::programs::{self, Lints, TestProgram};
 use crate::workspace;
 
 /// What a machine needs of the host: a program, and the package that has it.
@@ -24,47 +22,73 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 /// What the short form runs: what needs all controllers on v2, what is different on v2 alone, AppArmor, and want
 /// of memory and metrics through the shim.
-const SHORT: [&str; 5] = ["vm_cgroup", "unified", "annotations", "apparmor", "shim_resources"];
+const SHORT: [&str; 5] = ["vm_cgroup", "unified", "annotations", "apparmor", "resources"];
 
-/// A line of `cargo test --no-run --message-format=json`.
-#[derive(Deserialize)]
-struct Message {
-    executable: Option<PathBuf>,
-    target: Option<Target>,
+/// A test in the machine: a program, and which part of it.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// The program.
+    pub(super) program: PathBuf,
+    /// The module whose tests are run; None for all.
+    pub(super) module: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Target {
-    name: String,
+impl Chosen {
+    /// The program's arguments: words among `given` are beginnings of names in the module.
+    pub(super) fn arguments(&self, given: &[OsString]) -> Vec<OsString> {
+        let Some(module) = &self.module else { return given.to_vec() };
+        let is_option = |word: &&OsString| word.to_string_lossy().starts_with('-');
+        let (options, words): (Vec<&OsString>, Vec<&OsString>) = given.iter().partition(is_option);
+        let name = |word: &OsString| {
+            let mut name = OsString::from(format!("{module}::"));
+            name.push(word);
+            name
+        };
+        let mut arguments: Vec<OsString> = options.into_iter().cloned().collect();
+        arguments.extend(words.into_iter().map(name));
+        if !given.iter().any(|word| !is_option(&word)) {
+            arguments.push(name(&OsString::new()));
+        }
+        arguments
+    }
 }
 
-/// Builds integration tests by name and returns their programs in the same order.
+/// Where an integration test of this name is: its program's name, and the module in it.
+fn found(name: &str) -> anyhow::Result<(String, Option<String>)> {
+    let folder = workspace::root().join("integration-tests/tests");
+    if folder.join(name).join("main.rs").is_file() || folder.join(format!("{name}.rs")).is_file() {
+        return Ok((name.to_owned(), None));
+    }
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+        let entry = entry?;
+        if entry.path().join(format!("{name}.rs")).is_file() {
+            return Ok((entry.file_name().to_string_lossy().into_owned(), Some(name.to_owned())));
+        }
+    }
+    bail!("there is no integration test {name}: neither {0}/{name}.rs nor {0}/*/{name}.rs", folder.display())
+}
+
+/// Finds integration tests by the names of their programs or files among `built`; builds what is not there.
 ///
 /// # Errors
 ///
 /// When one does not build, or there is none of that name.
-pub(super) fn build(names: &[String]) -> anyhow::Result<Vec<PathBuf>> {
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut cargo = workspace::cargo();
-    cargo.args(["test", "--quiet", "--package", "integration-tests", "--locked", "--no-run", "--message-format=json"]);
-    cargo.args(["--features", "vm"]);
-    for name in names {
-        cargo.args(["--test", name]);
-    }
-    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("starting cargo test")?;
-    ensure!(output.status.success(), "cargo test --no-run failed ({}); its messages stand above", output.status);
-    let text = String::from_utf8(output.stdout).context("the output of cargo is not UTF-8")?;
-    let messages: Vec<Message> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let program = |name: &String| {
-        let message = messages.iter().find(|message| {
-            message.executable.is_some() && message.target.as_ref().is_some_and(|target| target.name == *name)
-        });
-        let program = message.and_then(|message| message.executable.clone());
-        program.with_context(|| format!("cargo built no test named {name}"))
+pub(super) fn choose(names: &[String], built: &[TestProgram]) -> anyhow::Result<Vec<Chosen>> {
+    let found = names.iter().map(|name| found(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let ours = |program: &&TestProgram, name: &str| program.is_of("integration-tests") && program.name == name;
+    let missing = |name: &String| !built.iter().any(|program| ours(&program, name));
+    let targets: Vec<String> = found
+        .iter()
+        .filter(|(program, _)| missing(program))
+        .flat_map(|(program, _)| ["--test".to_owned(), program.clone()])
+        .collect();
+    let more = if targets.is_empty() { Vec::new() } else { programs::build(&targets, Lints::None)? };
+    let chosen = |(name, module): (String, Option<String>)| {
+        let program = built.iter().chain(&more).find(|program| ours(program, &name));
+        let program = program.with_context(|| format!("cargo built no test named {name}"))?.path().to_owned();
+        Ok(Chosen { program, module })
     };
-    names.iter().map(program).collect()
+    found.into_iter().map(chosen).collect()
 }
 
 /// Why a machine cannot be run here, if it cannot.
@@ -79,7 +103,8 @@ pub(crate) fn missing() -> Option<String> {
     gone.map(|(program, package)| format!("{program} is not installed (package {package})"))
 }
 
-/// The short form for `cargo xtask test`: one machine with cgroup v2. `line` is told each line of the tests' output.
+/// The short form for `cargo xtask test`: one machine with cgroup v2, and of the programs in `built`. `line` is told each
+/// line of the tests' output.
 ///
 /// # Errors
 ///
@@ -87,12 +112,12 @@ pub(crate) fn missing() -> Option<String> {
 pub(crate) fn short(
     interrupt: &Interrupt,
     environment: Vec<(String, OsString)>,
+    built: &[TestProgram],
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Ended> {
     let options = Options { tests: SHORT.map(str::to_owned).to_vec(), environment, ..Options::default() };
     let mut rest = Vec::new();
-    super::run(&options, interrupt, &mut |bytes| {
-        std::io::stdout().write_all(bytes).context("writing to stdout")?;
+    super::run(&options, built, interrupt, &mut |bytes| {
         rest.extend_from_slice(bytes);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let whole: Vec<u8> = rest.drain(..=end).collect();

@@ -1,0 +1,78 @@
+//! What the shim does with a container's resources, and tells of them: on v1 and on v2.
+
+use containerd_shim_protos::api::{
+    Empty, PauseRequest, ResumeRequest, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+};
+use containerd_shim_protos::cgroups::metrics::Metrics;
+use containerd_shim_protos::cgroups_v2::metrics::Metrics as UnifiedMetrics;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message as _, MessageField};
+use containerd_shim_protos::ttrpc::Code;
+use integration_tests::{Shim, Streams, refused, shim_case, wait_until};
+use serde_json::json;
+
+/// An ended task's status is told before its deletion.
+#[track_caller]
+fn delete(shim: &Shim, id: &str) -> u32 {
+    shim.wait(id, "").expect("wait");
+    shim.delete(id, "").expect("delete").exit_status
+}
+
+#[test]
+fn pause_update_and_stats() {
+    let Some((case, program, events, _server)) = shim_case() else { return };
+    let id = case.id("a");
+    let bundle = case.bundle().forever().edit(json!({"linux": {"resources": {"pids": {"limit": 20}}}}));
+    let shim = Shim::start(&case, &program, &bundle, &id, &events);
+    shim.create(&id, bundle.path(), &Streams::default()).expect("create");
+    shim.run(&id, "").expect("start");
+    let pause = || shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() });
+    let resume = || shim.call::<Empty>("Resume", &ResumeRequest { id: id.clone(), ..Default::default() });
+    let status = || shim.state(&id, "").expect("state").status.unwrap();
+    assert_eq!(refused(resume()).0, Code::FAILED_PRECONDITION);
+    pause().expect("pause");
+    assert_eq!(status(), Status::PAUSED);
+    assert_eq!(refused(pause()).0, Code::FAILED_PRECONDITION);
+    resume().expect("resume");
+    assert_eq!(status(), Status::RUNNING);
+    let resources = Any { value: br#"{"pids": {"limit": 30}}"#.to_vec(), ..Any::default() };
+    let update = UpdateTaskRequest { id: id.clone(), resources: MessageField::some(resources), ..Default::default() };
+    shim.call::<Empty>("Update", &update).expect("update");
+    let used = shim.call::<StatsResponse>("Stats", &StatsRequest { id: id.clone(), ..Default::default() });
+    let used = used.expect("stats").stats.into_option().expect("metrics");
+    let (pids, memory) = if used.type_url == "io.containerd.cgroups.v1.Metrics" {
+        let metrics = Metrics::parse_from_bytes(&used.value).expect("metrics");
+        ((metrics.pids.limit, metrics.pids.current), metrics.memory.usage.usage)
+    } else {
+        let metrics = UnifiedMetrics::parse_from_bytes(&used.value).expect("metrics");
+        ((metrics.pids.limit, metrics.pids.current), metrics.memory.usage)
+    };
+    assert!(pids.0 == 30 && pids.1 > 0, "{pids:?}");
+    assert!(memory > 0);
+    // A paused one dies, too.
+    pause().expect("pause");
+    shim.kill(&id, "", 9).expect("kill");
+    assert_eq!(delete(&shim, &id), 137);
+    events.wait_for(&id, &["create", "start", "paused", "resumed", "paused", "exit", "delete"]);
+    shim.shutdown();
+    case.finish();
+}
+
+#[test]
+fn want_of_memory_is_told_before_the_exit() {
+    let Some((case, program, events, _server)) = shim_case() else { return };
+    let id = case.id("a");
+    let hog = "x=0123456789abcdef; while :; do x=$x$x; done";
+    let limits = json!({"linux": {"resources": {"memory": {"limit": 16_777_216, "swap": 16_777_216}}}});
+    let bundle = case.bundle().shell(hog).edit(limits);
+    let shim = Shim::start(&case, &program, &bundle, &id, &events);
+    shim.create(&id, bundle.path(), &Streams::default()).expect("create");
+    shim.run(&id, "").expect("start");
+    assert_eq!(delete(&shim, &id), 137);
+    wait_until("delete is told", || events.of(&id).contains(&"delete".to_owned()));
+    let topics: Vec<String> = events.of(&id);
+    let place = |topic: &str| topics.iter().position(|seen| seen == topic);
+    assert!(place("oom").is_some() && place("oom") < place("exit"), "{topics:?}");
+    shim.shutdown();
+    case.finish();
+}

@@ -1,0 +1,282 @@
+//! `cargo xtask test`: every check there is, and one closing line.
+
+mod lanes;
+pub(crate) mod programs;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::Context;
+use lexopt::prelude::*;
+
+use crate::interrupt::Interrupt;
+use crate::tally::{self, Counts};
+use crate::{check, dist, packages, vm, workspace};
+use programs::{Lints, SELECTION, TestProgram};
+
+const HELP: &str = "\
+usage: cargo xtask test [--quick] [-- OPTION...]
+
+Checks everything: format, lints, layers, licences, dependencies, files, unit tests, and the integration
+tests against the programs of `cargo xtask dist`. Installs the packages that the tests need where it can
+(root, apt), and says which. A step that fails does not keep the later ones from running. Ends with one line
+
+    N passed, N failed, N skipped
+
+before which every skipped test stands with its reason, and with exit status 0 only if nothing failed.
+
+  --quick         what needs no root, no packages and no release build: no integration tests
+  -- OPTION...    for the integration tests (libtest's: a filter, --test-threads=1, ...)";
+
+/// Runs the command.
+pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
+    let mut quick = false;
+    let mut options: Vec<OsString> = Vec::new();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("quick") => quick = true,
+            Short('h') | Long("help") => {
+                println!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            // lexopt gives what stands behind `--` as values.
+            Value(option) => options.push(option),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Run::new()?.everything(quick, &options)
+}
+
+struct Run {
+    interrupt: Interrupt,
+    counts: Counts,
+    failed: Vec<String>,
+    skip_log: PathBuf,
+    started: Instant,
+}
+
+impl Run {
+    fn new() -> anyhow::Result<Self> {
+        let folder = workspace::target_folder();
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let skip_log = folder.join("skipped-tests");
+        fs::write(&skip_log, "").with_context(|| format!("emptying {}", skip_log.display()))?;
+        let interrupt = Interrupt::watch()?;
+        Ok(Self { interrupt, counts: Counts::default(), failed: Vec::new(), skip_log, started: Instant::now() })
+    }
+
+    fn everything(mut self, quick: bool, options: &[OsString]) -> anyhow::Result<ExitCode> {
+        // The release build links on one core for minutes: the tests' build has the other meanwhile. It is of another
+        // profile, so the cargos do not wait for each other.
+        let mut dist = None;
+        if !quick {
+            self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
+            dist = Some(std::thread::spawn(dist::build));
+        }
+        self.step("format", |_| passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
+        let mut tests = Vec::new();
+        let mut lints = Lints::Denied;
+        self.step("lints, and programs of the tests", |_| {
+            tests = programs::build(&[], lints)?;
+            Ok(Counts::one(true))
+        })?;
+        self.step("lints for aarch64", Self::lints_for_aarch64)?;
+        for check in check::ALL {
+            self.step(check.name, |_| check.run().map(Counts::one))?;
+        }
+        if workspace::find_program("cargo-deny").is_some() {
+            let deny = ["deny", "--offline", "check", "bans", "licenses", "sources"];
+            self.step("cargo-deny", |_| passes(workspace::cargo().args(deny)))?;
+        }
+        self.step("unit tests", |run| {
+            if tests.is_empty() {
+                // What is told of the lints should not hide what the tests say.
+                lints = Lints::None;
+                tests = programs::build(&[], lints)?;
+            }
+            let is_apart = |test: &TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
+            let lane = tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect();
+            let mut counts = lanes::run(vec![lane])?;
+            counts.add(run.doc_tests(lints)?);
+            Ok(counts)
+        })?;
+        if !quick {
+            let mut faulty = None;
+            self.step("programs for the integration tests", |_| {
+                let built = dist.map(std::thread::JoinHandle::join);
+                built.transpose().map_err(|_| anyhow::anyhow!("the release build panicked"))?.transpose()?;
+                faulty = Some(faulty_runtime(lints)?);
+                Ok(Counts::default())
+            })?;
+            self.step("integration tests", |run| match &faulty {
+                Some(faulty) => run.integration_tests(&tests, faulty, options),
+                None => anyhow::bail!("not run, since their programs were not built"),
+            })?;
+        }
+        self.close()
+    }
+
+    /// Runs one step and counts it; an error of the step itself is a failure like any other.
+    ///
+    /// # Errors
+    ///
+    /// When xtask was interrupted.
+    fn step(&mut self, name: &str, run: impl FnOnce(&Self) -> anyhow::Result<Counts>) -> anyhow::Result<()> {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let counts = match run(self) {
+            Ok(counts) => counts,
+            Err(error) => {
+                println!("error: {error:#}");
+                Counts::one(false)
+            }
+        };
+        self.interrupt.check()?;
+        if counts.failed > 0 {
+            self.failed.push(name.to_owned());
+        }
+        println!("-- {name}: {counts} ({:.1} s)", started.elapsed().as_secs_f64());
+        self.counts.add(counts);
+        Ok(())
+    }
+
+    /// The runtime for the other architecture that it is written for. clippy does not link, so no linker is needed.
+    fn lints_for_aarch64(&self) -> anyhow::Result<Counts> {
+        let target = "aarch64-unknown-linux-musl";
+        if let Err(error) = dist::ensure_target(target) {
+            self.log_skip(&format!("SKIP lints for aarch64: {error:#}"))?;
+            // It is counted as skipped in the end; as one that passed until then, like libtest's.
+            return Ok(Counts::one(true));
+        }
+        let clippy = ["clippy", "--locked", "--quiet", "--keep-going", "--target", target];
+        let runtime = ["flint-sys", "flint-init", "flint-runtime", "flint"];
+        let mut cargo = workspace::cargo();
+        cargo.args(clippy).args(runtime.iter().flat_map(|name| ["--package", name])).args(["--", "-D", "warnings"]);
+        passes(&mut cargo)
+    }
+
+    /// A program, told where skipped tests append their line.
+    fn entry(&self, test: &TestProgram) -> (String, Command) {
+        let mut command = test.command();
+        command.env("FLINT_SKIP_LOG", &self.skip_log);
+        (test.name.clone(), command)
+    }
+
+    fn doc_tests(&self, lints: Lints) -> anyhow::Result<Counts> {
+        let mut cargo = workspace::cargo();
+        cargo.args(["test", "--quiet", "--doc", "--no-fail-fast"]).args(SELECTION);
+        lints.apply(&mut cargo);
+        cargo.env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
+        lanes::run(vec![vec![("doc tests".to_owned(), cargo)]])
+    }
+
+    /// Those of real engines, and a virtual machine, run beside all others: each has a place of its own, and waits more
+    /// than it works.
+    fn integration_tests(&self, tests: &[TestProgram], faulty: &Path, options: &[OsString]) -> anyhow::Result<Counts> {
+        let dist = workspace::dist_folder();
+        let entry = |test: &TestProgram| {
+            let (name, mut command) = self.entry(test);
+            command.args(options);
+            command.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint")).env("FLINT_FAULTS_BIN", faulty);
+            command.env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
+            (name, command)
+        };
+        let ours = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
+        let on_the_host = tests.iter().filter(ours).filter(|test| test.name != IN_A_MACHINE);
+        let (engines, others): (Vec<_>, Vec<_>) = on_the_host.partition(|test| test.name == ENGINES);
+        let lanes = [engines, others].map(|lane| lane.into_iter().map(entry).collect()).into();
+        std::thread::scope(|scope| {
+            let machine = scope.spawn(|| self.virtual_machine(tests));
+            let mut counts = lanes::run(lanes)?;
+            counts.add(machine.join().map_err(|_| anyhow::anyhow!("the machine's thread panicked"))??);
+            Ok(counts)
+        })
+    }
+
+    /// The short form of `cargo xtask vm`: one machine with cgroup v2 and all its controllers.
+    fn virtual_machine(&self, tests: &[TestProgram]) -> anyhow::Result<Counts> {
+        if let Some(reason) = vm::missing() {
+            self.log_skip(&format!("SKIP virtual machine: {reason}"))?;
+            // It is counted as skipped in the end; as one that passed until then, like libtest's.
+            return Ok(Counts::one(true));
+        }
+        let (mut counts, mut said, started) = (Counts::default(), String::new(), Instant::now());
+        let flint = workspace::dist_folder().join("flint");
+        let environment = vec![("FLINT_BIN".to_owned(), flint.into())];
+        let ended = vm::short(&self.interrupt, environment, tests, &mut |line| {
+            counts.add(Counts::of_line(line.trim_end()).unwrap_or_default());
+            said += line;
+        })?;
+        for skip in &ended.skips {
+            self.log_skip(skip)?;
+        }
+        if ended.code != 0 && counts.failed == 0 {
+            counts.add(Counts::one(false));
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let text = format!("{said}   the virtual machine: {counts} (booted in {} s, {seconds:.1} s)\n", ended.boot);
+        std::io::stdout().lock().write_all(text.as_bytes()).context("writing to stdout")?;
+        Ok(counts)
+    }
+
+    fn log_skip(&self, line: &str) -> anyhow::Result<()> {
+        let log = fs::OpenOptions::new().append(true).open(&self.skip_log);
+        let written = log.and_then(|mut log| log.write_all(format!("{line}\n").as_bytes()));
+        written.with_context(|| format!("writing {}", self.skip_log.display()))
+    }
+
+    fn close(mut self) -> anyhow::Result<ExitCode> {
+        let log = fs::read_to_string(&self.skip_log).with_context(|| format!("reading {}", self.skip_log.display()))?;
+        let skips = tally::skips(&log);
+        // libtest counts a test that returns early as passed.
+        let early = skips.len() as u64;
+        self.counts.passed = self.counts.passed.saturating_sub(early);
+        self.counts.skipped += early;
+        println!();
+        for skip in &skips {
+            println!("skipped: {}: {}", skip.test, skip.reason);
+        }
+        for name in &self.failed {
+            println!("failed: {name}");
+        }
+        println!("{:.0} s", self.started.elapsed().as_secs_f64());
+        println!("{}", self.counts);
+        Ok(if self.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Runs a program that is one check: it passes with exit status 0.
+fn passes(command: &mut Command) -> anyhow::Result<Counts> {
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.with_context(|| format!("starting {}", command.get_program().display()))?;
+    Ok(Counts::one(status.success()))
+}
+
+/// The package of the integration tests, and its tests with real engines and those for a virtual machine alone.
+const INTEGRATION: &str = "integration-tests";
+const ENGINES: &str = "engines";
+const IN_A_MACHINE: &str = "vm";
+/// The package that looks at the linked init side: it wants the release build.
+const LINKED: &str = "integration-tests/init-object";
+
+/// Builds the runtime that fails where it is told to, for the fault tests, with what the unit tests have built already. It
+/// is not in target/dist/: it never ships.
+fn faulty_runtime(lints: Lints) -> anyhow::Result<PathBuf> {
+    println!("building flint with faults");
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--quiet", "--bin", "flint", "--features", "flint/faults"]).args(SELECTION);
+    lints.apply(&mut cargo);
+    let status = cargo.status().context("starting cargo build")?;
+    anyhow::ensure!(status.success(), "cargo build failed ({status}); its messages stand above");
+    // Away from cargo's place, where the next build without faults would put its own.
+    let built = workspace::target_folder().join("debug/flint");
+    let folder = workspace::target_folder().join("faults");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let kept = folder.join("flint");
+    fs::copy(&built, &kept).with_context(|| format!("copying {} to {}", built.display(), kept.display()))?;
+    Ok(kept)
+}
