@@ -16,7 +16,7 @@ impl Digest {
     /// The digest of `content`.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
-        Self::finish(Sha256::new_with_prefix(content))
+        Self::of_hash(Sha256::new_with_prefix(content))
     }
 
     /// The 64 hexadecimal digits, without the algorithm.
@@ -25,7 +25,8 @@ impl Digest {
         &self.0
     }
 
-    fn finish(hasher: Sha256) -> Self {
+    /// The digest of all that a hasher was given.
+    pub(crate) fn of_hash(hasher: Sha256) -> Self {
         use std::fmt::Write as _;
         let mut hex = String::with_capacity(64);
         for byte in hasher.finalize() {
@@ -51,6 +52,19 @@ impl FromStr for Digest {
     }
 }
 
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.0)
@@ -71,7 +85,7 @@ impl<R: Read> Hashing<R> {
     /// Reads what is left (a tar reader stops at the end-of-archive blocks), and tells the digest of everything.
     pub(crate) fn finish(mut self) -> io::Result<(Digest, R)> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok((Digest::finish(self.hasher), self.inner))
+        Ok((Digest::of_hash(self.hasher), self.inner))
     }
 }
 

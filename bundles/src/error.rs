@@ -17,6 +17,10 @@ pub enum Kind {
     NotFound,
     /// The input is wrong, tampered with, over a limit, or of a form that is not supported: trying again will not help.
     Refused,
+    /// The registry wants other credentials.
+    Denied,
+    /// The registry cannot be reached or cannot answer now: trying again later may help.
+    Unavailable,
     /// A system call failed.
     System,
 }
@@ -37,10 +41,39 @@ impl Error {
         Self { kind: Kind::NotFound, message: message.into() }
     }
 
+    /// Credentials that are missing or refused.
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Denied, message: message.into() }
+    }
+
+    /// A registry that cannot answer now.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Unavailable, message: message.into() }
+    }
+
+    /// A state of the host in which the step is impossible.
+    pub(crate) fn system(message: impl Into<String>) -> Self {
+        Self { kind: Kind::System, message: message.into() }
+    }
+
+    /// A read that a source could not answer.
+    pub(crate) fn of_source(digest: &crate::Digest, error: &std::io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        // A source's own sentence comes through `Read` as what it is.
+        let kind = inner.map_or(Kind::System, |inner| inner.kind);
+        Self { kind, message: format!("taking the blob {digest}: {error}") }
+    }
+
     /// What a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The same error, with another behind it that the clean-up met.
+    pub(crate) fn and(mut self, another: &Self) -> Self {
+        self.message = format!("{}; and then {another}", self.message);
+        self
     }
 
     /// The same error, with what was being done in front.
@@ -73,6 +106,8 @@ impl<T, E: Into<std::io::Error>> Told<T> for std::result::Result<T, E> {
             let kind = match error.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,
                 std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Kind::Refused,
+                // What a parser of tars says is of no system call either.
+                std::io::ErrorKind::Other if error.raw_os_error().is_none() => Kind::Refused,
                 _ => Kind::System,
             };
             Error { kind, message: format!("{}: {error}", what()) }

@@ -35,6 +35,11 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The largest window of zstd that is taken: 2^27 = 128 MiB is what `zstd --ultra` needs; its default is 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Whether something that begins so is compressed.
+pub(crate) fn is_compressed(start: &[u8]) -> bool {
+    start.starts_with(GZIP) || start.starts_with(ZSTD)
+}
+
 /// Decompresses by the magic bytes: media types lie, and Docker's does not say.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! Every path is resolved by the kernel below the folder's descriptor (openat2, RESOLVE_IN_ROOT, Linux 5.6): `..` and
 //! absolute symbolic links of an image end at the folder, magic links are refused. The last component is never followed.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -48,6 +49,11 @@ impl<'a> LayerPath<'a> {
         Some((name, Self(above.to_vec())))
     }
 
+    /// The whole path, with one slash between its parts.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        self.0.join(&b'/')
+    }
+
     fn joined(&self, count: usize) -> Vec<u8> {
         match self.0.get(..count) {
             None | Some([]) => b".".to_vec(),
@@ -61,6 +67,8 @@ pub(crate) struct Rootfs {
     fd: Rc<OwnedFd>,
     /// The folder of the last entry: archives list a folder's entries one after the other.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Folders that were made because something is in them.
+    pub(crate) implied: BTreeSet<Vec<u8>>,
 }
 
 impl Rootfs {
@@ -72,7 +80,7 @@ impl Rootfs {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let fd = rustix::fs::openat(CWD, path, PATH_ONLY, Mode::empty())
             .told(|| format!("opening the folder {}", path.display()))?;
-        Ok(Self { fd: Rc::new(fd), last: None })
+        Ok(Self { fd: Rc::new(fd), last: None, implied: BTreeSet::new() })
     }
 
     /// The folder itself.
@@ -118,6 +126,9 @@ impl Rootfs {
                 Err(Errno::NOENT) => {
                     // EEXIST here is a symbolic link that leads nowhere.
                     rustix::fs::mkdirat(&above, *name, Mode::from_raw_mode(0o755)).told(told)?;
+                    // Whatever the caller's umask took away.
+                    rustix::fs::chmodat(&above, *name, Mode::from_raw_mode(0o755), AtFlags::empty()).told(told)?;
+                    self.implied.insert(joined.clone());
                     Rc::new(self.resolve(&joined, PATH_ONLY).told(told)?)
                 }
                 Err(error) => return Err(error).told(told),

@@ -20,6 +20,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test harness reports a failure")]
 
 mod bundle;
+mod bundler;
 mod case;
 mod console;
 mod containerd;
@@ -46,6 +47,7 @@ mod user;
 mod view;
 
 pub use bundle::{Bundle, fill_rootfs};
+pub use bundler::{Bundler, Guarded, Registry, tree, tree_differences};
 pub use case::{Case, new_prefix};
 pub use console::{ConsoleSocket, PtyRun, ReceivedConsole, TELL_SIZE, Terminal};
 pub use containerd::{Containerd, whole_output};

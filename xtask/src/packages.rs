@@ -17,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("containernetworking-plugins", "networks of CRI's pods"),
     ("crun", "a peer to compare with"),
     ("debootstrap", "a root filesystem of a real distribution"),
+    ("docker-registry", "images are pulled from it"),
     ("docker.io", "dockerd runs containers by flint"),
     ("erofs-utils", "the virtual machine's disks"),
     ("iptables", "dockerd's networks"),
@@ -24,11 +25,14 @@ const NEEDED: &[(&str, &str)] = &[
     ("libseccomp-dev", "what seccomp filters are compared with"),
     ("mmdebstrap", "the virtual machine's root filesystem"),
     ("podman", "podman runs containers by flint"),
+    ("openssl", "a registry with TLS"),
     ("qemu-system-x86", "the virtual machine"),
     ("netavark", "podman's networks"),
     ("runc", "a peer to compare with"),
     ("slirp4netns", "networks of rootless podman"),
+    ("skopeo", "images are pushed and copied by it"),
     ("strace", "which system calls init makes"),
+    ("umoci", "its unpacked images are compared with flint-bundle's"),
     ("uidmap", "newuidmap and newgidmap, for rootless containers"),
 ];
 

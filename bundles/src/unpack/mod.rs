@@ -13,7 +13,7 @@ mod attributes;
 mod content;
 mod removal;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -71,6 +71,9 @@ pub struct Unpacked {
     pub entries: u64,
     /// Devices that were left out, see [`Ownership::Mine`].
     pub devices_left_out: u64,
+    /// Folders that something of the layer is in and that have no entry of their own, so that how they look is left to
+    /// the layers below; the root among them as the empty path.
+    pub implied: BTreeSet<Vec<u8>>,
 }
 
 /// Unpacks the layer `blob`, of any known compression, into the existing folder `target`.
@@ -92,6 +95,7 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
         made: HashSet::new(),
         devices_left_out: 0,
     };
+    unpacking.root.implied.insert(Vec::new());
     let (mut count, mut content) = (0, options.limits.bytes);
     budget.headers(options.limits.header);
     for entry in archive.entries().told(|| "reading the layer".to_owned())? {
@@ -114,8 +118,9 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
     }
     budget.content();
     unpacking.finish()?;
+    let implied = std::mem::take(&mut unpacking.root.implied);
     let (diff_id, _) = archive.into_inner().into_inner().finish().told(|| "reading the layer's end".to_owned())?;
-    Ok(Unpacked { diff_id, entries: count, devices_left_out: unpacking.devices_left_out })
+    Ok(Unpacked { diff_id, entries: count, devices_left_out: unpacking.devices_left_out, implied })
 }
 
 struct Unpacking {
@@ -155,6 +160,7 @@ impl Unpacking {
             return Err(Error::refused("the root of an image can only be a folder"));
         }
         attributes.apply(self.root.fd(), OsStr::new("."), FileType::Directory, self.options.ownership)?;
+        self.root.implied.remove(&b""[..]);
         self.folders.push((Vec::new(), attributes));
         Ok(())
     }
@@ -214,6 +220,7 @@ impl Unpacking {
         };
         attributes.apply(folder, name, file_type, self.options.ownership)?;
         if file_type == FileType::Directory {
+            self.root.implied.remove(&LayerPath::parse(full, self.options.limits.depth)?.text());
             self.folders.push((full.to_vec(), attributes));
         }
         self.remember(folder, name)

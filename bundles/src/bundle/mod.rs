@@ -1,0 +1,276 @@
+//! Bundles: a folder with config.json and a root filesystem, made of an image.
+//!
+//! ```text
+//!  DIR/config.json          of the image's config and the caller's wishes
+//!      rootfs/              an overlay on the store's layers, mounted here   | or a copy of their content
+//!      upper/ work/         what the container writes                        |
+//!      flint-bundle.json    what it was made of
+//! ```
+//!
+//! The overlay is an ordinary mount of the host: any runtime takes the bundle as it is. After a restart of the host it is
+//! gone; `create` on the same folder mounts it again, with what the container had written. Where overlayfs is missing, or
+//! to a user without privileges, the root filesystem is a copy.
+
+mod overlay;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Wishes};
+use crate::error::{Error, Result, Told};
+use crate::fetch::{self, Fetch};
+use crate::image::Image;
+use crate::progress::Progress;
+use crate::rootfs;
+use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root};
+use crate::unpack::{Form, Options, Ownership, unpack};
+
+const RECORD: &str = "flint-bundle.json";
+const CONFIG: &str = "config.json";
+const ROOTFS: &str = "rootfs";
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+
+/// How the root filesystem is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootfsForm {
+    /// An overlay where the host and the caller's rights allow it, else a copy.
+    Any,
+    /// An overlay, or an error.
+    Overlay,
+    /// A copy.
+    Copy,
+}
+
+/// What was made.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The bundle's folder.
+    pub folder: PathBuf,
+    /// Whether the root filesystem is an overlay.
+    pub overlay: bool,
+    /// Whether the bundle was there and only its overlay was mounted again.
+    pub mounted_again: bool,
+    /// Devices that were left out of a copy, since only root may make them.
+    pub devices_left_out: u64,
+    /// Whom the image or the caller names, in a bundle of a user without privileges: there root runs the program.
+    pub user_left_out: Option<String>,
+}
+
+/// Whether a folder holds a bundle that this program made.
+pub(crate) fn is_bundle(folder: &Path) -> bool {
+    folder.join(RECORD).is_file()
+}
+
+/// Makes a bundle of an image that is in the store, in `folder`, which must be missing, empty, or a bundle of the same
+/// image whose overlay is not mounted.
+///
+/// # Errors
+///
+/// When the folder has something else in it, the image's user does not exist in it, or a system call fails. Nothing is
+/// left then.
+pub fn create(
+    store: &Store,
+    record: &ImageRecord,
+    folder: &Path,
+    wishes: &Wishes,
+    form: RootfsForm,
+    fetch: &Fetch,
+    progress: &dyn Progress,
+) -> Result<Created> {
+    let _lease = store.lease()?;
+    let folder = std::path::absolute(folder).told(|| format!("the folder {}", folder.display()))?;
+    if is_bundle(&folder) {
+        return mount_again(store, record, &folder);
+    }
+    let made = make_folder(&folder)?;
+    let result = fill(store, record, &folder, wishes, form, fetch, progress);
+    result.map_err(|error| {
+        let undone = undo(store, &folder).and_then(|()| {
+            if made { fs::remove_dir(&folder).told(|| format!("removing {}", folder.display())) } else { Ok(()) }
+        });
+        let error = error.during(&format!("making the bundle {}", folder.display()));
+        match undone {
+            Ok(()) => error,
+            Err(another) => error.and(&another),
+        }
+    })
+}
+
+fn make_folder(folder: &Path) -> Result<bool> {
+    let told = || format!("making the bundle's folder {}", folder.display());
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            if fs::read_dir(folder).told(told)?.next().is_some() {
+                return Err(Error::refused(format!(
+                    "the folder {} is not empty; name one that is, or that does not exist",
+                    folder.display()
+                )));
+            }
+            Ok(false)
+        }
+        Err(error) => Err(error).told(told),
+    }
+}
+
+fn fill(
+    store: &Store,
+    record: &ImageRecord,
+    folder: &Path,
+    wishes: &Wishes,
+    form: RootfsForm,
+    fetch: &Fetch,
+    progress: &dyn Progress,
+) -> Result<Created> {
+    let image = store.image(record)?;
+    let is_root = rustix::process::geteuid().is_root();
+    if form == RootfsForm::Overlay && !is_root {
+        return Err(Error::refused("an overlay takes root; without --rootfs overlay the root filesystem is a copy"));
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).told(|| "its folder".to_owned())?;
+    let rootfs = folder.join(ROOTFS);
+    fs::create_dir(&rootfs).told(|| format!("making {}", rootfs.display()))?;
+    let mut overlay = false;
+    if is_root && form != RootfsForm::Copy {
+        fetch::unpack_layers(store, &image, fetch, progress)?;
+        let stack = store.stack(&image)?;
+        note(store, record, folder, &stack)?;
+        match stack_up(folder, &stack) {
+            Ok(()) => overlay = true,
+            Err(error) if form == RootfsForm::Overlay || !overlay::is_missing(&error) => return Err(error.into_error()),
+            Err(_) => unmade(folder)?,
+        }
+    }
+    let mut devices_left_out = 0;
+    if !overlay {
+        note(store, record, folder, &[])?;
+        let ownership = if is_root { Ownership::Kept } else { Ownership::Mine };
+        devices_left_out = copy(store, &image, &rootfs, ownership, fetch)?;
+    }
+    let config::Generated { json, user_left_out } = config::generate(&image, &record.name, &rootfs, wishes)?;
+    let path = folder.join(CONFIG);
+    fs::write(&path, json).told(|| format!("writing {}", path.display()))?;
+    Ok(Created { folder: folder.to_owned(), overlay, mounted_again: false, devices_left_out, user_left_out })
+}
+
+/// Writes down what the bundle is, in it and in the store: before anything is mounted.
+fn note(store: &Store, record: &ImageRecord, folder: &Path, stack: &[LayerPlace]) -> Result<()> {
+    let record = BundleRecord {
+        folder: folder.to_owned(),
+        image: record.name.clone(),
+        manifest: record.manifest.clone(),
+        layers: stack.iter().map(|place| place.key.clone()).collect(),
+    };
+    let path = folder.join(RECORD);
+    let json = serde_json::to_vec_pretty(&record).map_err(|error| Error::refused(format!("its record: {error}")))?;
+    fs::write(&path, json).told(|| format!("writing {}", path.display()))?;
+    store.note_bundle(&record)
+}
+
+fn stack_up(folder: &Path, stack: &[LayerPlace]) -> std::result::Result<(), overlay::Failure> {
+    let made = |name: &str| {
+        let path = folder.join(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(error).told(|| format!("making {}", path.display()))
+            }
+            _ => Ok(path),
+        }
+    };
+    let is_new = !folder.join(UPPER).exists();
+    let (upper, work) = (made(UPPER)?, made(WORK)?);
+    if is_new {
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).told(|| "its upper folder".to_owned())?;
+        imitate_root(&upper, stack)?;
+    }
+    let lower: Vec<&Path> = stack.iter().map(|place| place.folder.as_path()).collect();
+    overlay::mount(&lower, &upper, &work, &folder.join(ROOTFS))
+}
+
+/// Takes away what an overlay would have needed.
+fn unmade(folder: &Path) -> Result<()> {
+    let told = || format!("removing what is in {}", folder.display());
+    let opened = fs::File::open(folder).told(told)?;
+    for name in [UPPER, WORK] {
+        rootfs::remove(&opened, name.as_ref())?;
+    }
+    Ok(())
+}
+
+fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Created> {
+    let told = |why: &str| Error::refused(format!("there is a bundle in {} already: {why}", folder.display()));
+    let Some(noted) = store.bundle(folder)? else { return Err(told("another store's")) };
+    if noted.manifest != record.manifest {
+        return Err(told(&format!("of {}, {}", noted.image, noted.manifest)));
+    }
+    if noted.layers.is_empty() {
+        return Err(told("its root filesystem is a copy and needs nothing"));
+    }
+    if overlay::is_mounted(&folder.join(ROOTFS))? {
+        return Err(told("its root filesystem is mounted"));
+    }
+    let image = store.image(record)?;
+    stack_up(folder, &store.stack(&image)?).map_err(overlay::Failure::into_error)?;
+    Ok(Created {
+        folder: folder.to_owned(),
+        overlay: true,
+        mounted_again: true,
+        devices_left_out: 0,
+        user_left_out: None,
+    })
+}
+
+/// Unpacks an image's layers over each other into the existing, empty folder `target`; how many devices were left out.
+///
+/// # Errors
+///
+/// When a layer is missing or damaged.
+pub fn copy(store: &Store, image: &Image, target: &Path, ownership: Ownership, fetch: &Fetch) -> Result<u64> {
+    let options = Options { form: Form::Merged, ownership, limits: fetch.limits };
+    let mut left_out = 0;
+    for layer in &image.layers {
+        let unpacked = unpack(store.open_blob(&layer.blob.digest)?, target, &options)
+            .map_err(|error| error.during(&format!("the layer {}", layer.blob.digest)))?;
+        if unpacked.diff_id != layer.diff_id {
+            return Err(Error::refused(format!("the layer {} is damaged; pull the image again", layer.blob.digest)));
+        }
+        left_out += unpacked.devices_left_out;
+    }
+    Ok(left_out)
+}
+
+/// Takes a bundle away: unmounts its root filesystem, and removes its folder with all that the container wrote.
+///
+/// # Errors
+///
+/// When it is no bundle of this store, or a container still runs from it.
+pub fn remove(store: &Store, folder: &Path) -> Result<()> {
+    let _lease = store.lease()?;
+    let folder = std::path::absolute(folder).told(|| format!("the folder {}", folder.display()))?;
+    if !is_bundle(&folder) {
+        return Err(Error::not_found(format!("there is no bundle of flint-bundle in {}", folder.display())));
+    }
+    let result = undo(store, &folder);
+    let result = result.map_err(|error| error.during(&format!("removing the bundle {}", folder.display())));
+    match result {
+        // Its maker may have put files of its own beside.
+        Ok(()) => match fs::remove_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            result => result.told(|| format!("removing {}", folder.display())),
+        },
+        error => error,
+    }
+}
+
+fn undo(store: &Store, folder: &Path) -> Result<()> {
+    overlay::unmount(&folder.join(ROOTFS))?;
+    let opened = fs::File::open(folder).told(|| format!("opening {}", folder.display()))?;
+    // Its record goes last: what is interrupted here can be removed again.
+    for name in [CONFIG, ROOTFS, UPPER, WORK, RECORD] {
+        rootfs::remove(&opened, name.as_ref())?;
+    }
+    store.forget_bundle(folder)
+}

@@ -1,0 +1,208 @@
+//! Unpacked layers: one folder each, made once, shared by all images and bundles that have them.
+//!
+//! A layer's folder does not depend on the layers below it, so it goes by its diff id. The exception is a layer that
+//! writes into folders for which it has no entries: they must look as in the layers below, and so it goes by its chain id.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, sync_folder, to_json};
+use crate::error::{Error, Result, Told};
+use crate::image::{Image, Layer};
+use crate::layer::Limits;
+use crate::unpack::{Form, Options, Ownership, unpack};
+
+/// As much as Linux has in one xattr, or in the list of their names, in bytes.
+const XATTRS: usize = 64 << 10;
+
+/// What layer.json says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    diff_id: String,
+    entries: u64,
+    /// Whether the layer says how the root folder looks.
+    has_root: bool,
+}
+
+/// Where an unpacked layer is.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerPlace {
+    /// The name of its folder: a diff id or a chain id, without algorithm.
+    pub(crate) key: String,
+    /// The folder for overlayfs.
+    pub(crate) folder: PathBuf,
+    /// Whether the layer says how the root folder looks.
+    pub(crate) has_root: bool,
+}
+
+/// A layer that is unpacked and not in its place yet.
+pub(crate) struct Draft {
+    scratch: tempfile::TempDir,
+    record: Record,
+    implied: BTreeSet<Vec<u8>>,
+}
+
+impl Store {
+    fn layer_folder(&self, key: &str) -> PathBuf {
+        self.root.join("layers").join(key)
+    }
+
+    /// Where a layer of an image is unpacked; None when it is not.
+    pub(crate) fn layer(&self, layer: &Layer) -> Result<Option<LayerPlace>> {
+        for digest in [&layer.diff_id, &layer.chain_id] {
+            let folder = self.layer_folder(digest.hex());
+            if let Some(record) = super::read_record::<Record>(&folder.join("layer.json"))? {
+                let key = digest.hex().to_owned();
+                return Ok(Some(LayerPlace { key, folder: folder.join("fs"), has_root: record.has_root }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The unpacked layers of an image, lowest first.
+    ///
+    /// # Errors
+    ///
+    /// When one is not unpacked.
+    pub(crate) fn stack(&self, image: &Image) -> Result<Vec<LayerPlace>> {
+        let place = |layer: &Layer| {
+            self.layer(layer)?.ok_or_else(|| Error::not_found(format!("the layer {} is not unpacked", layer.diff_id)))
+        };
+        image.layers.iter().map(place).collect()
+    }
+
+    /// Unpacks a layer beside its place.
+    pub(crate) fn unpack_layer(&self, blob: impl Read, layer: &Layer, limits: Limits) -> Result<Draft> {
+        let scratch = self.scratch()?;
+        let told = || format!("making {}", scratch.path().display());
+        let folder = scratch.path().join("fs");
+        fs::create_dir(&folder).told(told)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).told(told)?;
+        let options = Options { form: Form::Overlay, ownership: Ownership::Kept, limits };
+        let unpacked = unpack(blob, &folder, &options)?;
+        if unpacked.diff_id != layer.diff_id {
+            return Err(Error::refused(format!(
+                "the layer {} unpacks to other content than the image's config says: {} and not {}",
+                layer.blob.digest, unpacked.diff_id, layer.diff_id
+            )));
+        }
+        let record = Record {
+            diff_id: layer.diff_id.to_string(),
+            entries: unpacked.entries,
+            has_root: !unpacked.implied.contains(&b""[..]),
+        };
+        let implied = unpacked.implied.into_iter().filter(|path| !path.is_empty()).collect();
+        Ok(Draft { scratch, record, implied })
+    }
+
+    /// Puts drafts of an image's layers into their places; `drafts` has one for each layer that was not there.
+    ///
+    /// All of their content is written to the disk first: a layer's name must not outlive its files in a power cut.
+    pub(crate) fn settle(&self, image: &Image, drafts: Vec<Option<Draft>>) -> Result<()> {
+        if drafts.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let layers = self.root.join("layers");
+        let mut below: Vec<PathBuf> = Vec::new();
+        let mut settled: Vec<(&Layer, Draft)> = Vec::new();
+        for (layer, draft) in image.layers.iter().zip(drafts) {
+            let Some(draft) = draft else {
+                // The same layer twice in an image has one draft, which may be settled below.
+                let place = self.layer(layer)?.map(|place| place.folder);
+                let twin = settled.iter().find(|(one, _)| one.diff_id == layer.diff_id);
+                below.extend(place.or_else(|| twin.map(|(_, draft)| draft.scratch.path().join("fs"))));
+                continue;
+            };
+            let folder = draft.scratch.path().join("fs");
+            for path in &draft.implied {
+                imitate(&folder, path, &below)?;
+            }
+            fs::write(draft.scratch.path().join("layer.json"), to_json(&draft.record))
+                .told(|| format!("writing the record of the layer {}", layer.diff_id))?;
+            below.push(folder);
+            settled.push((layer, draft));
+        }
+        let told = || format!("writing {} to the disk", layers.display());
+        rustix::fs::syncfs(File::open(&layers).told(told)?).told(told)?;
+        for (layer, draft) in settled {
+            let key = if draft.implied.is_empty() { &layer.diff_id } else { &layer.chain_id };
+            let place = self.layer_folder(key.hex());
+            match fs::rename(draft.scratch.path(), &place) {
+                // Another process was faster; ours goes.
+                Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
+                result => {
+                    result.told(|| format!("putting the layer {} into its place", layer.diff_id))?;
+                    let _ = draft.scratch.keep();
+                }
+            }
+        }
+        sync_folder(&layers)
+    }
+}
+
+/// Gives the folder `path` of a layer the looks that it has in the topmost layer below.
+fn imitate(layer: &Path, path: &[u8], below: &[PathBuf]) -> Result<()> {
+    let told = || format!("copying the attributes of the folder {}", String::from_utf8_lossy(path));
+    let open = |root: &Path| -> rustix::io::Result<OwnedFd> {
+        let root = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(root, path, flags, Mode::empty(), inside)
+    };
+    // What is no folder there, or hidden by a whiteout, has no looks to give.
+    let Ok(own) = open(layer) else { return Ok(()) };
+    for lower in below.iter().rev() {
+        let Ok(model) = open(lower) else { continue };
+        let model = File::from(model);
+        let status = model.metadata().told(told)?;
+        rustix::fs::fchown(&own, Some(Uid::from_raw(status.uid())), Some(Gid::from_raw(status.gid()))).told(told)?;
+        rustix::fs::fchmod(&own, Mode::from_raw_mode(status.mode() & 0o7777)).told(told)?;
+        xattrs(&model, &own).told(told)?;
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: status.atime(), tv_nsec: status.atime_nsec() },
+            last_modification: Timespec { tv_sec: status.mtime(), tv_nsec: status.mtime_nsec() },
+        };
+        return rustix::fs::futimens(&own, &times).told(told);
+    }
+    Ok(())
+}
+
+/// Copies xattrs, but for overlayfs's own: whether a folder is opaque is each layer's matter.
+fn xattrs(from: &File, to: &OwnedFd) -> rustix::io::Result<()> {
+    let mut names = Vec::with_capacity(XATTRS);
+    match rustix::fs::flistxattr(from, rustix::buffer::spare_capacity(&mut names)) {
+        Err(rustix::io::Errno::NOTSUP) => return Ok(()),
+        result => result?,
+    };
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"security.selinux") {
+            continue;
+        }
+        let mut value = Vec::with_capacity(XATTRS);
+        rustix::fs::fgetxattr(from, name, rustix::buffer::spare_capacity(&mut value))?;
+        rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Gives the new folder `upper` the looks of the root that the topmost layer shows which has any.
+pub(crate) fn imitate_root(upper: &Path, stack: &[LayerPlace]) -> Result<()> {
+    let Some(model) = stack.iter().rev().find(|place| place.has_root) else { return Ok(()) };
+    let told = || format!("copying the attributes of the root to {}", upper.display());
+    let status = fs::metadata(&model.folder).told(told)?;
+    std::os::unix::fs::chown(upper, Some(status.uid()), Some(status.gid())).told(told)?;
+    fs::set_permissions(upper, fs::Permissions::from_mode(status.mode() & 0o7777)).told(told)?;
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: status.atime(), tv_nsec: status.atime_nsec() },
+        last_modification: Timespec { tv_sec: status.mtime(), tv_nsec: status.mtime_nsec() },
+    };
+    rustix::fs::utimensat(CWD, upper, &times, AtFlags::empty()).told(told)
+}

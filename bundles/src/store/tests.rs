@@ -1,0 +1,291 @@
+//! The store, with what kills, cuts and other processes leave behind. What sets owners is tested as root alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use super::{BundleRecord, ImageRecord, Store, Taken, collect};
+use crate::digest::Digest;
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{Fetch, take_image};
+use crate::image::{Blob, Image};
+use crate::layer::Limits;
+use crate::progress::Silent;
+use crate::samples::{self, layer};
+use crate::source::Source;
+
+/// Has blobs, and sends as much of each as it is told.
+#[derive(Default)]
+struct Sender {
+    blobs: BTreeMap<Digest, Vec<u8>>,
+    /// Bytes after which a transfer ends.
+    cut: Mutex<Option<usize>>,
+    /// What was asked for, and from where on.
+    asked: Mutex<Vec<(Digest, u64)>>,
+}
+
+impl Sender {
+    fn add(&mut self, content: &[u8]) -> Blob {
+        let digest = Digest::of(content);
+        self.blobs.insert(digest.clone(), content.to_vec());
+        Blob { digest, size: content.len() as u64, media_type: "application/octet-stream".to_owned() }
+    }
+
+    /// Takes the image's blobs; its manifest.
+    fn image(&mut self, layers: &[Vec<u8>]) -> Vec<u8> {
+        let sample = samples::image(layers);
+        self.blobs.extend(sample.blobs);
+        sample.manifest
+    }
+
+    fn cut_after(&self, bytes: Option<usize>) {
+        *self.cut.lock().unwrap() = bytes;
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        self.asked.lock().unwrap().iter().map(|(_, offset)| *offset).collect()
+    }
+}
+
+impl Source for Sender {
+    fn open<'a>(&'a self, blob: &Blob, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        self.asked.lock().unwrap().push((blob.digest.clone(), offset));
+        let content = self.blobs.get(&blob.digest).ok_or_else(|| Error::not_found("it has no such blob"))?;
+        let rest = content.get(offset as usize..).unwrap_or_default();
+        let end = self.cut.lock().unwrap().unwrap_or(usize::MAX).min(rest.len());
+        Ok(Box::new(&rest[..end]))
+    }
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    (folder, store)
+}
+
+fn take(store: &Store, source: &dyn Source, blob: &Blob) -> Result<()> {
+    match store.take_blob(blob, source)? {
+        Taken::Here => Ok(()),
+        Taken::Arriving(arriving) => arriving.finish(),
+    }
+}
+
+fn taken(store: &Store, sender: &Sender, manifest: &[u8], name: &str, unpack: bool) -> Result<Image> {
+    let fetch = Fetch { parallel: 3, unpack, limits: Limits::default() };
+    let image = take_image(store, sender, manifest, name, &fetch, &Silent)?;
+    let digest = image.manifest.clone();
+    store.name_image(&ImageRecord { name: name.to_owned(), digest: digest.clone(), manifest: digest })?;
+    Ok(image)
+}
+
+fn in_tmp(store: &Store) -> Vec<String> {
+    super::names::file_names(&store.tmp()).unwrap().into_iter().collect()
+}
+
+#[test]
+fn a_cut_blob_goes_on_where_it_was_cut() {
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let content: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
+    let blob = sender.add(&content);
+    sender.cut_after(Some(30_000));
+    let error = take(&store, &sender, &blob).unwrap_err();
+    assert!(error.to_string().contains("ended after 30000 of 100000 bytes"), "{error}");
+    assert!(!store.has_blob(&blob.digest), "half a blob is none");
+    sender.cut_after(None);
+    take(&store, &sender, &blob).unwrap();
+    assert_eq!(sender.asked(), [0, 30_000]);
+    assert_eq!(fs::read(store.blob_path(&blob.digest)).unwrap(), content);
+    assert!(in_tmp(&store).is_empty());
+    take(&store, &sender, &blob).unwrap();
+    assert_eq!(sender.asked().len(), 2, "what is here is not asked for");
+}
+
+#[test]
+fn wrong_content_is_thrown_away() {
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let blob = sender.add(b"what was promised");
+    sender.blobs.insert(blob.digest.clone(), b"what came instead".to_vec());
+    let error = take(&store, &sender, &blob).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("came with other content"), "{error}");
+    assert!(!store.has_blob(&blob.digest) && in_tmp(&store).is_empty());
+}
+
+/// What an earlier process left in tmp/ may be anything: a bad disk, a wrong registry.
+#[test]
+fn a_wrong_beginning_is_noticed_and_taken_anew() {
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let manifest = sender.image(&[layer(&["a", "b/"])]);
+    let blobs: Vec<Digest> = sender.blobs.keys().cloned().collect();
+    for digest in &blobs {
+        fs::write(store.tmp().join(format!("blob-{}", digest.hex())), "wrong").unwrap();
+    }
+    taken(&store, &sender, &manifest, "a:1", rustix::process::geteuid().is_root()).unwrap();
+    for digest in &blobs {
+        assert!(store.has_blob(digest));
+        let asked: Vec<u64> =
+            sender.asked.lock().unwrap().iter().filter(|(one, _)| one == digest).map(|(_, offset)| *offset).collect();
+        assert_eq!(asked.last(), Some(&0), "{asked:?}");
+    }
+    assert!(in_tmp(&store).is_empty(), "{:?}", in_tmp(&store));
+}
+
+#[test]
+fn a_blob_that_two_want_is_sent_once() {
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let blob = sender.add(&vec![7; 1 << 20]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            // A store of its own: locks of one process's descriptors do not know each other either.
+            let other = Store::open(store.root()).unwrap();
+            let (sender, blob) = (&sender, &blob);
+            scope.spawn(move || take(&other, sender, blob).unwrap());
+        }
+    });
+    assert_eq!(sender.asked(), [0]);
+}
+
+#[test]
+fn layers_are_unpacked_once_and_shared() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let (base, top) = (layer(&["./", "etc/", "etc/a"]), layer(&["./", "etc/", "etc/b"]));
+    let one = sender.image(&[base.clone(), top.clone()]);
+    // The same layer twice, too.
+    let other = sender.image(&[top.clone(), base.clone(), top]);
+    let one = taken(&store, &sender, &one, "one:1", true).unwrap();
+    let other = taken(&store, &sender, &other, "other:1", true).unwrap();
+    assert_eq!(super::names::file_names(&store.root().join("layers")).unwrap().len(), 2);
+    let keys = |image: &Image| store.stack(image).unwrap().into_iter().map(|place| place.key).collect::<Vec<_>>();
+    let (one, other) = (keys(&one), keys(&other));
+    assert_eq!(other, [one[1].clone(), one[0].clone(), one[1].clone()]);
+    assert!(in_tmp(&store).is_empty());
+}
+
+/// A layer that puts a file into a folder of a lower layer has no entry for the folder: it must look as below.
+#[test]
+fn folders_without_an_entry_look_as_in_the_layer_below() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let manifest = sender.image(&[layer(&["./", "etc/"]), layer(&["etc/b"])]);
+    let image = taken(&store, &sender, &manifest, "a:1", true).unwrap();
+    let stack = store.stack(&image).unwrap();
+    assert_eq!(stack[1].key, image.layers[1].chain_id.hex(), "it depends on what is below");
+    let looks = |folder: &std::path::Path| {
+        let status = fs::metadata(folder.join("etc")).unwrap();
+        (std::os::unix::fs::MetadataExt::mode(&status), status.modified().unwrap())
+    };
+    assert_eq!(looks(&stack[0].folder), looks(&stack[1].folder));
+}
+
+#[test]
+fn collection_keeps_what_names_and_bundles_need() {
+    let (folder, store) = store();
+    let is_root = rustix::process::geteuid().is_root();
+    let mut sender = Sender::default();
+    let shared = layer(&["./", "shared"]);
+    let kept = sender.image(&[shared.clone(), layer(&["./", "kept"])]);
+    let gone = sender.image(&[shared, layer(&["./", "gone"])]);
+    let kept = taken(&store, &sender, &kept, "localhost/kept:1", is_root).unwrap();
+    let gone = taken(&store, &sender, &gone, "localhost/gone:1", is_root).unwrap();
+    // A bundle of the image whose name goes.
+    let bundle = folder.path().join("bundle");
+    fs::create_dir(&bundle).unwrap();
+    fs::write(bundle.join("flint-bundle.json"), "{}").unwrap();
+    let layers: Vec<String> = gone.layers.iter().map(|layer| layer.diff_id.hex().to_owned()).collect();
+    let record = |folder: &std::path::Path| BundleRecord {
+        folder: folder.to_owned(),
+        image: "localhost/gone:1".to_owned(),
+        manifest: gone.manifest.clone(),
+        layers: layers.clone(),
+    };
+    store.note_bundle(&record(&bundle)).unwrap();
+    store.note_bundle(&record(&folder.path().join("was-removed-by-hand"))).unwrap();
+    store.forget_image(&"localhost/gone:1".parse().unwrap()).unwrap();
+    let error = store.forget_image(&"localhost/gone:1".parse().unwrap()).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+
+    let collected = collect(&store, || panic!("nobody else is here")).unwrap();
+    assert_eq!(
+        (collected.blobs, collected.layers, collected.bundles),
+        (3, 0, 1),
+        "manifest, config and layer of gone:1"
+    );
+    for layer in &kept.layers {
+        assert!(store.has_blob(&layer.blob.digest));
+    }
+    assert_eq!(store.bundles().unwrap().len(), 1);
+
+    store.forget_bundle(&bundle).unwrap();
+    let collected = collect(&store, || panic!("nobody else is here")).unwrap();
+    assert_eq!((collected.blobs, collected.layers), (0, u64::from(is_root)), "the layer that only the bundle used");
+    if is_root {
+        assert_eq!(store.stack(&kept).unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn what_dead_processes_left_is_collected_and_a_young_beginning_stays() {
+    let (_folder, store) = store();
+    let old = store.tmp().join(format!("blob-{}", "0".repeat(64)));
+    let young = store.tmp().join(format!("blob-{}", "1".repeat(64)));
+    fs::create_dir_all(store.tmp().join("scratch-x/fs/deep")).unwrap();
+    fs::write(store.tmp().join("scratch-x/fs/deep/file"), "x").unwrap();
+    fs::write(&young, "x").unwrap();
+    let file = fs::File::create(&old).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3 * 24 * 3600)).unwrap();
+    let collected = collect(&store, || panic!("nobody else is here")).unwrap();
+    assert_eq!(collected.leftovers, 2);
+    assert_eq!(in_tmp(&store), [young.file_name().unwrap().to_str().unwrap()]);
+}
+
+#[test]
+fn collection_waits_for_who_works() {
+    let (_folder, store) = store();
+    let lease = store.lease().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let store = &store;
+        let collecting = scope.spawn(move || collect(store, || sender.send(()).unwrap()).unwrap());
+        receiver.recv().unwrap();
+        assert!(!collecting.is_finished(), "it waits for the lease");
+        drop(lease);
+        collecting.join().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_collected_while_a_record_cannot_be_read() {
+    let (_folder, store) = store();
+    let digest = store.put_blob(b"perhaps needed").unwrap();
+    fs::write(store.root().join("images/broken.json"), "{").unwrap();
+    let error = collect(&store, || {}).unwrap_err();
+    assert!(error.to_string().contains("broken.json is damaged"), "{error}");
+    assert!(store.has_blob(&digest));
+}
+
+#[test]
+fn damaged_blobs_and_other_versions_are_refused() {
+    let (_folder, store) = store();
+    let digest = store.put_blob(b"content").unwrap();
+    assert_eq!(store.read_blob(&digest, 100).unwrap(), b"content");
+    assert!(store.read_blob(&digest, 3).is_err(), "it is larger than is taken");
+    fs::write(store.blob_path(&digest), "Content").unwrap();
+    let error = store.read_blob(&digest, 100).unwrap_err();
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    fs::write(store.root().join("version"), "9\n").unwrap();
+    let error = Store::open(store.root()).unwrap_err();
+    assert!(error.to_string().contains("is of version \"9\", this program's is \"1\""), "{error}");
+}

@@ -1,0 +1,6 @@
+//! flint-bundle with real builders, a real registry and other tools' trees beside its own.
+#![forbid(unsafe_code)]
+
+mod create;
+mod images;
+mod registry;
