@@ -61,7 +61,7 @@ pub(crate) fn build(folder: &Path) -> Option<PathBuf> {
         USER root\n"
         .to_owned();
     for step in STEPS {
-        lines += &format!("RUN {step}\n");
+        lines.extend(["RUN ", step, "\n"]);
     }
     lines += "USER web\n";
     fs::write(context.join("Containerfile"), lines).expect("write the Containerfile");
