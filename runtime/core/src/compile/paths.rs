@@ -1,5 +1,6 @@
 //! The root, hidden and read-only paths, kernel parameters.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -121,6 +122,7 @@ impl Compiler<'_> {
         let linux = self.linux;
         let readonly = linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten();
         let masked = linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten();
+        let mut known = HashSet::new();
         for (field, path) in
             readonly.map(|path| ("linux.readonlyPaths", path)).chain(masked.map(|path| ("linux.maskedPaths", path)))
         {
@@ -132,7 +134,12 @@ impl Compiler<'_> {
             if !path.starts_with('/') {
                 return Err(Error::invalid(format!("{field}: {path:?} must be absolute")));
             }
-            let text = self.tables.path(field, bytes(&clean(Path::new(path))))?;
+            let cleaned = clean(Path::new(path));
+            let text = self.tables.path(field, bytes(&cleaned))?;
+            // Engines join lists: what is listed twice would be covered twice.
+            if !known.insert((field, cleaned)) {
+                continue;
+            }
             self.tables.push(if field == "linux.readonlyPaths" {
                 Step::Readonly { path: text }
             } else {

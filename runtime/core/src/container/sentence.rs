@@ -176,6 +176,12 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
         (_, Operation::MountSetattr, libc::EPERM) => {
             Some("the source is on a mount locked by the host's user namespace")
         }
+        // runc's words for it, which callers look for.
+        (Step::Mount(mount), Operation::OpenTarget | Operation::MakeFolder, libc::ELOOP | libc::ENOTDIR)
+            if mount.no_symlinks =>
+        {
+            Some("it must be mounted on ordinary directory, and the image put a link or a file there")
+        }
         (
             Step::Mount(_),
             Operation::OpenTarget | Operation::MakeFolder | Operation::MakeFile,

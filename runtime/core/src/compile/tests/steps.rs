@@ -104,6 +104,17 @@ fn the_default_config_of_runc() {
 }
 
 #[test]
+fn what_is_listed_twice_is_covered_once() {
+    let mut config = runc_spec();
+    config["linux"]["maskedPaths"] = json!(["/proc/acpi", "/proc/kcore", "/proc//acpi/", "/proc/kcore", "/proc/bus"]);
+    config["linux"]["readonlyPaths"] = json!(["/proc/bus", "/proc/bus"]);
+    let plan = compiled(&config);
+    let masked = plan.init.iter().filter(|step| matches!(step, Step::Mask { .. })).count();
+    let readonly = plan.init.iter().filter(|step| matches!(step, Step::Readonly { .. })).count();
+    assert_eq!((masked, readonly), (3, 1));
+}
+
+#[test]
 fn ambient_capabilities_that_are_not_inheritable_are_told() {
     let mut config = runc_spec();
     config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
