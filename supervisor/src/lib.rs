@@ -1,11 +1,9 @@
 //! `flintd`, the node supervisor, and `flintctl`, its client: desired state, images, network, logs, schedulers.
 //!
-//! Not written yet: this crate holds its place in the workspace and the rules it will keep.
-//!
 //! ```text
-//!  scheduler client -> desired -> reconciler -> pod, task -> executor -> the shim
-//!                                    ^                          |
-//!                      reporter <- observed <-------------------+
+//!  manifests, API, scheduler -> desired -> reconciler -> pod, task -> executor -> the shim
+//!                                             ^                          |
+//!                               reporter <- observed <-------------------+
 //!
 //!  reconciler: desired + observed -> actions, removals first; one step of a pod or task per call
 //!  each record is written before the world is changed
@@ -15,3 +13,7 @@
 //! call the runtime or the kernel in the shim's place (flint-runtime, flint-sys): it speaks the shim's protocol, so
 //! that its own death ends no container.
 #![forbid(unsafe_code)]
+
+pub mod desired;
+pub mod observed;
+pub mod scheduler;

@@ -45,9 +45,9 @@ fn length(file: &Path, text: &str, found: &mut Findings) {
 /// Paths that say on which machine a file was written.
 fn machine_paths(root: &Path) -> Vec<String> {
     let mut paths = vec![[".cargo", "registry", "src"].join("/")];
-    // The folder that holds the checkout; a checkout right below / would make every path one of them.
-    let parent = root.parent().and_then(Path::to_str).filter(|parent| parent.len() > 1);
-    let ordinary = ["/root", "/home", "/tmp", "/usr/src", "/srv", "/opt", "/mnt", "/var/tmp"];
+    // The folder that holds the checkout. One right below / has a name that others have, too (an overlay's `/work`).
+    let parent = root.parent().and_then(Path::to_str).filter(|parent| parent.matches('/').count() > 1);
+    let ordinary = ["/usr/src", "/var/tmp"];
     match parent {
         Some(parent) if !ordinary.contains(&parent) => paths.push(format!("{parent}/")),
         _ => paths.extend(root.to_str().map(|root| format!("{root}/"))),

@@ -1,0 +1,280 @@
+//! What should run: pods, in the shape of Kubernetes' CRI, whoever wants them.
+//!
+//! ```text
+//!  a folder of Pod manifests ─┐
+//!  the local API             ─┼─> Pod ─> store ─> reconciler
+//!  a remote scheduler        ─┘
+//! ```
+//!
+//! These are plain values that know nothing of manifests, clusters or the runtime: a source translates into them once, and
+//! refuses what they cannot say. They are stored as JSON; a field that is added later has a serde default.
+
+mod container;
+mod hash;
+mod probe;
+mod volume;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use container::{
+    Container, EnvVar, Lifecycle, PullPolicy, Resources, SeccompProfile, SecurityContext, StopSignal, User,
+};
+pub use hash::SpecHash;
+pub use probe::{Check, Hook, HttpCheck, Probe};
+pub use volume::{Item, Mount, Propagation, Volume, VolumeSource};
+
+/// A pod's name, unique on the node while the pod is wanted or anything of it is left.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Kubernetes' namespace; a scheduler has one of its own, so that its pods meet no others.
+    pub namespace: String,
+    /// The name in it.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of a name in a namespace.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Who wants a pod. Only its source may change or remove it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A file in the folder of manifests.
+    Manifest(PathBuf),
+    /// The local API.
+    Api,
+    /// A remote scheduler, by its name (`swarm`).
+    Scheduler(String),
+}
+
+/// How far a pod should go (a scheduler may want it prepared and not yet started).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// Images, volumes, network and sandbox are there, and no container has started.
+    Prepared,
+    /// Its containers run, each as its restart policy says.
+    #[default]
+    Running,
+    /// Its containers are stopped and kept, with their statuses and logs, until the pod is removed.
+    Stopped,
+}
+
+/// What happens to a container that has ended (Kubernetes' restartPolicy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// It is started again, after a pause that grows.
+    #[default]
+    Always,
+    /// The same, unless it ended with status 0.
+    OnFailure,
+    /// It stays as it is.
+    Never,
+}
+
+/// Where a pod's packets go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// The host's own network namespace.
+    Host,
+    /// A namespace with a loopback device only.
+    None,
+    /// The node's own network: addresses, NAT and host ports by flintd.
+    #[default]
+    Node,
+    /// A configuration list of CNI, by its name.
+    Cni(String),
+}
+
+/// Whose processes a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pids {
+    /// Its own.
+    #[default]
+    Container,
+    /// Those of all containers of its pod.
+    Pod,
+    /// The host's.
+    Host,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// A port of the host that leads to one of the pod's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPort {
+    /// The host's address; all of them if none is given.
+    pub address: Option<IpAddr>,
+    /// The host's port; 0 lets the node choose one of its ephemeral range, and say which in the pod's status.
+    pub host: u16,
+    /// The pod's port.
+    pub pod: u16,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+}
+
+/// What resolv.conf says. All empty: what the host's says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Dns {
+    /// `nameserver` lines.
+    pub servers: Vec<String>,
+    /// The `search` line.
+    pub searches: Vec<String>,
+    /// The `options` line.
+    pub options: Vec<String>,
+}
+
+/// Lines of /etc/hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostAlias {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its names.
+    pub names: Vec<String>,
+}
+
+/// A pod: a sandbox, and the containers in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its name.
+    pub key: Key,
+    /// Unique for ever: another pod of the same key has another one. At most 63 letters of `[a-z0-9-]`; names of cgroups,
+    /// folders and containers of the runtime begin with it.
+    pub uid: String,
+    /// Who wants it.
+    pub source: Source,
+    /// How far it should go.
+    #[serde(default)]
+    pub goal: Goal,
+    /// Kubernetes' labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Kubernetes' annotations; they are given to containers of the runtime as they are.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The name that the pod has of itself.
+    pub hostname: String,
+    /// Where its packets go.
+    #[serde(default)]
+    pub network: Network,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub ports: Vec<HostPort>,
+    /// Whose processes its containers see.
+    #[serde(default)]
+    pub pids: Pids,
+    /// Whether it uses the host's IPC namespace.
+    #[serde(default)]
+    pub host_ipc: bool,
+    /// resolv.conf.
+    #[serde(default)]
+    pub dns: Dns,
+    /// More lines of /etc/hosts.
+    #[serde(default)]
+    pub host_aliases: Vec<HostAlias>,
+    /// Namespaced sysctls.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Volumes that its containers mount.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
+    /// Run to their end one after the other, before the containers.
+    #[serde(default)]
+    pub init_containers: Vec<Container>,
+    /// Run together.
+    pub containers: Vec<Container>,
+    /// What happens to one that has ended.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How long its containers have between their stop signal and SIGKILL.
+    pub grace: Duration,
+    /// How long the pod may be active, from its start on; then it has failed (Kubernetes' activeDeadlineSeconds).
+    #[serde(default)]
+    pub active_deadline: Option<Duration>,
+    /// Under pressure, pods of a lower priority go first.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+impl Pod {
+    /// All its containers, the init containers first.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// What its sandbox is made from: a pod in which this has changed is made anew, else only containers are.
+    #[must_use]
+    pub fn sandbox_hash(&self) -> SpecHash {
+        SpecHash::of(&(
+            (&self.uid, &self.hostname, &self.network, &self.ports, self.pids, self.host_ipc),
+            (&self.dns, &self.host_aliases, &self.sysctls, &self.volumes, &self.init_containers),
+        ))
+    }
+
+    /// The class by which the kernel and flintd spare it when memory is short (Kubernetes' QoS).
+    #[must_use]
+    pub fn quality(&self) -> Quality {
+        let all = || self.all_containers().map(|container| &container.resources);
+        let is_guaranteed = |resources: &Resources| {
+            resources.cpu_limit.is_some()
+                && resources.memory_limit.is_some()
+                && resources.cpu_request.is_none_or(|request| Some(request) == resources.cpu_limit)
+                && resources.memory_request.is_none_or(|request| Some(request) == resources.memory_limit)
+        };
+        if all().all(is_guaranteed) {
+            return Quality::Guaranteed;
+        }
+        let asks = |resources: &Resources| {
+            resources.cpu_request.is_some()
+                || resources.memory_request.is_some()
+                || resources.cpu_limit.is_some()
+                || resources.memory_limit.is_some()
+        };
+        if all().any(asks) { Quality::Burstable } else { Quality::BestEffort }
+    }
+}
+
+/// Kubernetes' classes of pods, those that go first at the top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Quality {
+    /// Asks for nothing.
+    BestEffort,
+    /// Asks for something.
+    Burstable,
+    /// Each container has limits of CPU and memory, and asks for just these.
+    Guaranteed,
+}
+
+#[cfg(test)]
+mod tests;

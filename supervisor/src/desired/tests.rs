@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use super::{Container, Key, Pod, Quality, Resources, Source};
+
+/// A container of the least that one has.
+pub(crate) fn container(name: &str) -> Container {
+    let json = serde_json::json!({"name": name, "image": "payload"});
+    serde_json::from_value(json).expect("what is left out has defaults")
+}
+
+/// A pod of the least that one has.
+pub(crate) fn pod(name: &str) -> Pod {
+    let json = serde_json::json!({
+        "key": Key::new("default", name),
+        "uid": format!("uid-{name}"),
+        "source": Source::Api,
+        "hostname": name,
+        "containers": [container("main")],
+        "grace": Duration::from_secs(30),
+    });
+    serde_json::from_value(json).expect("what is left out has defaults")
+}
+
+#[test]
+fn what_is_stored_is_read_again() {
+    let pod = pod("web");
+    let json = serde_json::to_vec(&pod).unwrap();
+    assert_eq!(serde_json::from_slice::<Pod>(&json).unwrap(), pod);
+}
+
+#[test]
+fn a_changed_image_changes_the_container_alone_and_a_hostname_the_sandbox() {
+    let before = pod("web");
+    let mut after = before.clone();
+    after.containers[0].image = "other".to_owned();
+    assert_eq!(after.sandbox_hash(), before.sandbox_hash());
+    assert_ne!(after.containers[0].spec_hash(), before.containers[0].spec_hash());
+    after.hostname = "other".to_owned();
+    assert_ne!(after.sandbox_hash(), before.sandbox_hash());
+    let mut more = before.containers[0].clone();
+    more.resources.memory_limit = Some(1 << 20);
+    assert_eq!(more.spec_hash(), before.containers[0].spec_hash(), "limits are applied to what runs");
+}
+
+#[test]
+fn qualities() {
+    let with = |resources: Resources| {
+        let mut pod = pod("web");
+        pod.containers[0].resources = resources;
+        pod.quality()
+    };
+    assert_eq!(with(Resources::default()), Quality::BestEffort);
+    let some = Resources { memory_request: Some(1), ..Resources::default() };
+    assert_eq!(with(some), Quality::Burstable);
+    let limits = Resources { cpu_limit: Some(100), memory_limit: Some(1), ..Resources::default() };
+    assert_eq!(with(limits.clone()), Quality::Guaranteed);
+    assert_eq!(with(Resources { memory_request: Some(0), ..limits }), Quality::Burstable);
+}
