@@ -14,6 +14,7 @@
 //! that its own death ends no container.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod desired;
 pub mod observed;
 pub mod scheduler;
