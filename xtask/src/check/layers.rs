@@ -56,8 +56,15 @@ const LAYERS: &[Layer] = &[
         reason: "it starts for every verb: no executor, no server, no large parser; init is core's business",
     },
     Layer {
+        package: "flint-shim-protocol",
+        workspace: &[],
+        only: None,
+        never: &["clap", "prost-build", "serde_json"],
+        reason: "it is messages and the two ends of a wire, which the supervisor links without the runtime behind it",
+    },
+    Layer {
         package: "containerd-shim-flint-v1",
-        workspace: &["flint-runtime"],
+        workspace: &["flint-runtime", "flint-shim-protocol"],
         only: None,
         never: &["clap"],
         reason: "it calls the runtime as a library and makes no raw system calls of its own",
@@ -71,7 +78,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "flintd",
-        workspace: &["flint-bundle"],
+        workspace: &["flint-bundle", "flint-shim-protocol"],
         only: None,
         never: &[],
         reason: "it talks to the shim by the shim's protocol, so that its death ends no container",
