@@ -16,5 +16,6 @@
 
 pub mod api;
 pub mod desired;
+pub mod network;
 pub mod observed;
 pub mod scheduler;

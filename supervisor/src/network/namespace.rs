@@ -1,0 +1,40 @@
+//! Work in a pod's network namespace.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::netlink::Netlink;
+use super::{Error, Result};
+
+/// A pod's network namespace, and a conversation with its rtnetlink.
+pub(super) struct Namespace {
+    /// What devices are made in.
+    pub(super) file: File,
+    /// A socket in it.
+    pub(super) netlink: Netlink,
+}
+
+impl Namespace {
+    /// Opens the namespace. A socket belongs to the namespace of the thread that made it, so a thread of its own joins and
+    /// ends; the caller's thread stays where it is.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |source| Error::system(format!("join the network namespace {}", path.display()), source);
+        let file = File::open(path).map_err(failed)?;
+        let joined = || -> io::Result<Netlink> {
+            setns(&file, CloneFlags::CLONE_NEWNET)?;
+            Netlink::open()
+        };
+        let netlink = std::thread::scope(|scope| scope.spawn(joined).join())
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that joined it has panicked")))
+            .map_err(failed)?;
+        Ok(Self { file, netlink })
+    }
+
+    /// Brings its loopback device up: 127.0.0.1 and ::1 are there with it.
+    pub(super) fn loopback_up(&mut self) -> Result<()> {
+        self.netlink.up(1).map_err(|source| Error::system("bring the pod's loopback device up", source))
+    }
+}
