@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod desired;
+pub mod logs;
 pub mod network;
 pub mod observed;
 pub mod scheduler;
