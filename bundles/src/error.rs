@@ -23,6 +23,8 @@ pub enum Kind {
     Unavailable,
     /// A system call failed.
     System,
+    /// The caller wanted no more of it.
+    Cancelled,
 }
 
 /// The library's result.
@@ -54,6 +56,11 @@ impl Error {
     /// A state of the host in which the step is impossible.
     pub(crate) fn system(message: impl Into<String>) -> Self {
         Self { kind: Kind::System, message: message.into() }
+    }
+
+    /// A caller that wants no more.
+    pub(crate) fn cancelled() -> Self {
+        Self { kind: Kind::Cancelled, message: "it was cancelled".to_owned() }
     }
 
     /// A read that a source could not answer.

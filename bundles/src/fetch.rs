@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::error::{Error, Result};
 use crate::image::{Blob, CONFIG_LIMIT, Document, Image, Layer, Parts};
 use crate::layer::Limits;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, go_on};
 use crate::source::Source;
 use crate::store::{Arriving, Draft, Store, Taken};
 
@@ -51,7 +51,7 @@ pub(crate) fn take_image(
         return Err(Error::refused("an index stands where a manifest should"));
     };
     let parts = Parts::of(&document)?;
-    take_whole(store, source, &parts.config)?;
+    take_whole(store, source, &parts.config, progress)?;
     let config = store.read_blob(&parts.config.digest, CONFIG_LIMIT)?;
     let image = Image::new(crate::Digest::of(manifest), parts, &config)?;
     take_layers(store, source, &image, name, how, progress)?;
@@ -61,15 +61,15 @@ pub(crate) fn take_image(
 }
 
 /// Takes a blob as it is.
-fn take_whole(store: &Store, source: &dyn Source, blob: &Blob) -> Result<()> {
-    match store.take_blob(blob, source)? {
+fn take_whole(store: &Store, source: &dyn Source, blob: &Blob, progress: &dyn Progress) -> Result<()> {
+    match store.take_blob(blob, source, progress)? {
         Taken::Here => Ok(()),
         Taken::Arriving(arriving) => {
             let continued = arriving.was_continued();
             match arriving.finish() {
                 // What an earlier try left may have been wrong; it is gone now.
                 Err(error) if continued && error.kind() == crate::Kind::Refused => {
-                    match store.take_blob(blob, source)? {
+                    match store.take_blob(blob, source, progress)? {
                         Taken::Here => Ok(()),
                         Taken::Arriving(arriving) => arriving.finish(),
                     }
@@ -102,14 +102,13 @@ fn take_layers(
     how: &Fetch,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    let mut wanted: Vec<(usize, &Layer, bool)> = Vec::new();
-    for (index, layer) in image.layers.iter().enumerate() {
-        let unpack = how.unpack && store.layer(layer)?.is_none();
-        if seen.insert(&layer.diff_id) && (unpack || !store.has_blob(&layer.blob.digest)) {
-            wanted.push((index, layer, unpack));
-        }
+    go_on(progress)?;
+    if missing_layers(store, image, how)?.is_empty() {
+        return Ok(());
     }
+    let _alone = store.alone_with(image, progress)?;
+    // Somebody else may have been at it until now.
+    let wanted = missing_layers(store, image, how)?;
     let missing = wanted.iter().filter(|(_, layer, _)| !store.has_blob(&layer.blob.digest));
     let bytes = missing.fold(0_u64, |sum, (_, layer, _)| sum.saturating_add(layer.blob.size));
     progress.tell(Event::Image { name, layers: wanted.len(), bytes });
@@ -120,7 +119,7 @@ fn take_layers(
         while !stopped.load(Ordering::Relaxed) {
             let Some((index, layer, unpack)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             progress.tell(Event::LayerBegins { digest: &layer.blob.digest, bytes: layer.blob.size });
-            match take_layer(store, source, layer, *unpack, how.limits) {
+            match take_layer(store, source, layer, *unpack, how.limits, progress) {
                 Ok(draft) => {
                     if let Some(place) = lock(&drafts).get_mut(*index) {
                         *place = draft;
@@ -143,9 +142,44 @@ fn take_layers(
         work();
     });
     if let Some(error) = into_inner(failure) {
-        return Err(error);
+        // What a reader met that was cancelled says so in other words.
+        return go_on(progress).and(Err(error));
     }
     store.settle(image, into_inner(drafts))
+}
+
+/// What of an image's layers is to be done: which, and whether it is unpacked.
+fn missing_layers<'a>(store: &Store, image: &'a Image, how: &Fetch) -> Result<Vec<(usize, &'a Layer, bool)>> {
+    let mut seen = BTreeSet::new();
+    let mut wanted = Vec::new();
+    for (index, layer) in image.layers.iter().enumerate() {
+        let unpack = how.unpack && store.layer(layer)?.is_none();
+        if seen.insert(&layer.diff_id) && (unpack || !store.has_blob(&layer.blob.digest)) {
+            wanted.push((index, layer, unpack));
+        }
+    }
+    Ok(wanted)
+}
+
+/// A blob that is here, read for its layer.
+struct Here<'a> {
+    file: std::fs::File,
+    blob: &'a Blob,
+    position: u64,
+    progress: &'a dyn Progress,
+}
+
+impl Read for Here<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        go_on(self.progress).map_err(|error| crate::error::invalid(error.to_string()))?;
+        let count = self.file.read(buffer)?;
+        let before = self.position;
+        self.position += count as u64;
+        if before >> 20 != self.position >> 20 {
+            self.progress.tell(Event::LayerComes { digest: &self.blob.digest, bytes: self.position });
+        }
+        Ok(count)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -162,15 +196,18 @@ fn take_layer(
     layer: &Layer,
     unpack: bool,
     limits: Limits,
+    progress: &dyn Progress,
 ) -> Result<Option<Draft>> {
     if !unpack {
-        return take_whole(store, source, &layer.blob).map(|()| None);
+        return take_whole(store, source, &layer.blob, progress).map(|()| None);
     }
     let mut first = true;
     loop {
-        let mut arriving = match store.take_blob(&layer.blob, source)? {
+        let mut arriving = match store.take_blob(&layer.blob, source, progress)? {
             Taken::Here => {
-                return store.unpack_layer(store.open_blob(&layer.blob.digest)?, layer, limits).map(Some);
+                let file = store.open_blob(&layer.blob.digest)?;
+                let blob = Here { file, blob: &layer.blob, position: 0, progress };
+                return store.unpack_layer(blob, layer, limits).map(Some);
             }
             Taken::Arriving(arriving) => arriving,
         };

@@ -16,7 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bundle;
-mod config;
+pub mod config;
 mod digest;
 mod error;
 mod export;
@@ -45,5 +45,5 @@ pub use export::export;
 pub use fetch::Fetch;
 pub use import::{Import, import};
 pub use layer::Limits;
-pub use progress::{Event, Progress, Silent};
+pub use progress::{Cancellable, Event, Progress, Silent};
 pub use reference::Reference;

@@ -153,7 +153,7 @@ impl Rootfs {
 ///
 /// # Errors
 ///
-/// When something cannot be removed; a missing entry is none.
+/// When something cannot be removed; a missing entry is none, also one that somebody else removes at the same time.
 pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> Result<()> {
     let told = || format!("removing {}", name.display());
     match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
@@ -161,11 +161,17 @@ pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error).told(told),
     }
-    let inside = rustix::fs::openat(&folder, name, LISTED, Mode::empty()).told(told)?;
+    let inside = match rustix::fs::openat(&folder, name, LISTED, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened.told(told)?,
+    };
     for below in names(&inside)? {
         remove(&inside, OsStr::from_bytes(&below))?;
     }
-    rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR).told(told)
+    match rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        result => result.told(told),
+    }
 }
 
 /// The names in a folder, without `.` and `..`.

@@ -14,17 +14,19 @@
 mod overlay;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::config::{self, Wishes};
 use crate::error::{Error, Result, Told};
 use crate::fetch::{self, Fetch};
 use crate::image::Image;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::rootfs;
-use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root};
+use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root, sync_folder};
 use crate::unpack::{Form, Options, Ownership, unpack};
 
 const RECORD: &str = "flint-bundle.json";
@@ -44,6 +46,37 @@ pub enum RootfsForm {
     Copy,
 }
 
+/// Changes a config before it is written.
+pub type Edit<'a> = dyn Fn(&mut Value) -> Result<()> + Sync + 'a;
+
+/// How a bundle is made.
+#[derive(Clone, Copy)]
+pub struct Making<'a> {
+    /// What the caller wants otherwise than the image.
+    pub wishes: &'a Wishes,
+    /// How the root filesystem is made.
+    pub form: RootfsForm,
+    /// How layers are unpacked that are not yet.
+    pub fetch: Fetch,
+    /// Told about it, and asked whether to go on.
+    pub progress: &'a dyn Progress,
+    /// Whether the bundle is to outlive a restart of the host: then all of it is on the disk when `create` returns, which
+    /// costs the time of two to three writes to the disk. A bundle that need not is as safe from the death of processes and from the
+    /// collection; after a restart it can only be removed.
+    pub lasting: bool,
+    /// Changes the config.json, as a caller wants it who knows more than [`Wishes`] can say.
+    pub edit: Option<&'a Edit<'a>>,
+}
+
+impl<'a> Making<'a> {
+    /// An overlay or a copy that lasts, without progress.
+    #[must_use]
+    pub fn new(wishes: &'a Wishes) -> Self {
+        let fetch = Fetch::default();
+        Self { wishes, form: RootfsForm::Any, fetch, progress: &Silent, lasting: true, edit: None }
+    }
+}
+
 /// What was made.
 #[derive(Debug, Clone)]
 pub struct Created {
@@ -57,6 +90,8 @@ pub struct Created {
     pub devices_left_out: u64,
     /// Whom the image or the caller names, in a bundle of a user without privileges: there root runs the program.
     pub user_left_out: Option<String>,
+    /// config.json as it was written; None when the overlay alone was mounted.
+    pub config: Option<Value>,
 }
 
 /// Whether a folder holds a bundle that this program made.
@@ -65,28 +100,21 @@ pub(crate) fn is_bundle(folder: &Path) -> bool {
 }
 
 /// Makes a bundle of an image that is in the store, in `folder`, which must be missing, empty, or a bundle of the same
-/// image whose overlay is not mounted.
+/// image whose overlay is not mounted. Any number of threads may make bundles at once.
 ///
 /// # Errors
 ///
 /// When the folder has something else in it, the image's user does not exist in it, or a system call fails. Nothing is
 /// left then.
-pub fn create(
-    store: &Store,
-    record: &ImageRecord,
-    folder: &Path,
-    wishes: &Wishes,
-    form: RootfsForm,
-    fetch: &Fetch,
-    progress: &dyn Progress,
-) -> Result<Created> {
+pub fn create(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>) -> Result<Created> {
     let _lease = store.lease()?;
+    store.used(record);
     let folder = std::path::absolute(folder).told(|| format!("the folder {}", folder.display()))?;
     if is_bundle(&folder) {
         return mount_again(store, record, &folder);
     }
     let made = make_folder(&folder)?;
-    let result = fill(store, record, &folder, wishes, form, fetch, progress);
+    let result = fill(store, record, &folder, making);
     result.map_err(|error| {
         let undone = undo(store, &folder).and_then(|()| {
             if made { fs::remove_dir(&folder).told(|| format!("removing {}", folder.display())) } else { Ok(()) }
@@ -116,15 +144,8 @@ fn make_folder(folder: &Path) -> Result<bool> {
     }
 }
 
-fn fill(
-    store: &Store,
-    record: &ImageRecord,
-    folder: &Path,
-    wishes: &Wishes,
-    form: RootfsForm,
-    fetch: &Fetch,
-    progress: &dyn Progress,
-) -> Result<Created> {
+fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>) -> Result<Created> {
+    let Making { wishes, form, fetch, progress, .. } = *making;
     let image = store.image(record)?;
     let is_root = rustix::process::geteuid().is_root();
     if form == RootfsForm::Overlay && !is_root {
@@ -135,9 +156,13 @@ fn fill(
     fs::create_dir(&rootfs).told(|| format!("making {}", rootfs.display()))?;
     let mut overlay = false;
     if is_root && form != RootfsForm::Copy {
-        fetch::unpack_layers(store, &image, fetch, progress)?;
-        let stack = store.stack(&image)?;
-        note(store, record, folder, &stack)?;
+        let stack = if let Some(stack) = store.whole_stack(&image)? {
+            stack
+        } else {
+            fetch::unpack_layers(store, &image, &fetch, progress)?;
+            store.stack(&image)?
+        };
+        note(store, record, folder, &stack, making.lasting)?;
         match stack_up(folder, &stack) {
             Ok(()) => overlay = true,
             Err(error) if form == RootfsForm::Overlay || !overlay::is_missing(&error) => return Err(error.into_error()),
@@ -146,28 +171,45 @@ fn fill(
     }
     let mut devices_left_out = 0;
     if !overlay {
-        note(store, record, folder, &[])?;
+        note(store, record, folder, &[], making.lasting)?;
         let ownership = if is_root { Ownership::Kept } else { Ownership::Mine };
-        devices_left_out = copy(store, &image, &rootfs, ownership, fetch)?;
+        devices_left_out = copy(store, &image, &rootfs, ownership, &fetch)?;
     }
-    let config::Generated { json, user_left_out } = config::generate(&image, &record.name, &rootfs, wishes)?;
-    let path = folder.join(CONFIG);
-    fs::write(&path, json).told(|| format!("writing {}", path.display()))?;
-    Ok(Created { folder: folder.to_owned(), overlay, mounted_again: false, devices_left_out, user_left_out })
+    let config::Generated { mut config, user_left_out } = config::generate(&image, &record.name, &rootfs, wishes)?;
+    if let Some(edit) = making.edit {
+        edit(&mut config)?;
+    }
+    write(folder, CONFIG, &config, making.lasting)?;
+    if making.lasting {
+        for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+            sync_folder(folder)?;
+        }
+    }
+    let (folder, config) = (folder.to_owned(), Some(config));
+    Ok(Created { folder, overlay, mounted_again: false, devices_left_out, user_left_out, config })
+}
+
+/// Writes JSON to a file of the bundle.
+fn write(folder: &Path, name: &str, value: &impl serde::Serialize, lasting: bool) -> Result<()> {
+    let path = folder.join(name);
+    let told = || format!("writing {}", path.display());
+    let mut json = serde_json::to_vec_pretty(value).map_err(|error| Error::refused(format!("{}: {error}", told())))?;
+    json.push(b'\n');
+    let mut file = fs::File::create(&path).told(told)?;
+    file.write_all(&json).told(told)?;
+    if lasting { file.sync_all().told(told) } else { Ok(()) }
 }
 
 /// Writes down what the bundle is, in it and in the store: before anything is mounted.
-fn note(store: &Store, record: &ImageRecord, folder: &Path, stack: &[LayerPlace]) -> Result<()> {
+fn note(store: &Store, record: &ImageRecord, folder: &Path, stack: &[LayerPlace], lasting: bool) -> Result<()> {
     let record = BundleRecord {
         folder: folder.to_owned(),
         image: record.name.clone(),
         manifest: record.manifest.clone(),
         layers: stack.iter().map(|place| place.key.clone()).collect(),
     };
-    let path = folder.join(RECORD);
-    let json = serde_json::to_vec_pretty(&record).map_err(|error| Error::refused(format!("its record: {error}")))?;
-    fs::write(&path, json).told(|| format!("writing {}", path.display()))?;
-    store.note_bundle(&record)
+    write(folder, RECORD, &record, lasting)?;
+    store.note_bundle(&record, lasting)
 }
 
 fn stack_up(folder: &Path, stack: &[LayerPlace]) -> std::result::Result<(), overlay::Failure> {
@@ -202,7 +244,9 @@ fn unmade(folder: &Path) -> Result<()> {
 
 fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Created> {
     let told = |why: &str| Error::refused(format!("there is a bundle in {} already: {why}", folder.display()));
-    let Some(noted) = store.bundle(folder)? else { return Err(told("another store's")) };
+    let Some(noted) = store.bundle(folder)? else {
+        return Err(told("another store's, or one that was to last until the host's restart; remove it"));
+    };
     if noted.manifest != record.manifest {
         return Err(told(&format!("of {}, {}", noted.image, noted.manifest)));
     }
@@ -220,6 +264,7 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
         mounted_again: true,
         devices_left_out: 0,
         user_left_out: None,
+        config: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use flint_bundle::bundle::{self, RootfsForm};
+use flint_bundle::bundle::{self, Making, RootfsForm};
 use flint_bundle::unpack::Ownership;
 use flint_bundle::{BindMount, Reference, Resources, Wishes};
 use serde_json::json;
@@ -110,10 +110,11 @@ impl Create {
             Form::Overlay => RootfsForm::Overlay,
             Form::Copy => RootfsForm::Copy,
         };
-        let fetch = self.taking.fetch();
+        let (fetch, progress) = (self.taking.fetch(), session.progress());
         let folder = self.folder.clone();
         let wishes = self.wishes()?;
-        let created = bundle::create(&store, &record, &folder, &wishes, form, &fetch, &session.progress())?;
+        let making = Making { form, fetch, progress: &progress, ..Making::new(&wishes) };
+        let created = bundle::create(&store, &record, &folder, &making)?;
         let kind = if created.overlay { "overlay" } else { "copy" };
         let mut lines = vec![format!(
             "{}: {} of {}, root filesystem: {kind}",

@@ -18,19 +18,21 @@ pub use wishes::{BindMount, Resources, Wishes};
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A bundle's config.
-pub(crate) struct Generated {
-    /// config.json
-    pub(crate) json: Vec<u8>,
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// What config.json says.
+    pub config: Value,
     /// Whom the image or the caller names, and who has no id where only one is mapped: root runs the program there.
-    pub(crate) user_left_out: Option<String>,
+    pub user_left_out: Option<String>,
 }
 
-/// Writes the config of a bundle whose root filesystem is `rootfs`.
+/// The config of a bundle of the image `name`, whose root filesystem is in the folder `rootfs`: there users' names are looked up.
+/// `root.path` is `rootfs`.
 ///
 /// # Errors
 ///
 /// When there is no program to run, or the user is not in the root filesystem.
-pub(crate) fn generate(image: &Image, name: &str, rootfs: &Path, wishes: &Wishes) -> Result<Generated> {
+pub fn generate(image: &Image, name: &str, rootfs: &Path, wishes: &Wishes) -> Result<Generated> {
     let config = image.config.config().clone().unwrap_or_default();
     let named = wishes.user.clone().or_else(|| config.user().clone()).unwrap_or_default();
     let user = user::resolve(rootfs, &named)?;
@@ -84,9 +86,7 @@ pub(crate) fn generate(image: &Image, name: &str, rootfs: &Path, wishes: &Wishes
         user_left_out = (user.uid != 0).then_some(named);
         defaults::for_a_user(&mut spec);
     }
-    let mut json = serde_json::to_vec_pretty(&spec).map_err(|error| Error::refused(format!("config.json: {error}")))?;
-    json.push(b'\n');
-    Ok(Generated { json, user_left_out })
+    Ok(Generated { config: spec, user_left_out })
 }
 
 /// Sets a member of an object that is there.

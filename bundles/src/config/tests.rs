@@ -20,8 +20,7 @@ fn generated(config: &Value, wishes: &Wishes) -> crate::Result<Value> {
     std::fs::create_dir(root.path().join("etc")).unwrap();
     std::fs::write(root.path().join("etc/passwd"), "root:x:0:0::/:\nweb:x:33:34::/:\n").unwrap();
     std::fs::write(root.path().join("etc/group"), "web:x:34:\nlog:x:4:web\n").unwrap();
-    let json = generate(&image(config), "registry.example/web:1", root.path(), wishes)?.json;
-    Ok(serde_json::from_slice(&json).unwrap())
+    Ok(generate(&image(config), "registry.example/web:1", root.path(), wishes)?.config)
 }
 
 fn is_root() -> bool {

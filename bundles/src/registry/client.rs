@@ -1,7 +1,7 @@
 //! Requests to one place: authorized, redirected, tried again.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, Uri};
@@ -13,7 +13,7 @@ use super::place::{Place, Scheme, is_loopback};
 use super::transport::Transport;
 use super::{Settings, small};
 use crate::error::{Error, Kind, Result};
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, go_on};
 
 const REDIRECTS: usize = 5;
 /// The longest pause of our own.
@@ -80,8 +80,13 @@ impl<'a> Client<'a> {
         self.progress.tell(Event::Retry { reason: &error.to_string() });
         let doubled = self.settings.pause.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(PAUSE_LIMIT);
         let asked = locked(&self.wait).take();
-        std::thread::sleep(asked.unwrap_or(doubled));
-        Ok(())
+        // In steps, between which the caller may cancel.
+        let end = Instant::now() + asked.unwrap_or(doubled);
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            go_on(self.progress)?;
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        go_on(self.progress)
     }
 
     /// Gets something of the repository; with a status of success.
@@ -219,7 +224,7 @@ impl<'a> Client<'a> {
         let challenge = challenge.ok_or_else(|| {
             Error::denied(format!("{what}: {host} wants credentials, and does not say which (WWW-Authenticate)"))
         })?;
-        let credentials = credentials::find(self.settings.docker_config.as_deref(), host)?;
+        let credentials = credentials::find(self.settings, host)?;
         let value = match challenge {
             Challenge::Basic => credentials.as_ref().and_then(Credentials::basic).ok_or_else(|| {
                 Error::denied(format!("{what}: {host} wants a name and a password; log in with `docker login {host}`"))

@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::Settings;
 use crate::error::{Error, Result, Told};
 
 /// Docker Hub's entry, from the days of its first protocol.
@@ -17,9 +18,9 @@ const HUB: &str = "https://index.docker.io/v1/";
 /// What helpers give instead of a name when the secret is a token.
 const TOKEN: &str = "<token>";
 
-/// What a registry is shown.
+/// What a registry is shown. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
+pub enum Credentials {
     /// A name and a password.
     Password(String, String),
     /// A token that is good for other tokens (OAuth 2).
@@ -57,21 +58,55 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// What the config has for a registry's host; None for nothing.
+impl Credentials {
+    /// What docker's config.json, as text, has for a registry: the form in which Kubernetes's pull secrets
+    /// (`.dockerconfigjson`) and a swarm's tasks bring credentials. Programs that it names as helpers are not asked.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such JSON, or its entry is wrong; without a word of the secret.
+    pub fn of_docker_config(json: &[u8], registry: &str) -> Result<Option<Self>> {
+        let config = parse(json, "the docker config")?;
+        let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+        config.entry(host).map_or(Ok(None), Entry::credentials)
+    }
+}
+
+impl Config {
+    fn entry(&self, host: &str) -> Option<&Entry> {
+        let name = if host == "registry-1.docker.io" { HUB } else { host };
+        self.auths.iter().find(|(key, _)| *key == name || is_of(key, host)).map(|(_, entry)| entry)
+    }
+}
+
+fn parse(json: &[u8], what: &str) -> Result<Config> {
+    // The parser's own words could quote a secret.
+    serde_json::from_slice(json)
+        .map_err(|error| Error::refused(format!("{what} is wrong at line {}, column {}", error.line(), error.column())))
+}
+
+/// What the settings have for a registry's host, or docker's config; None for nothing.
 ///
 /// # Errors
 ///
 /// When the config or an entry is wrong, or a helper fails: without credentials there would be another, worse error.
-pub(super) fn find(config: Option<&Path>, host: &str) -> Result<Option<Credentials>> {
+pub(super) fn find(settings: &Settings, host: &str) -> Result<Option<Credentials>> {
+    let own = |(registry, _): &&(String, Credentials)| {
+        registry == host || (registry == "docker.io" && host == "registry-1.docker.io")
+    };
+    match settings.credentials.iter().find(own) {
+        Some((_, credentials)) => Ok(Some(credentials.clone())),
+        None => of_config(settings.docker_config.as_deref(), host),
+    }
+}
+
+fn of_config(config: Option<&Path>, host: &str) -> Result<Option<Credentials>> {
     let Some(path) = config else { return Ok(None) };
     let content = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         content => content.told(|| format!("reading {}", path.display()))?,
     };
-    // The parser's own words could quote a secret.
-    let config: Config = serde_json::from_slice(&content).map_err(|error| {
-        Error::refused(format!("{} is wrong at line {}, column {}", path.display(), error.line(), error.column()))
-    })?;
+    let config = parse(&content, &path.display().to_string())?;
     let name = if host == "registry-1.docker.io" { HUB } else { host };
     let helper =
         config.cred_helpers.get(name).or_else(|| config.cred_helpers.get(host)).or(config.creds_store.as_ref());
@@ -80,8 +115,7 @@ pub(super) fn find(config: Option<&Path>, host: &str) -> Result<Option<Credentia
     {
         return Ok(Some(found));
     }
-    let entry = config.auths.iter().find(|(key, _)| *key == name || is_of(key, host)).map(|(_, entry)| entry);
-    entry.map_or(Ok(None), |entry| {
+    config.entry(host).map_or(Ok(None), |entry| {
         entry.credentials().map_err(|error| error.during(&format!("{} for {name}", path.display())))
     })
 }
@@ -163,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, config).unwrap();
-        find(Some(&path), host).map_err(|error| error.to_string())
+        of_config(Some(&path), host).map_err(|error| error.to_string())
     }
 
     fn password(name: &str, password: &str) -> Credentials {
@@ -184,8 +218,8 @@ mod tests {
         for other in ["two.example", "one.example.evil", "three.example", "example"] {
             assert_eq!(found(&config, other).unwrap(), None, "{other}");
         }
-        assert_eq!(find(None, "a").unwrap(), None);
-        assert_eq!(find(Some(Path::new("/nowhere/config.json")), "a").unwrap(), None);
+        assert_eq!(of_config(None, "a").unwrap(), None);
+        assert_eq!(of_config(Some(Path::new("/nowhere/config.json")), "a").unwrap(), None);
     }
 
     #[test]
@@ -200,6 +234,20 @@ mod tests {
             assert!(!error.contains("secret") && !error.contains(&secret), "{error}");
         }
         assert_eq!(format!("{:?}", password("a", "b")), "(secret)");
+    }
+
+    #[test]
+    fn what_the_caller_gives_comes_first_and_needs_no_file() {
+        let given = vec![("docker.io".to_owned(), password("a", "hub")), ("b:5000".to_owned(), password("a", "b"))];
+        let settings = Settings { credentials: given, docker_config: None, ..Settings::default() };
+        assert_eq!(find(&settings, "registry-1.docker.io").unwrap(), Some(password("a", "hub")));
+        assert_eq!(find(&settings, "b:5000").unwrap(), Some(password("a", "b")));
+        assert_eq!(find(&settings, "b").unwrap(), None);
+        let secret = br#"{"auths": {"https://index.docker.io/v1/": {"username": "u", "password": "p"}}}"#;
+        assert_eq!(Credentials::of_docker_config(secret, "docker.io").unwrap(), Some(password("u", "p")));
+        assert_eq!(Credentials::of_docker_config(secret, "quay.io").unwrap(), None);
+        let error = Credentials::of_docker_config(br#"{"auths": {"a": "hidden"}}"#, "a").unwrap_err().to_string();
+        assert!(error.contains("line 1") && !error.contains("hidden"), "{error}");
     }
 
     #[test]

@@ -23,11 +23,12 @@ use crate::digest::Digest;
 use crate::error::{Error, Kind, Result, Told};
 use crate::fetch::{self, Fetch};
 use crate::image::{Blob, Document, Image, MANIFEST_LIMIT, Platform, choose};
-use crate::progress::Progress;
+use crate::progress::{Progress, go_on};
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::store::{ImageRecord, Store};
 use client::Client;
+pub use credentials::Credentials;
 pub use settings::Settings;
 
 /// What manifests may be: the order says nothing to registries, but all four must be there.
@@ -53,11 +54,12 @@ pub fn pull(
     let transport = transport::Transport::new(settings).map_err(told)?;
     let mut failures: Option<Error> = None;
     for place in place::places(name, settings).map_err(told)? {
+        go_on(progress).map_err(told)?;
         let client = Client::new(&transport, &place, settings, progress);
         match pull_from(store, &client, name, platform, fetch, progress) {
             Ok(pulled) => return Ok(pulled),
             // A mirror need not have everything, nor be there; a registry's refusal of content is final.
-            Err(error) if place.is_mirror && error.kind() != Kind::System => {
+            Err(error) if place.is_mirror && !matches!(error.kind(), Kind::System | Kind::Cancelled) => {
                 progress.tell(crate::Event::Retry { reason: &error.to_string() });
                 failures.get_or_insert(error);
             }

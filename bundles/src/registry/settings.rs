@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Credentials;
+
 /// How registries are asked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -12,6 +14,8 @@ pub struct Settings {
     pub mirrors: Vec<(String, String)>,
     /// docker's config.json with credentials; None for nobody's.
     pub docker_config: Option<PathBuf>,
+    /// Registries, `HOST[:PORT]` or `docker.io`, and what they are shown; asked before docker's config.
+    pub credentials: Vec<(String, Credentials)>,
     /// A folder with certificates of authorities for single registries: `HOST[:PORT]/*.crt`, as docker has it.
     pub certificates: PathBuf,
     /// Tries of a request that may succeed later, at least 1.
@@ -31,6 +35,7 @@ impl Default for Settings {
             plain_http: Vec::new(),
             mirrors: Vec::new(),
             docker_config: folder.map(|folder| folder.join("config.json")),
+            credentials: Vec::new(),
             certificates: PathBuf::from("/etc/docker/certs.d"),
             tries: 5,
             pause: Duration::from_millis(500),

@@ -2,17 +2,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, flock, sync_folder};
+use super::{Store, open_alone, sync_folder};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Told, invalid};
 use crate::image::Blob;
+use crate::progress::{Event, Progress, go_on};
 use crate::source::Source;
+
+/// How many bytes come between two events.
+const STEP: u64 = 1 << 20;
 
 /// Whether a blob has to be taken.
 pub(crate) enum Taken<'a> {
@@ -73,43 +76,44 @@ impl Store {
         Ok(digest)
     }
 
-    /// Begins to take a blob. While another process takes the same one, this waits for it.
-    pub(crate) fn take_blob<'a>(&self, blob: &Blob, source: &'a dyn Source) -> Result<Taken<'a>> {
+    /// Begins to take a blob. While another thread or process takes the same one, this waits for it.
+    pub(crate) fn take_blob<'a>(
+        &self,
+        blob: &Blob,
+        source: &'a dyn Source,
+        progress: &'a dyn Progress,
+    ) -> Result<Taken<'a>> {
         let path = self.tmp().join(format!("blob-{}", blob.digest.hex()));
         let told = || format!("making {}", path.display());
-        loop {
-            if self.has_blob(&blob.digest) {
-                return Ok(Taken::Here);
-            }
-            let mut options = File::options();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path).told(told)?;
-            flock(&file, FlockOperation::LockExclusive).told(told)?;
-            // Whoever had the lock may have moved the file to its place, or removed it.
-            let ours = file.metadata().told(told)?;
-            let is_there =
-                fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-            if !is_there {
-                continue;
-            }
-            let mut replay = ours.len();
-            if replay > blob.size {
-                file.set_len(0).told(told)?;
-                replay = 0;
-            }
-            return Ok(Taken::Arriving(Box::new(Arriving {
-                store: self.clone(),
-                blob: blob.clone(),
-                path,
-                file,
-                replay,
-                replayed: replay > 0,
-                position: 0,
-                hasher: Sha256::new(),
-                source,
-                body: None,
-                failure: None,
-            })));
+        if self.has_blob(&blob.digest) {
+            return Ok(Taken::Here);
         }
+        let file = open_alone(&path, progress)?;
+        // Whoever had the file meanwhile may have put it into its place.
+        if self.has_blob(&blob.digest) {
+            fs::remove_file(&path).told(told)?;
+            return Ok(Taken::Here);
+        }
+        let mut replay = file.metadata().told(told)?.len();
+        if replay > blob.size {
+            file.set_len(0).told(told)?;
+            replay = 0;
+        }
+        Ok(Taken::Arriving(Box::new(Arriving {
+            store: self.clone(),
+            blob: blob.clone(),
+            path,
+            file,
+            replay,
+            replayed: replay > 0,
+            position: 0,
+            hasher: Sha256::new(),
+            source,
+            progress,
+            told: 0,
+            body: None,
+            failure: None,
+        })))
     }
 }
 
@@ -125,6 +129,9 @@ pub(crate) struct Arriving<'a> {
     position: u64,
     hasher: Sha256,
     source: &'a dyn Source,
+    progress: &'a dyn Progress,
+    /// The position that was told last.
+    told: u64,
     body: Option<Box<dyn Read + Send + 'a>>,
     /// Why a read failed, in full: through `Read` goes only that it did.
     failure: Option<Error>,
@@ -180,6 +187,7 @@ impl Arriving<'_> {
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        go_on(self.progress)?;
         let told = || format!("reading what {} holds already", self.path.display());
         if self.position < self.replay {
             if self.position == 0 {
@@ -221,6 +229,10 @@ impl Read for Arriving<'_> {
             Ok(count) => {
                 self.hasher.update(buffer.get(..count).unwrap_or_default());
                 self.position += count as u64;
+                if self.position - self.told >= STEP {
+                    self.told = self.position;
+                    self.progress.tell(Event::LayerComes { digest: &self.blob.digest, bytes: self.position });
+                }
                 Ok(count)
             }
             Err(error) => {

@@ -28,6 +28,9 @@ const XATTRS: usize = 64 << 10;
 struct Record {
     diff_id: String,
     entries: u64,
+    /// Bytes of its files.
+    #[serde(default)]
+    bytes: u64,
     /// Whether the layer says how the root folder looks.
     has_root: bool,
 }
@@ -41,6 +44,8 @@ pub(crate) struct LayerPlace {
     pub(crate) folder: PathBuf,
     /// Whether the layer says how the root folder looks.
     pub(crate) has_root: bool,
+    /// Bytes of its files.
+    pub(crate) bytes: u64,
 }
 
 /// A layer that is unpacked and not in its place yet.
@@ -61,10 +66,22 @@ impl Store {
             let folder = self.layer_folder(digest.hex());
             if let Some(record) = super::read_record::<Record>(&folder.join("layer.json"))? {
                 let key = digest.hex().to_owned();
-                return Ok(Some(LayerPlace { key, folder: folder.join("fs"), has_root: record.has_root }));
+                let Record { has_root, bytes, .. } = record;
+                return Ok(Some(LayerPlace { key, folder: folder.join("fs"), has_root, bytes }));
             }
         }
         Ok(None)
+    }
+
+    /// Bytes of the files of an unpacked layer; 0 for one that is gone.
+    pub(super) fn layer_size(&self, key: &str) -> Result<u64> {
+        let record = super::read_record::<Record>(&self.layer_folder(key).join("layer.json"))?;
+        Ok(record.map_or(0, |record| record.bytes))
+    }
+
+    /// The same; None when one is not unpacked.
+    pub(crate) fn whole_stack(&self, image: &Image) -> Result<Option<Vec<LayerPlace>>> {
+        image.layers.iter().map(|layer| self.layer(layer)).collect()
     }
 
     /// The unpacked layers of an image, lowest first.
@@ -97,6 +114,7 @@ impl Store {
         let record = Record {
             diff_id: layer.diff_id.to_string(),
             entries: unpacked.entries,
+            bytes: unpacked.bytes,
             has_root: !unpacked.implied.contains(&b""[..]),
         };
         let implied = unpacked.implied.into_iter().filter(|path| !path.is_empty()).collect();

@@ -18,23 +18,29 @@ mod blobs;
 mod gc;
 mod layers;
 mod names;
+mod usage;
 
 pub(crate) use blobs::{Arriving, Taken};
-pub use gc::{Collected, collect};
+pub use gc::{Collected, Policy, collect, trim};
 pub(crate) use layers::{Draft, LayerPlace, imitate_root};
 pub use names::{BundleRecord, ImageRecord};
+pub use usage::{ImageUsage, Usage};
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result, Told};
 use crate::image::{CONFIG_LIMIT, Document, Image, MANIFEST_LIMIT, Parts};
+use crate::progress::{Progress, go_on};
 
 /// The form of the store's folders. Another form gets another number.
 const VERSION: &str = "1\n";
@@ -49,6 +55,19 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Lease {
     _lock: File,
+}
+
+/// Keeps others from an image's layers, as long as it lives.
+pub(crate) struct Alone {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // While it is locked: who waits for it sees that it is gone. What stays, the collection takes.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Store {
@@ -127,6 +146,21 @@ impl Store {
         Ok(Lease { _lock: lock })
     }
 
+    /// The same, for as long as others work in it or until `patience` is over.
+    fn exclusive_within(&self, patience: Duration) -> Result<Lease> {
+        let (lock, told) = self.lock_file()?;
+        let end = Instant::now() + patience;
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(Error::unavailable(format!("others work in the store {}", self.root.display())));
+                }
+                result => return result.told(|| told).map(|()| Lease { _lock: lock }),
+            }
+        }
+    }
+
     fn lock_file(&self) -> Result<(File, String)> {
         let path = self.root.join("lock");
         let told = format!("locking {}", path.display());
@@ -136,6 +170,12 @@ impl Store {
 
     fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// Waits until no other thread or process takes the same image's layers: they are unpacked once.
+    pub(crate) fn alone_with(&self, image: &Image, progress: &dyn Progress) -> Result<Alone> {
+        let path = self.tmp().join(format!("image-{}", image.manifest.hex()));
+        Ok(Alone { _file: open_alone(&path, progress)?, path })
     }
 
     /// A temporary folder that others tell from a dead process's by its lock, and that goes when it is dropped.
@@ -156,6 +196,14 @@ impl Store {
         sync_folder(path.parent().unwrap_or(&self.root))
     }
 
+    /// The same, while a power cut does not matter.
+    fn write_for_now(&self, path: &Path, content: &[u8]) -> Result<()> {
+        let told = || format!("writing {}", path.display());
+        let mut file = tempfile::NamedTempFile::new_in(self.tmp()).told(told)?;
+        file.write_all(content).told(told)?;
+        file.persist(path).map(drop).map_err(|error| error.error).told(told)
+    }
+
     /// Loads an image whose manifest and config are here.
     ///
     /// # Errors
@@ -173,12 +221,38 @@ impl Store {
     }
 }
 
+/// Opens or makes a file that nobody else has, once they are done with it and as long as the caller wants it.
+fn open_alone(path: &Path, progress: &dyn Progress) -> Result<File> {
+    let told = || format!("locking {}", path.display());
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path).told(told)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {}
+            result => {
+                result.told(told)?;
+                // Whoever had the lock may have moved the file, or removed it.
+                let ours = file.metadata().told(told)?;
+                if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+                    return Ok(file);
+                }
+                continue;
+            }
+        }
+        // flock cannot be ended from outside but by a signal, which a library has none of.
+        go_on(progress)?;
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
 fn flock(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), operation))
 }
 
 /// Makes a rename in the folder last.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).told(|| format!("writing {} to the disk", folder.display()))
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -44,9 +47,10 @@ impl Store {
         self.root.join("images").join(format!("{}.json", Digest::of(name.as_bytes()).hex()))
     }
 
-    fn bundle_path(&self, folder: &Path) -> PathBuf {
+    fn bundle_path(&self, folder: &Path, lasting: bool) -> PathBuf {
         let name = Digest::of(folder.as_os_str().as_encoded_bytes());
-        self.root.join("bundles").join(format!("{}.json", name.hex()))
+        let boot = if lasting { String::new() } else { format!(".{}", boot()) };
+        self.root.join("bundles").join(format!("{}{boot}.json", name.hex()))
     }
 
     /// Gives a name to an image whose blobs are here.
@@ -104,29 +108,80 @@ impl Store {
     }
 
     pub(crate) fn bundle(&self, folder: &Path) -> Result<Option<BundleRecord>> {
-        read_record(&self.bundle_path(folder))
+        match read_record(&self.bundle_path(folder, true))? {
+            None => read_record(&self.bundle_path(folder, false)),
+            found => Ok(found),
+        }
     }
 
     /// Notes what a bundle uses, so that it is not collected.
-    pub(crate) fn note_bundle(&self, record: &BundleRecord) -> Result<()> {
-        self.write(&self.bundle_path(&record.folder), &to_json(record))
+    ///
+    /// A bundle that need not last has a record of this boot, which goes to the disk when the kernel likes. Whatever a power cut
+    /// makes of it, it is not read in the next boot.
+    pub(crate) fn note_bundle(&self, record: &BundleRecord, lasting: bool) -> Result<()> {
+        let path = self.bundle_path(&record.folder, lasting);
+        if lasting { self.write(&path, &to_json(record)) } else { self.write_for_now(&path, &to_json(record)) }
     }
 
     pub(crate) fn forget_bundle(&self, folder: &Path) -> Result<()> {
-        match fs::remove_file(self.bundle_path(folder)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result.told(|| format!("removing the record of the bundle {}", folder.display())),
+        for lasting in [true, false] {
+            match fs::remove_file(self.bundle_path(folder, lasting)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => result.told(|| format!("removing the record of the bundle {}", folder.display()))?,
+            }
         }
+        Ok(())
+    }
+
+    /// Removes the records of bundles that were to last until a restart of the host that has been.
+    pub(super) fn forget_other_boots(&self) -> Result<u64> {
+        let (mut count, folder) = (0, self.root.join("bundles"));
+        for name in file_names(&folder)? {
+            if is_of_another_boot(&name) {
+                fs::remove_file(folder.join(&name)).told(|| format!("removing the record {name}"))?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Notes that an image is used now. Only the order of a collection depends on it: a failure is none.
+    pub(crate) fn used(&self, record: &ImageRecord) {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let _ = rustix::fs::utimensat(CWD, self.image_path(&record.name), &times, AtFlags::empty());
+    }
+
+    /// When an image was pulled, imported or made into a bundle last; None for a name that is gone.
+    pub(super) fn last_used(&self, name: &str) -> Option<SystemTime> {
+        fs::metadata(self.image_path(name)).and_then(|status| status.modified()).ok()
     }
 
     fn records<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>> {
         let mut records = Vec::new();
-        for name in file_names(&self.root.join(kind))? {
+        for name in file_names(&self.root.join(kind))?.iter().filter(|name| !is_of_another_boot(name)) {
             // None: it went meanwhile.
             records.extend(read_record(&self.root.join(kind).join(name))?);
         }
         Ok(records)
     }
+}
+
+/// The kernel's name for the time since the host was started.
+fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+        // Without /proc all boots are one, and records last as the disk keeps them.
+        if id.is_empty() { "boot".to_owned() } else { id }
+    })
+}
+
+/// HASH.BOOT.json
+fn is_of_another_boot(name: &str) -> bool {
+    let mut parts = name.split('.').skip(1);
+    parts.next().is_some_and(|part| part != "json" && part != boot())
 }
 
 /// The names in a folder of the store.

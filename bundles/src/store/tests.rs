@@ -66,7 +66,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 fn take(store: &Store, source: &dyn Source, blob: &Blob) -> Result<()> {
-    match store.take_blob(blob, source)? {
+    match store.take_blob(blob, source, &Silent)? {
         Taken::Here => Ok(()),
         Taken::Arriving(arriving) => arriving.finish(),
     }
@@ -211,8 +211,8 @@ fn collection_keeps_what_names_and_bundles_need() {
         manifest: gone.manifest.clone(),
         layers: layers.clone(),
     };
-    store.note_bundle(&record(&bundle)).unwrap();
-    store.note_bundle(&record(&folder.path().join("was-removed-by-hand"))).unwrap();
+    store.note_bundle(&record(&bundle), true).unwrap();
+    store.note_bundle(&record(&folder.path().join("was-removed-by-hand")), true).unwrap();
     store.forget_image(&"localhost/gone:1".parse().unwrap()).unwrap();
     let error = store.forget_image(&"localhost/gone:1".parse().unwrap()).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);

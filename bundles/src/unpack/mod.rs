@@ -69,6 +69,8 @@ pub struct Unpacked {
     pub diff_id: Digest,
     /// Entries of the tar.
     pub entries: u64,
+    /// Bytes of its files, holes included.
+    pub bytes: u64,
     /// Devices that were left out, see [`Ownership::Mine`].
     pub devices_left_out: u64,
     /// Folders that something of the layer is in and that have no entry of their own, so that how they look is left to
@@ -120,7 +122,8 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
     unpacking.finish()?;
     let implied = std::mem::take(&mut unpacking.root.implied);
     let (diff_id, _) = archive.into_inner().into_inner().finish().told(|| "reading the layer's end".to_owned())?;
-    Ok(Unpacked { diff_id, entries: count, devices_left_out: unpacking.devices_left_out, implied })
+    let bytes = options.limits.bytes - content;
+    Ok(Unpacked { diff_id, entries: count, bytes, devices_left_out: unpacking.devices_left_out, implied })
 }
 
 struct Unpacking {

@@ -59,6 +59,7 @@ impl Puller {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let settings = Settings {
+            credentials: Vec::new(),
             plain_http: vec![server.host.clone()],
             mirrors: vec![],
             docker_config: None,
