@@ -19,4 +19,6 @@ pub mod desired;
 pub mod logs;
 pub mod network;
 pub mod observed;
+pub mod probes;
 pub mod scheduler;
+pub mod volumes;

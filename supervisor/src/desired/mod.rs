@@ -11,6 +11,7 @@
 
 mod container;
 mod hash;
+mod late;
 mod probe;
 mod volume;
 
@@ -26,8 +27,9 @@ pub use container::{
     Container, EnvVar, Lifecycle, PullPolicy, Resources, SeccompProfile, SecurityContext, StopSignal, User,
 };
 pub use hash::SpecHash;
+pub use late::{Late, Places};
 pub use probe::{Check, Hook, HttpCheck, Probe};
-pub use volume::{Item, Mount, Propagation, Volume, VolumeSource};
+pub use volume::{Item, Mount, PathKind, Propagation, Volume, VolumeSource};
 
 /// A pod's name, unique on the node while the pod is wanted or anything of it is left.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -164,6 +166,16 @@ pub struct HostAlias {
     pub names: Vec<String>,
 }
 
+/// The group of a pod's volumes: what is in them is made the group's, readable and writable to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VolumeGroup {
+    /// The group's number.
+    pub gid: u32,
+    /// Whether a named volume whose top folder belongs to the group already is left as it is (OnRootMismatch).
+    #[serde(default)]
+    pub only_on_mismatch: bool,
+}
+
 /// A pod: a sandbox, and the containers in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
@@ -209,6 +221,9 @@ pub struct Pod {
     /// Volumes that its containers mount.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+    /// The group that its volumes belong to (Kubernetes' fsGroup); its containers have it among their groups already.
+    #[serde(default)]
+    pub volume_group: Option<VolumeGroup>,
     /// Run to their end one after the other, before the containers.
     #[serde(default)]
     pub init_containers: Vec<Container>,
@@ -233,12 +248,14 @@ impl Pod {
         self.init_containers.iter().chain(&self.containers)
     }
 
-    /// What its sandbox is made from: a pod in which this has changed is made anew, else only containers are.
+    /// What its sandbox is made from: a pod in which this has changed is made anew, else only containers are. The content
+    /// of files is not part of it: `Volumes::prepare` puts changed content in place.
     #[must_use]
     pub fn sandbox_hash(&self) -> SpecHash {
+        let volumes: Vec<Volume> = self.volumes.iter().map(Volume::without_content).collect();
         SpecHash::of(&(
             (&self.uid, &self.hostname, &self.network, &self.ports, self.pids, self.host_ipc),
-            (&self.dns, &self.host_aliases, &self.sysctls, &self.volumes, &self.init_containers),
+            (&self.dns, &self.host_aliases, &self.sysctls, &volumes, self.volume_group, &self.init_containers),
         ))
     }
 

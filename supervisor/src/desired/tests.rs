@@ -43,6 +43,25 @@ fn a_changed_image_changes_the_container_alone_and_a_hostname_the_sandbox() {
 }
 
 #[test]
+fn changed_content_of_a_file_needs_no_new_sandbox_and_a_new_file_does() {
+    let item = |path: &str, content: &[u8]| super::Item {
+        path: path.to_owned(),
+        content: content.to_vec(),
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+    };
+    let with = |items| {
+        let mut pod = pod("web");
+        let source = super::VolumeSource::Secret(items);
+        pod.volumes.push(super::Volume { name: "config".to_owned(), source });
+        pod.sandbox_hash()
+    };
+    assert_eq!(with(vec![item("a", b"1")]), with(vec![item("a", b"2")]));
+    assert_ne!(with(vec![item("a", b"1")]), with(vec![item("b", b"1")]));
+}
+
+#[test]
 fn qualities() {
     let with = |resources: Resources| {
         let mut pod = pod("web");

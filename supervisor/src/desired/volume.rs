@@ -37,6 +37,22 @@ impl std::fmt::Debug for Item {
     }
 }
 
+/// What a path of the host leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathKind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+    /// A unix socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
 /// What is in a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -59,6 +75,9 @@ pub enum VolumeSource {
         make_folder: bool,
         /// Whether a missing file is made (0644, root's).
         make_file: bool,
+        /// What it has to be; none: anything.
+        #[serde(default)]
+        kind: Option<PathKind>,
     },
     /// A volume of the node that outlives its pods, by its name. It is made at its first use.
     Named(String),
@@ -66,6 +85,20 @@ pub enum VolumeSource {
     Files(Vec<Item>),
     /// Files of known content in memory, never on disk.
     Secret(Vec<Item>),
+}
+
+impl Volume {
+    /// The same without the bytes of its files: these are put in place while containers run, without a new sandbox.
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        let bare = |items: &[Item]| items.iter().map(|item| Item { content: Vec::new(), ..item.clone() }).collect();
+        let source = match &self.source {
+            VolumeSource::Files(items) => VolumeSource::Files(bare(items)),
+            VolumeSource::Secret(items) => VolumeSource::Secret(bare(items)),
+            other => other.clone(),
+        };
+        Self { name: self.name.clone(), source }
+    }
 }
 
 /// Whether mounts below a volume show on the other side (mount_namespaces(7)).

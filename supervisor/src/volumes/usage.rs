@@ -1,0 +1,103 @@
+//! How much is in a pod's volumes.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
+
+use super::{Error, Result, Volumes};
+use crate::desired::{Pod, VolumeSource};
+
+/// So many files are looked at; more count as one that is too big.
+const FILES: u64 = 1_000_000;
+
+/// A volume that is bigger than its limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooBig {
+    /// Its name in the pod.
+    pub volume: String,
+    /// Its limit in bytes.
+    pub limit: u64,
+    /// What was found in bytes; counting ends soon beyond the limit.
+    pub found: u64,
+}
+
+struct Count {
+    bytes: u64,
+    files: u64,
+    enough: u64,
+}
+
+impl Volumes {
+    /// The first emptyDir on disk with more in it than its limit: a reason to evict the pod. (One in memory is held by the
+    /// kernel.) Its cost is that of du(1) on what the pod wrote, up to the limit.
+    ///
+    /// # Errors
+    ///
+    /// A folder cannot be read.
+    pub fn too_big(&self, pod: &Pod) -> Result<Option<TooBig>> {
+        for volume in &pod.volumes {
+            if let VolumeSource::EmptyDir { size_limit: Some(limit) } = volume.source {
+                let found = disk_usage(&self.place(pod, volume).path, limit.saturating_add(1))?;
+                if found > limit {
+                    return Ok(Some(TooBig { volume: volume.name.clone(), limit, found }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes on disk of a pod's emptyDir volumes, for its limit of storage; counting ends at `enough`.
+    ///
+    /// # Errors
+    ///
+    /// A folder cannot be read.
+    pub fn disk_usage(&self, pod: &Pod, enough: u64) -> Result<u64> {
+        disk_usage(&self.data("pods").join(&pod.uid).join("empty"), enough)
+    }
+}
+
+fn disk_usage(path: &Path, enough: u64) -> Result<u64> {
+    let doing = |error| Error::os(format!("count what is in {}", path.display()), error);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let folder = match openat(CWD, path, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(0),
+        Err(error) => return Err(doing(error)),
+    };
+    let mut count = Count { bytes: 0, files: 0, enough };
+    count.add(folder.as_fd(), 0).map_err(doing)?;
+    Ok(if count.files > FILES { count.bytes.max(enough) } else { count.bytes })
+}
+
+impl Count {
+    /// Linked files count once for each link, which errs on the side of what a container can do to count less.
+    fn add(&mut self, folder: BorrowedFd<'_>, depth: usize) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(folder)? {
+            if self.bytes >= self.enough || self.files > FILES {
+                return Ok(());
+            }
+            let entry = entry?;
+            if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let status = match statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(status) => status,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error),
+            };
+            self.files += 1;
+            self.bytes = self.bytes.saturating_add(status.st_blocks as u64 * 512);
+            if FileType::from_raw_mode(status.st_mode) == FileType::Directory && depth < 2048 {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                match openat(folder, entry.file_name(), flags, Mode::empty()) {
+                    Ok(inner) => self.add(inner.as_fd(), depth + 1)?,
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
