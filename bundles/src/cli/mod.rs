@@ -94,8 +94,8 @@ impl Session {
         Ok(Store::open(&root)?)
     }
 
-    fn progress(&self) -> progress::Lines {
-        progress::Lines::new(self.quiet)
+    fn progress(&self) -> progress::Shown {
+        progress::Shown::new(self.quiet)
     }
 
     /// Prints a value as JSON, or the lines.

@@ -3,4 +3,5 @@
 
 mod create;
 mod images;
+mod progress;
 mod registry;
