@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::desired::{Goal, Key, Pod, Quality, Source};
+use crate::desired::{Goal, Key, Pod, Quality, RestartPolicy, Source};
 use crate::observed::{Event, PodStatus, Usage};
 
 /// A file of manifests, as it was sent.
@@ -85,8 +85,17 @@ pub struct PodView {
     pub init_containers: Vec<String>,
     /// Its class.
     pub quality: Quality,
-    /// Whether containers that end are started again, as far as the policy is known: none of `Never`'s are.
-    pub is_restarted: bool,
+    /// What happens to containers that end.
+    pub restart: RestartPolicy,
+}
+
+/// All of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// What is wanted, without secrets; none: nobody wants it any more.
+    pub desired: Option<Pod>,
+    /// What is.
+    pub status: PodStatus,
 }
 
 /// What a pod uses.
