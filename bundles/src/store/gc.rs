@@ -81,6 +81,7 @@ pub fn collect(store: &Store, waiting: impl FnOnce()) -> Result<Collected> {
     leftovers(store, &mut collected)?;
     drop(alone);
     bury(store)?;
+    store.sync()?;
     Ok(collected)
 }
 
