@@ -262,33 +262,3 @@ fn records_of_another_boot_are_not_read() {
     bundle::create(&place.store, &record, &folder, &making).unwrap();
     bundle::remove(&place.store, &folder).unwrap();
 }
-
-/// Layers are in their places before the disk has them; after a restart of the host those are made again.
-#[test]
-fn layers_that_a_power_cut_may_have_damaged_are_unpacked_again() {
-    let Some(place) = place() else { return };
-    let record = place.image("app", &five_layers());
-    let noted = || -> Vec<std::path::PathBuf> {
-        std::fs::read_dir(place.store.root().join("unsynced")).unwrap().map(|entry| entry.unwrap().path()).collect()
-    };
-    assert_eq!(noted().len(), 5);
-    let (wishes, folder) = (Wishes::default(), place.folder.path().join("bundle"));
-    let making = Making { lasting: false, ..Making::new(&wishes) };
-    for path in noted() {
-        let key = path.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
-        std::fs::write(place.store.root().join("layers").join(&key).join("layer.json"), "").unwrap();
-        std::fs::rename(&path, path.with_file_name(format!("0123-{key}"))).unwrap();
-    }
-    let error = bundle::create(&place.store, &record, &folder, &making).unwrap_err();
-    assert!(error.to_string().contains("is damaged"), "{error}");
-    let store = Store::open(place.store.root()).unwrap();
-    assert!(noted().is_empty());
-    assert_eq!(std::fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
-    bundle::create(&store, &record, &folder, &making).unwrap();
-    assert_eq!(std::fs::read_to_string(folder.join("rootfs/file3")).unwrap(), "content");
-    assert_eq!(noted().len(), 5, "the disk was not waited for");
-    bundle::remove(&store, &folder).unwrap();
-    bundle::create(&store, &record, &folder, &Making::new(&wishes)).unwrap();
-    assert!(noted().is_empty(), "a bundle that lasts has layers that last");
-    bundle::remove(&store, &folder).unwrap();
-}

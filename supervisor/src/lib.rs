@@ -16,9 +16,15 @@
 
 pub mod api;
 pub mod desired;
+pub mod executor;
+pub mod images;
 pub mod logs;
 pub mod network;
+pub mod node;
 pub mod observed;
+pub mod pod;
 pub mod probes;
+pub mod reconciler;
 pub mod scheduler;
+pub mod store;
 pub mod volumes;

@@ -181,8 +181,6 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
     }
     write(folder, CONFIG, &config, making.lasting)?;
     if making.lasting {
-        // Layers that were unpacked just now.
-        store.sync()?;
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {
             sync_folder(folder)?;
         }

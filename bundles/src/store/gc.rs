@@ -81,7 +81,6 @@ pub fn collect(store: &Store, waiting: impl FnOnce()) -> Result<Collected> {
     leftovers(store, &mut collected)?;
     drop(alone);
     bury(store)?;
-    store.sync()?;
     Ok(collected)
 }
 

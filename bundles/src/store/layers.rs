@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, to_json};
-use crate::digest::Digest;
+use super::{Store, sync_folder, to_json};
 use crate::error::{Error, Result, Told};
 use crate::image::{Image, Layer};
 use crate::layer::Limits;
@@ -124,11 +123,12 @@ impl Store {
 
     /// Puts drafts of an image's layers into their places; `drafts` has one for each layer that was not there.
     ///
-    /// That they are not on the disk yet is, first: a layer that outlived its files in a power cut is not believed (`unsynced`).
+    /// All of their content is written to the disk first: a layer's name must not outlive its files in a power cut.
     pub(crate) fn settle(&self, image: &Image, drafts: Vec<Option<Draft>>) -> Result<()> {
         if drafts.iter().all(Option::is_none) {
             return Ok(());
         }
+        let layers = self.root.join("layers");
         let mut below: Vec<PathBuf> = Vec::new();
         let mut settled: Vec<(&Layer, Draft)> = Vec::new();
         for (layer, draft) in image.layers.iter().zip(drafts) {
@@ -148,12 +148,10 @@ impl Store {
             below.push(folder);
             settled.push((layer, draft));
         }
-        let key = |layer: &'_ Layer, draft: &Draft| {
-            if draft.implied.is_empty() { layer.diff_id.clone() } else { layer.chain_id.clone() }
-        };
-        let keys: Vec<Digest> = settled.iter().map(|(layer, draft)| key(layer, draft)).collect();
-        self.note_unsynced(keys.iter().map(Digest::hex))?;
-        for ((layer, draft), key) in settled.into_iter().zip(keys) {
+        let told = || format!("writing {} to the disk", layers.display());
+        rustix::fs::syncfs(File::open(&layers).told(told)?).told(told)?;
+        for (layer, draft) in settled {
+            let key = if draft.implied.is_empty() { &layer.diff_id } else { &layer.chain_id };
             let place = self.layer_folder(key.hex());
             match fs::rename(draft.scratch.path(), &place) {
                 // Another process was faster; ours goes.
@@ -164,7 +162,7 @@ impl Store {
                 }
             }
         }
-        Ok(())
+        sync_folder(&layers)
     }
 }
 

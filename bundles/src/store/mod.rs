@@ -7,7 +7,6 @@
 //!       bundles/HASH.json   a bundle's folder ──> what it uses       (roots of the collection)
 //!       blobs/sha256/HEX    manifests, configs, layers as they came
 //!       layers/HEX/         fs/: the unpacked layer for overlayfs; layer.json
-//!       unsynced/BOOT-HEX   layers whose files need not be on the disk yet
 //!       tmp/                what is being written; nothing there is believed
 //! ```
 //!
@@ -19,7 +18,6 @@ mod blobs;
 mod gc;
 mod layers;
 mod names;
-mod unsynced;
 mod usage;
 
 pub(crate) use blobs::{Arriving, Taken};
@@ -97,7 +95,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         let told = || format!("making the store {}", root.display());
         let store = Self { root: std::path::absolute(root).told(told)? };
-        for folder in ["images", "bundles", "blobs/sha256", "layers", "unsynced", "tmp"] {
+        for folder in ["images", "bundles", "blobs/sha256", "layers", "tmp"] {
             fs::create_dir_all(store.root.join(folder)).told(told)?;
         }
         // Unpacked layers have the image's set-id programs: nobody else gets to them.
@@ -118,7 +116,6 @@ impl Store {
             }
             Err(_) => store.write(&version, VERSION.as_bytes())?,
         }
-        store.recover()?;
         Ok(store)
     }
 

@@ -168,7 +168,7 @@ impl Store {
 }
 
 /// The kernel's name for the time since the host was started.
-pub(super) fn boot() -> &'static str {
+fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -66,23 +66,8 @@ pub(super) fn is_file(kind: tar::EntryType) -> bool {
     matches!(kind, tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse)
 }
 
-/// Room for a piece of a file: one for all files of a layer.
-pub(super) struct Buffer(Vec<u8>);
-
-impl Buffer {
-    pub(super) fn new() -> Self {
-        Self(vec![0; 32 * BLOCK])
-    }
-}
-
 /// Writes an entry's content to the new file `name`, of `limit` bytes at most.
-pub(super) fn write<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    folder: impl AsFd,
-    name: &OsStr,
-    limit: u64,
-    buffer: &mut Buffer,
-) -> Result<()> {
+pub(super) fn write<R: Read>(entry: &mut tar::Entry<'_, R>, folder: impl AsFd, name: &OsStr, limit: u64) -> Result<()> {
     let told = || format!("writing {}", name.display());
     let sparse = Sparse::read(entry)?;
     // A name that is there is refused: nothing is ever written through a link.
@@ -95,8 +80,8 @@ pub(super) fn write<R: Read>(
         None => None,
     };
     let Some(map) = map else {
-        copy(entry, &mut file, buffer).told(told)?;
-        return Ok(());
+        let size = copy(entry, &mut file).told(told)?;
+        return file.set_len(size).told(told);
     };
     let size = sparse.size.ok_or_else(wrong)?;
     if size > limit || map.len() % 2 != 0 || map.len() > 2 * PIECES {
@@ -108,7 +93,7 @@ pub(super) fn write<R: Read>(
             return Err(wrong());
         }
         file.seek(SeekFrom::Start(offset)).told(told)?;
-        if copy(&mut entry.by_ref().take(length), &mut file, buffer).told(told)? != length {
+        if copy(&mut entry.by_ref().take(length), &mut file).told(told)? != length {
             return Err(wrong());
         }
     }
@@ -141,10 +126,10 @@ fn map_of_version_1(content: &mut impl Read) -> Result<Vec<u64>> {
     Ok(map)
 }
 
-/// Copies, leaving holes for blocks of zeros.
-fn copy(from: &mut impl Read, to: &mut File, Buffer(buffer): &mut Buffer) -> std::io::Result<u64> {
+/// Copies, leaving holes for blocks of zeros. The file may end in a hole: the caller sets its length.
+fn copy(from: &mut impl Read, to: &mut File) -> std::io::Result<u64> {
+    let mut buffer = vec![0; 32 * BLOCK];
     let mut total = 0;
-    let mut ends_in_hole = false;
     loop {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -155,21 +140,16 @@ fn copy(from: &mut impl Read, to: &mut File, Buffer(buffer): &mut Buffer) -> std
         }
         let full = buffer.get(..filled).unwrap_or_default();
         if full.is_empty() {
-            if ends_in_hole {
-                let end = to.stream_position()?;
-                to.set_len(end)?;
-            }
             return Ok(total);
         }
-        ends_in_hole = write_blocks(full, to)?;
+        write_blocks(full, to)?;
         total += filled as u64;
     }
 }
 
-/// Writes runs of blocks with content, and seeks over those without; whether the last one was such.
-fn write_blocks(mut content: &[u8], to: &mut File) -> std::io::Result<bool> {
+/// Writes runs of blocks with content, and seeks over those without.
+fn write_blocks(mut content: &[u8], to: &mut File) -> std::io::Result<()> {
     let is_hole = |block: &[u8]| block.len() == BLOCK && block.iter().all(|byte| *byte == 0);
-    let mut ends_in_hole = false;
     while !content.is_empty() {
         let hole = content.chunks(BLOCK).take_while(|block| is_hole(block)).count() * BLOCK;
         if hole > 0 {
@@ -179,8 +159,7 @@ fn write_blocks(mut content: &[u8], to: &mut File) -> std::io::Result<bool> {
         let data: usize = rest.chunks(BLOCK).take_while(|block| !is_hole(block)).map(<[u8]>::len).sum();
         let (data, rest) = rest.split_at(data);
         to.write_all(data)?;
-        ends_in_hole = data.is_empty();
         content = rest;
     }
-    Ok(ends_in_hole)
+    Ok(())
 }

@@ -96,7 +96,6 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
         folders: Vec::new(),
         made: HashSet::new(),
         devices_left_out: 0,
-        buffer: content::Buffer::new(),
     };
     unpacking.root.implied.insert(Vec::new());
     let (mut count, mut content) = (0, options.limits.bytes);
@@ -135,7 +134,6 @@ struct Unpacking {
     /// Inodes that this layer made or changed: its whiteouts do not remove them. Merged only.
     made: HashSet<u64>,
     devices_left_out: u64,
-    buffer: content::Buffer,
 }
 
 impl Unpacking {
@@ -215,7 +213,7 @@ impl Unpacking {
                 kind
             }
             kind if content::is_file(kind) => {
-                content::write(entry, folder, name, self.options.limits.bytes, &mut self.buffer)?;
+                content::write(entry, folder, name, self.options.limits.bytes)?;
                 FileType::RegularFile
             }
             kind => {

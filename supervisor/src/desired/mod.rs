@@ -294,4 +294,4 @@ pub enum Quality {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

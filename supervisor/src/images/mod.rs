@@ -1,0 +1,188 @@
+//! Images of the node, by flint-bundle's library on threads that may wait.
+//!
+//! ```text
+//!  ensure ─> here, and the policy is content ─────────────────────────────> record
+//!        └─> a pull of this name is under way: its result ─> (parallel) pull ─> record, told to all who wait
+//! ```
+//!
+//! It must not decide when to try again: failures go to the pod's worker, whose reconciler has the pauses.
+
+mod bundle;
+
+pub(crate) use bundle::limit;
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use flint_bundle::image::Platform;
+use flint_bundle::registry::{self, Settings};
+use flint_bundle::store::{ImageRecord, Store};
+use flint_bundle::{Fetch, Progress, Reference, Silent};
+use tokio::sync::{Semaphore, watch};
+
+use crate::desired::PullPolicy;
+use crate::node::ImageConfig;
+use crate::observed::Reason;
+
+/// The images of the node.
+#[derive(Debug, Clone)]
+pub struct Images {
+    store: Store,
+    settings: Settings,
+    pulls: Arc<Pulls>,
+}
+
+#[derive(Debug)]
+struct Pulls {
+    parallel: Semaphore,
+    /// By name and credentials: what is not given by the same secret is not shared.
+    under_way: Mutex<HashMap<(String, Option<String>), Waiting>>,
+}
+
+/// Until somebody says how a pull went.
+type Waiting = watch::Receiver<Option<Pulled>>;
+
+type Pulled = Result<ImageRecord, Reason>;
+
+fn reason(word: &str, sentence: impl std::fmt::Display) -> Reason {
+    Reason { word: word.to_owned(), sentence: sentence.to_string() }
+}
+
+impl Images {
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made, or is of another version.
+    pub fn open(config: &ImageConfig) -> Result<Self> {
+        let root = config.store.clone().map_or_else(Store::default_root, Ok)?;
+        let settings = Settings {
+            plain_http: config.plain_http.clone(),
+            mirrors: config.mirrors.iter().map(|(registry, mirror)| (registry.clone(), mirror.clone())).collect(),
+            // The kubelet's way: the pod's worker tries again, and says so meanwhile.
+            tries: 2,
+            ..Settings::default()
+        };
+        let parallel = Semaphore::new(config.parallel.max(1));
+        let pulls = Arc::new(Pulls { parallel, under_way: Mutex::default() });
+        let store = Store::open(&root).with_context(|| format!("open the images in {}", root.display()))?;
+        Ok(Self { store, settings, pulls })
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Sees to it that an image is here. A caller that goes away stops no pull.
+    ///
+    /// # Errors
+    ///
+    /// Kubernetes' word (`InvalidImageName`, `ErrImageNeverPull`, `ErrImagePull`) and a sentence.
+    pub async fn ensure(&self, name: &str, policy: PullPolicy, credentials: Option<&str>) -> Pulled {
+        let reference: Reference = name.parse().map_err(|error| reason("InvalidImageName", error))?;
+        let here = self.find(&reference).await?;
+        match (policy, here) {
+            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(record)) => Ok(record),
+            // What a digest names cannot have changed.
+            (PullPolicy::Always, Some(record)) if reference.digest().is_some() => Ok(record),
+            (PullPolicy::Never, None) => {
+                Err(reason("ErrImageNeverPull", format!("the image {name} is not here, and is not to be pulled")))
+            }
+            (PullPolicy::Always | PullPolicy::IfNotPresent, _) => {
+                self.pull(reference, credentials, Arc::new(Silent)).await
+            }
+        }
+    }
+
+    /// The image of a name, if it is here.
+    ///
+    /// # Errors
+    ///
+    /// The store's record of it cannot be read.
+    pub async fn find(&self, name: &Reference) -> Result<Option<ImageRecord>, Reason> {
+        let (store, name) = (self.store.clone(), name.clone());
+        let found = tokio::task::spawn_blocking(move || store.named(&name)).await;
+        found.map_err(|error| reason("ImageInspectError", error))?.map_err(|error| reason("ImageInspectError", error))
+    }
+
+    /// Pulls an image, or waits for the pull of it that is under way.
+    ///
+    /// # Errors
+    ///
+    /// `ErrImagePull`, and the registry's or the store's sentence.
+    pub async fn pull(
+        &self,
+        name: Reference,
+        credentials: Option<&str>,
+        progress: Arc<dyn Progress + Send + Sync>,
+    ) -> Pulled {
+        let key = (name.to_string(), credentials.map(str::to_owned));
+        let mut result = {
+            let mut under_way = self.pulls.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(result) = under_way.get(&key) {
+                result.clone()
+            } else {
+                let (tell, result) = watch::channel(None);
+                under_way.insert(key.clone(), result.clone());
+                tokio::spawn(self.clone().pull_for_all(name, key, progress, tell));
+                result
+            }
+        };
+        match result.wait_for(Option::is_some).await {
+            Ok(pulled) => pulled.clone().unwrap_or_else(|| Err(reason("ErrImagePull", "the pull says nothing"))),
+            Err(_) => Err(reason("ErrImagePull", "the pull was given up")),
+        }
+    }
+
+    async fn pull_for_all(
+        self,
+        name: Reference,
+        key: (String, Option<String>),
+        progress: Arc<dyn Progress + Send + Sync>,
+        tell: watch::Sender<Option<Pulled>>,
+    ) {
+        // It is never closed.
+        let permit = self.pulls.parallel.acquire().await;
+        let (store, settings, credentials) = (self.store.clone(), self.settings.clone(), key.1.clone());
+        let work = move || pull(&store, &name, settings, credentials.as_deref(), progress.as_ref());
+        let pulled = match tokio::task::spawn_blocking(work).await {
+            Ok(pulled) => pulled.map_err(|error| reason("ErrImagePull", format!("{error:#}"))),
+            Err(error) => Err(reason("ErrImagePull", error)),
+        };
+        drop(permit);
+        self.pulls.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let _ = tell.send(Some(pulled));
+    }
+}
+
+fn pull(
+    store: &Store,
+    name: &Reference,
+    mut settings: Settings,
+    credentials: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<ImageRecord> {
+    let mut _held = None;
+    if let Some(credentials) = credentials {
+        let file = docker_config(name.registry(), credentials, Path::new("/dev/shm"))?;
+        settings.docker_config = Some(file.path().to_owned());
+        _held = Some(file);
+    }
+    let (record, _) = registry::pull(store, name, &Platform::host(), &Fetch::default(), &settings, progress)?;
+    Ok(record)
+}
+
+/// Credentials in the form of docker's config.json, in memory; it goes with what is returned.
+fn docker_config(registry: &str, credentials: &str, folder: &Path) -> Result<tempfile::NamedTempFile> {
+    use base64::Engine as _;
+    let auth = base64::engine::general_purpose::STANDARD.encode(credentials);
+    let json = serde_json::json!({"auths": {registry: {"auth": auth}}});
+    let mut file = tempfile::Builder::new().prefix("flintd-pull-").tempfile_in(folder).context("keep credentials")?;
+    file.write_all(json.to_string().as_bytes()).context("keep credentials")?;
+    Ok(file)
+}

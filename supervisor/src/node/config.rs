@@ -1,0 +1,150 @@
+//! flintd's configuration: a TOML file, whose every line may be missing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// The configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// What outlives the host: the store, images, volumes, logs.
+    pub root: PathBuf,
+    /// What does not: sockets, namespaces, the runtime's state.
+    pub run: PathBuf,
+    /// The folder of Pod manifests.
+    pub manifests: PathBuf,
+    /// The shim; found in PATH without a slash.
+    pub shim: PathBuf,
+    /// So many pods share a shim at most.
+    pub pods_per_shim: u32,
+    /// The name of this node's containers in the runtime's state, and of its cgroup.
+    pub namespace: String,
+    /// So many pods are worked on at a time.
+    pub parallel: usize,
+    /// The node has at most so many pods.
+    pub max_pods: u32,
+    /// What is kept from pods.
+    pub reserved: Reserved,
+    /// How images come.
+    pub images: ImageConfig,
+    /// Logs of containers.
+    pub logs: LogConfig,
+    /// Networks of pods.
+    pub network: crate::network::Settings,
+    /// Labels of the node.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What is kept for the host itself.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Reserved {
+    /// Thousandths of a CPU.
+    pub milli_cpus: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+/// How images come.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ImageConfig {
+    /// The folder of the store; flint-bundle's own if none is given, which then sees the same images.
+    pub store: Option<PathBuf>,
+    /// Images that come at the same time.
+    pub parallel: usize,
+    /// Registries that are asked by plain http.
+    pub plain_http: Vec<String>,
+    /// Where to ask before a registry: `registry = "https://mirror"`.
+    pub mirrors: BTreeMap<String, String>,
+}
+
+/// Logs of containers.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LogConfig {
+    /// Bytes of a file before the next is begun.
+    pub max_size: u64,
+    /// Files that are kept.
+    pub max_files: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/flintd".into(),
+            run: "/run/flintd".into(),
+            manifests: "/etc/flintd/manifests".into(),
+            shim: "containerd-shim-flint-v1".into(),
+            // A shim costs some 3 MB of its own; its death interrupts the control of its pods, not the pods. See
+            // docs/supervisor.md.
+            pods_per_shim: 64,
+            namespace: "flint".to_owned(),
+            parallel: 16,
+            max_pods: 4096,
+            reserved: Reserved::default(),
+            images: ImageConfig::default(),
+            logs: LogConfig::default(),
+            network: crate::network::Settings::default(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Reserved {
+    fn default() -> Self {
+        Self { milli_cpus: 100, memory: 128 << 20 }
+    }
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self { store: None, parallel: 3, plain_http: Vec::new(), mirrors: BTreeMap::new() }
+    }
+}
+
+impl Default for LogConfig {
+    /// The kubelet's.
+    fn default() -> Self {
+        Self { max_size: 10 << 20, max_files: 5 }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, that is no TOML, or that has a line nobody knows.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        toml_edit::de::from_str(&text).with_context(|| format!("{} is wrong", path.display()))
+    }
+
+    /// The store's file.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.join("flintd.redb")
+    }
+
+    /// What is a pod's own on the disk.
+    #[must_use]
+    pub fn pod_folder(&self, uid: &str) -> PathBuf {
+        self.root.join("pods").join(uid)
+    }
+
+    /// What is a pod's own until the host goes down.
+    #[must_use]
+    pub fn pod_run(&self, uid: &str) -> PathBuf {
+        self.run.join("pods").join(uid)
+    }
+
+    /// The folder of a container's logs: one file an attempt, `ATTEMPT.log`, and those that were rotated beside it.
+    #[must_use]
+    pub fn logs(&self, uid: &str, container: &str) -> PathBuf {
+        self.pod_folder(uid).join("logs").join(container)
+    }
+}

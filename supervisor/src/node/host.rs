@@ -1,0 +1,93 @@
+//! The node as a scheduler sees it: its own pods alone.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use super::Node;
+use crate::desired::{Key, Pod, Source};
+use crate::observed::PodStatus;
+use crate::scheduler::{Host, LogLine, LogRequest, NodeDescription, Refused};
+
+/// The node to one source.
+#[derive(Debug, Clone)]
+pub struct HostOf {
+    node: Arc<Node>,
+    source: Source,
+}
+
+impl Node {
+    /// The node to the scheduler of this name.
+    #[must_use]
+    pub fn host_of(self: &Arc<Self>, scheduler: &str) -> HostOf {
+        HostOf { node: self.clone(), source: Source::Scheduler(scheduler.to_owned()) }
+    }
+
+    /// What the node is.
+    #[must_use]
+    pub fn describe(&self) -> NodeDescription {
+        let uname = rustix::system::uname();
+        NodeDescription {
+            hostname: uname.nodename().to_string_lossy().into_owned(),
+            architecture: uname.machine().to_string_lossy().into_owned(),
+            milli_cpus: self.capacity().milli_cpus,
+            memory: self.capacity().memory,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            labels: self.config().labels.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for HostOf {
+    fn describe(&self) -> NodeDescription {
+        self.node.describe()
+    }
+
+    async fn set(&self, pod: Pod) -> Result<(), Refused> {
+        self.node.apply(Pod { source: self.source.clone(), ..pod }).await.map(drop)
+    }
+
+    async fn remove(&self, key: &Key) {
+        // Another's pod is none of this scheduler's; a store that cannot be written is told there.
+        if let Err(refused) = self.node.remove(&self.source, key, None).await {
+            tracing::warn!("remove {key}: {refused}");
+        }
+    }
+
+    fn pods(&self) -> Vec<Pod> {
+        let own = self.node.pods_of(|source| *source == self.source);
+        own.into_iter().map(|view| view.pod.as_ref().clone()).collect()
+    }
+
+    fn statuses(&self) -> Vec<PodStatus> {
+        let own = self.node.pods().into_iter().filter(|view| view.pod.source == self.source);
+        own.map(|view| view.status.as_ref().clone()).collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.node.changes()
+    }
+
+    async fn logs(&self, key: &Key, container: &str, request: LogRequest) -> mpsc::Receiver<LogLine> {
+        let own = self.node.pod(key).is_some_and(|view| view.pod.source == self.source);
+        if own { self.node.read_logs(key, container, &request) } else { mpsc::channel(1).1 }
+    }
+}
+
+impl Node {
+    /// A container's lines, of all its attempts when they are followed; the channel closes at their end.
+    pub fn read_logs(self: &Arc<Self>, key: &Key, container: &str, request: &LogRequest) -> mpsc::Receiver<LogLine> {
+        let nothing = || mpsc::channel(1).1;
+        let Some(view) = self.pod(key) else { return nothing() };
+        let folder = self.config().logs(&view.pod.uid, container);
+        let (node, uid) = (self.clone(), view.pod.uid.clone());
+        let over = async move {
+            let mut changes = node.changes();
+            while node.entry(&uid).is_some() && changes.changed().await.is_ok() {}
+        };
+        // Nothing was written yet: a container that was never started has no folder.
+        self.logs.read(&folder, request, over).unwrap_or_else(|_| nothing())
+    }
+}

@@ -1,0 +1,289 @@
+//! The node: what the API, schedulers, the folder of manifests and metrics call.
+//!
+//! ```text
+//!  apply, replace, remove ─> Entry (record, in the store) ─> worker of the pod ─> executor, images, network, volumes
+//!  pods, changes, journal <─ Entry <─ exits (events of the shims), probes
+//! ```
+//!
+//! A change is on the disk when its call returns. Statuses are looked at, never asked for: whoever wants to know more than
+//! [`Node::pods`] waits for [`Node::changes`].
+
+mod adoption;
+mod apply;
+mod capacity;
+mod config;
+mod entry;
+mod exits;
+mod host;
+mod journal;
+mod probing;
+mod process;
+mod usage;
+
+pub use apply::Applied;
+pub use capacity::Capacity;
+pub use config::{Config, ImageConfig, LogConfig, Reserved};
+pub use entry::{Entry, View};
+pub(crate) use exits::ended;
+pub use host::HostOf;
+pub use journal::Journal;
+pub(crate) use probing::{after_start, before_stop, watch};
+pub(crate) use process::Fifos;
+pub use process::{ExecRequest, Executed};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::{RwLock, Semaphore, watch};
+
+use crate::desired::{Key, Source};
+use crate::executor::Executor;
+use crate::images::Images;
+use crate::logs::Logs;
+use crate::network::Networks;
+use crate::observed::{Event, Reason};
+use crate::probes;
+use crate::scheduler::Refused;
+use crate::store::{Store, Table};
+use crate::volumes::{self, Volumes};
+
+/// A node with its pods.
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) executor: Executor,
+    pub(crate) images: Images,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+    capacity: Capacity,
+    pods: Mutex<Pods>,
+    /// One change of the set of pods at a time: what is looked at before is true when it is written.
+    changing: tokio::sync::Mutex<()>,
+    changes: watch::Sender<u64>,
+    journal: Journal,
+    /// Steps that may be under way at a time.
+    pub(crate) steps: Semaphore,
+    /// Taken alone while containers of a dead shim are adopted.
+    pub(crate) adopting: RwLock<()>,
+    logs: Logs,
+    probes: OnceLock<probes::Scheduler>,
+    started: SystemTime,
+}
+
+#[derive(Default)]
+struct Pods {
+    by_uid: BTreeMap<String, Arc<Entry>>,
+    order: u64,
+}
+
+/// Nothing panics under these locks.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Node({} pods)", locked(&self.pods).by_uid.len())
+    }
+}
+
+impl Node {
+    /// Opens the node: reads what was written down, takes over what runs, and goes on.
+    ///
+    /// # Errors
+    ///
+    /// A store that cannot be opened, folders that cannot be made, a socket for events that cannot be bound.
+    pub async fn open(config: Config) -> Result<Arc<Self>> {
+        for folder in [&config.root, &config.run] {
+            make_private(folder)?;
+        }
+        let store = Store::open(&config.store())?;
+        let images = Images::open(&config.images)?;
+        let volumes = Volumes::open(volumes::Config { data: config.root.clone(), run: config.run.clone() })?;
+        let networks = Networks::open(config.network.clone(), &config.run.join("network"))?;
+        let executor = Executor::new(&config, store.clone())?;
+        let capacity = Capacity::measure(&config).context("measure what the host has")?;
+        let node = Arc::new(Self {
+            steps: Semaphore::new(config.parallel.max(1)),
+            config,
+            store,
+            executor,
+            images,
+            networks,
+            volumes,
+            capacity,
+            pods: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            changes: watch::channel(0).0,
+            journal: Journal::default(),
+            adopting: RwLock::default(),
+            logs: Logs::new().context("watch folders of logs (inotify)")?,
+            probes: OnceLock::new(),
+            started: SystemTime::now(),
+        });
+        node.probes.get_or_init(|| probing::begin(&node));
+        node.adopt().await?;
+        Ok(node)
+    }
+
+    /// All pods, also those on their way out, in the order in which they came.
+    #[must_use]
+    pub fn pods(&self) -> Vec<View> {
+        let mut all: Vec<(u64, View)> = self.entries().iter().map(|entry| (entry.order(), entry.view())).collect();
+        all.sort_by_key(|(order, _)| *order);
+        all.into_iter().map(|(_, view)| view).collect()
+    }
+
+    /// A pod by its name; of several the one that is not on its way out.
+    #[must_use]
+    pub fn pod(&self, key: &Key) -> Option<View> {
+        self.find(key).map(|entry| entry.view())
+    }
+
+    /// Changes when any pod or status has.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What happened lately.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What the host has for pods.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// When this flintd was started.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// The images of the node.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Where the log of a container's last attempt is (CRI's format); older parts lie beside, with a suffix.
+    ///
+    /// # Errors
+    ///
+    /// There is no such pod or container, or nothing of it was started yet.
+    pub fn log_file(&self, key: &Key, container: &str) -> Result<PathBuf, Refused> {
+        let entry = self.find(key).ok_or_else(|| Refused(format!("there is no pod {key}")))?;
+        entry.read(|record| match record.containers.get(container) {
+            Some(there) if there.attempt > 0 => {
+                Ok(self.config.logs(&record.pod.uid, container).join(format!("{}.log", there.attempt)))
+            }
+            Some(_) => Err(Refused(format!("the container {container} of {key} was not started yet"))),
+            None if record.pod.all_containers().any(|wanted| wanted.name == container) => {
+                Err(Refused(format!("the container {container} of {key} was not started yet")))
+            }
+            None => Err(Refused(format!("{key} has no container {container}"))),
+        })
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        locked(&self.pods).by_uid.values().cloned().collect()
+    }
+
+    pub(crate) fn entry(&self, uid: &str) -> Option<Arc<Entry>> {
+        locked(&self.pods).by_uid.get(uid).cloned()
+    }
+
+    pub(crate) fn find(&self, key: &Key) -> Option<Arc<Entry>> {
+        let pods = locked(&self.pods);
+        let named = pods.by_uid.values().filter(|entry| entry.key() == *key);
+        named.max_by_key(|entry| (!entry.is_leaving(), entry.order())).cloned()
+    }
+
+    fn insert(&self, entry: &Arc<Entry>) {
+        locked(&self.pods).by_uid.insert(entry.uid(), entry.clone());
+        self.tell_change();
+    }
+
+    /// Nothing of a pod is left.
+    pub(crate) async fn forget(&self, entry: &Entry) -> Result<()> {
+        let uid = entry.uid();
+        self.store.remove(Table::Pods, &uid).await?;
+        locked(&self.pods).by_uid.remove(&uid);
+        self.tell_change();
+        // Another pod of this name may have waited.
+        let key = entry.key();
+        for waiting in self.entries().iter().filter(|other| other.key() == key) {
+            waiting.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether another pod of the same name has to go first.
+    pub(crate) fn is_behind(&self, entry: &Entry) -> bool {
+        let (key, order) = (entry.key(), entry.order());
+        locked(&self.pods).by_uid.values().any(|other| other.order() < order && other.key() == key)
+    }
+
+    pub(crate) fn tell_change(&self) {
+        self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// Tells something worth telling.
+    pub(crate) fn tell(&self, pod: Option<&Key>, container: Option<&str>, is_warning: bool, reason: Reason) {
+        match (is_warning, pod) {
+            (true, Some(pod)) => tracing::warn!(%pod, container, reason = reason.word, "{}", reason.sentence),
+            (true, None) => tracing::warn!(reason = reason.word, "{}", reason.sentence),
+            (false, Some(pod)) => tracing::info!(%pod, container, reason = reason.word, "{}", reason.sentence),
+            (false, None) => tracing::info!(reason = reason.word, "{}", reason.sentence),
+        }
+        self.journal.add(Event {
+            at: SystemTime::now(),
+            pod: pod.cloned(),
+            container: container.map(str::to_owned),
+            is_warning,
+            reason,
+        });
+    }
+
+    /// Pods that are wanted by a source.
+    #[must_use]
+    pub fn pods_of(&self, is_source: impl Fn(&Source) -> bool) -> Vec<View> {
+        self.pods().into_iter().filter(|view| is_source(&view.pod.source) && !view.status.terminating).collect()
+    }
+
+    /// Waits until nothing of a pod of this uid is left, or the time is over; whether it is gone.
+    pub async fn gone(&self, uid: &str, patience: Duration) -> bool {
+        let mut changes = self.changes();
+        let gone = async {
+            while self.entry(uid).is_some() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(patience, gone).await.is_ok()
+    }
+}
+
+/// Makes a folder that nobody else gets into.
+pub(crate) fn make_private(folder: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("make the folder {}", folder.display()))
+}

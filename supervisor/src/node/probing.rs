@@ -1,0 +1,172 @@
+//! Probes and hooks of containers: what they say, and programs that they run.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::{Entry, ExecRequest, Node};
+use crate::desired::{Container, Network};
+use crate::observed::Reason;
+use crate::probes::{self, Change, Exited, Report, Scheduler, Target, Watch};
+use crate::store::{ContainerPhase, Stopping};
+
+/// So much of a probe's output is kept.
+const OUTPUT: usize = 10 << 10;
+/// Reports that may wait.
+const REPORTS: usize = 64;
+/// A hook after the start has no limit of its own in Kubernetes; something that hangs shall be told.
+const POST_START: Duration = Duration::from_secs(300);
+
+/// The node, for programs that probes run. Weak: the node holds the probes.
+struct InContainers(Weak<Node>);
+
+#[async_trait]
+impl probes::Exec for InContainers {
+    async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, String> {
+        let node = self.0.upgrade().ok_or("flintd ends")?;
+        let request = ExecRequest { command: argv.to_vec(), ..ExecRequest::default() };
+        let run = async {
+            let executed = node.exec(&target.pod, &target.container, &request).await;
+            let mut executed = executed.map_err(|error| format!("{error:#}"))?;
+            let (stdout, stderr) = (executed.stdout.take(), executed.stderr.take());
+            let (out, err) = tokio::join!(beginning(stdout), beginning(stderr));
+            let status = executed.wait().await.map_err(|error| format!("{error:#}"))?;
+            Ok(Exited { status, output: out + &err })
+        };
+        // What runs still is killed when `executed` goes.
+        tokio::time::timeout(timeout, run).await.map_err(|_| format!("it took longer than {timeout:?}"))?
+    }
+}
+
+/// Reads to the end, and keeps the beginning.
+async fn beginning(stream: Option<pipe::Receiver>) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        let room = OUTPUT.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// Begins to ask, when somebody is to be asked; reports go to the records.
+pub(super) fn begin(node: &Arc<Node>) -> Scheduler {
+    let (reports, mut received) = mpsc::channel(REPORTS);
+    let weak = Arc::downgrade(node);
+    let scheduler = Scheduler::new(Arc::new(InContainers(weak.clone())), reports);
+    tokio::spawn(async move {
+        while let Some(report) = received.recv().await {
+            let Some(node) = weak.upgrade() else { return };
+            if let Err(error) = take(&node, report).await {
+                tracing::error!("write down what a probe said: {error:#}");
+            }
+        }
+    });
+    scheduler
+}
+
+async fn take(node: &Arc<Node>, report: Report) -> anyhow::Result<()> {
+    let Report { target, kind, failure, changes } = report;
+    let Some((uid, name, attempt)) = super::exits::parse_id(&target.id) else { return Ok(()) };
+    let Some(entry) = node.entry(uid) else { return Ok(()) };
+    if let Some(failure) = &failure {
+        let sentence = format!("the {} probe says no: {failure}", kind.name());
+        node.tell(Some(&target.pod), Some(name), true, Reason { word: "Unhealthy".to_owned(), sentence });
+    }
+    let changed = entry.change(node, |record| {
+        let grace = record.pod.grace;
+        let there = record.containers.get_mut(name).filter(|there| there.attempt == attempt)?;
+        if !matches!(there.phase, ContainerPhase::Running { .. }) {
+            return None;
+        }
+        let mut kill = None;
+        for change in changes {
+            match change {
+                Change::Started => there.started = true,
+                Change::Ready(ready) => there.ready = ready,
+                Change::Kill(own) => kill = Some(own.unwrap_or(grace)),
+            }
+        }
+        let kill = kill.filter(|_| there.stopping.is_none())?;
+        there.ready = false;
+        let sentence = format!("its {} probe failed too often; its restart policy decides", kind.name());
+        let reason = Reason { word: "Killing".to_owned(), sentence };
+        there.stopping = Some(Stopping { until: SystemTime::now() + kill, killed: false, reason: reason.clone() });
+        Some(reason)
+    });
+    if let Some(reason) = changed.await? {
+        node.tell(Some(&target.pod), Some(name), true, reason);
+        crate::pod::signal_again(node, &entry, name);
+    }
+    Ok(())
+}
+
+fn find(entry: &Entry, name: &str) -> Option<Container> {
+    entry.view().pod.all_containers().find(|container| container.name == name).cloned()
+}
+
+fn target(entry: &Entry, name: &str) -> Option<Target> {
+    entry.read(|record| {
+        let address = match record.pod.network {
+            Network::Host => Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            _ => record.sandbox.addresses.first().copied(),
+        };
+        let id = record.runtime_id(name)?;
+        Some(Target { id, pod: record.pod.key.clone(), container: name.to_owned(), address })
+    })
+}
+
+/// A container was started, or adopted: its probes begin.
+pub(crate) fn watch(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
+    let Some(container) = find(entry, name) else { return };
+    if container.startup.is_none() && container.liveness.is_none() && container.readiness.is_none() {
+        return;
+    }
+    let (Some(target), Some(probes)) = (target(entry, name), node.probes.get()) else { return };
+    let watch = entry.read(|record| {
+        let there = record.containers.get(name)?;
+        let ContainerPhase::Running { started: since } = there.phase else { return None };
+        Some(Watch {
+            target,
+            since,
+            started: there.started,
+            ready: there.ready,
+            startup: container.startup,
+            liveness: container.liveness,
+            readiness: container.readiness,
+        })
+    });
+    if let Some(watch) = watch {
+        probes.watch(watch);
+    }
+}
+
+/// A container has ended: nobody asks it any more.
+pub(crate) fn forget(node: &Node, id: &str) {
+    if let Some(probes) = node.probes.get() {
+        probes.forget(id);
+    }
+}
+
+/// Runs the hook that comes after a start; what it failed with.
+pub(crate) async fn after_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> Result<(), String> {
+    let Some(hook) = find(entry, name).and_then(|container| container.lifecycle.post_start) else { return Ok(()) };
+    let Some(target) = target(entry, name) else { return Ok(()) };
+    probes::run_hook(&hook, &target, POST_START, &InContainers(Arc::downgrade(node))).await
+}
+
+/// Runs the hook that comes before the stop signal, within the grace.
+pub(crate) async fn before_stop(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
+    let Some(hook) = find(entry, name).and_then(|container| container.lifecycle.pre_stop) else { return };
+    let until = entry.read(|record| Some(record.containers.get(name)?.stopping.as_ref()?.until));
+    let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+    let Some(target) = target(entry, name) else { return };
+    if let Err(sentence) = probes::run_hook(&hook, &target, left, &InContainers(Arc::downgrade(node))).await {
+        let reason = Reason { word: "FailedPreStopHook".to_owned(), sentence };
+        node.tell(Some(&entry.key()), Some(name), true, reason);
+    }
+}

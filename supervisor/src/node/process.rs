@@ -1,0 +1,218 @@
+//! Programs in containers, beside their init.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::fs::{FileType, Mode, mknodat};
+use serde_json::{Value, json};
+use tokio::net::unix::pipe;
+
+use super::Node;
+use crate::desired::Key;
+use crate::store::ContainerPhase;
+
+/// A program to be run in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether it has an input.
+    pub stdin: bool,
+    /// More variables.
+    pub env: Vec<(String, String)>,
+    /// The working directory in place of the container's.
+    pub cwd: Option<String>,
+    /// `UID[:GID]` in place of the container's.
+    pub user: Option<String>,
+    /// The terminal's rows and columns.
+    pub size: Option<(u16, u16)>,
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Executed {
+    node: Arc<Node>,
+    shim: String,
+    /// The container's id in the runtime.
+    container: String,
+    /// The program's id there.
+    id: String,
+    folder: PathBuf,
+    /// Its input; dropped: the end of it.
+    pub stdin: Option<pipe::Sender>,
+    /// Its output, and all of a terminal.
+    pub stdout: Option<pipe::Receiver>,
+    /// Its errors.
+    pub stderr: Option<pipe::Receiver>,
+}
+
+const SIGKILL: u32 = 9;
+
+impl Node {
+    /// Runs a program in a container.
+    ///
+    /// # Errors
+    ///
+    /// The container does not run, or the program cannot be started.
+    pub async fn exec(self: &Arc<Self>, key: &Key, container: &str, request: &ExecRequest) -> Result<Executed> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let entry = self.find(key).with_context(|| format!("there is no pod {key}"))?;
+        let (shim, id) = entry.read(|record| {
+            let there = record.containers.get(container);
+            if !there.is_some_and(|there| matches!(there.phase, ContainerPhase::Running { .. })) {
+                return (None, None);
+            }
+            (record.sandbox.shim.clone(), record.runtime_id(container))
+        });
+        let (Some(shim), Some(runtime_id)) = (shim, id) else {
+            bail!("the container {container} of {key} does not run")
+        };
+        let bundle = self.config.pod_folder(&entry.uid()).join("bundles").join(&runtime_id);
+        let process = process(&bundle, request)?;
+        let exec = format!("exec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = self.config.run.join("execs").join(&exec);
+        super::make_private(&folder)?;
+        let mut executed = Executed {
+            node: self.clone(),
+            shim,
+            container: runtime_id,
+            id: exec,
+            folder,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        };
+        let streams = executed.open(request)?;
+        let started = self.executor.exec(&executed.shim, &executed.container, &executed.id, process, streams).await;
+        started.with_context(|| format!("run {:?} in {container} of {key}", request.command))?;
+        if let Some((rows, columns)) = request.size.filter(|_| request.tty) {
+            executed.resize(rows, columns).await?;
+        }
+        Ok(executed)
+    }
+}
+
+/// The fifos of a program, as the shim is told them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fifos {
+    pub(crate) terminal: bool,
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Executed {
+    fn open(&mut self, request: &ExecRequest) -> Result<Fifos> {
+        let mut fifos = Fifos { terminal: request.tty, ..Fifos::default() };
+        let make = |name: &str| -> Result<(PathBuf, String)> {
+            let path = self.folder.join(name);
+            mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+                .with_context(|| format!("make the fifo {}", path.display()))?;
+            let text = path.display().to_string();
+            Ok((path, text))
+        };
+        let (stdout, text) = make("stdout")?;
+        fifos.stdout = text;
+        self.stdout = Some(pipe::OpenOptions::new().open_receiver(&stdout)?);
+        if !request.tty {
+            let (stderr, text) = make("stderr")?;
+            fifos.stderr = text;
+            self.stderr = Some(pipe::OpenOptions::new().open_receiver(&stderr)?);
+        }
+        if request.stdin {
+            let (stdin, text) = make("stdin")?;
+            fifos.stdin = text;
+            // The shim opens its end in Start; until then ours is the reader, too.
+            self.stdin = Some(pipe::OpenOptions::new().read_write(true).open_sender(&stdin)?);
+        }
+        Ok(fifos)
+    }
+
+    /// Tells the terminal its size.
+    ///
+    /// # Errors
+    ///
+    /// The program has ended.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        self.node.executor.resize(&self.shim, &self.container, &self.id, rows, columns).await
+    }
+
+    /// Its input has ended: the shim lets go of it.
+    ///
+    /// # Errors
+    ///
+    /// The program has ended.
+    pub async fn close_stdin(&self) -> Result<()> {
+        self.node.executor.close_stdin(&self.shim, &self.container, &self.id).await
+    }
+
+    /// Its exit status, once it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Nobody knows it any more.
+    pub async fn wait(&self) -> Result<u32> {
+        let status = self.node.executor.wait(&self.shim, &self.container, &self.id).await?;
+        status.ok_or_else(|| anyhow!("nobody saw how the program ended"))
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    ///
+    /// The shim does not answer.
+    pub async fn kill(&self) -> Result<()> {
+        match self.node.executor.kill(&self.shim, &self.container, &self.id, SIGKILL).await {
+            Err(error) if !crate::executor::is_missing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Executed {
+    /// The shim forgets it, and its fifos go.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        let (node, shim, container, id) =
+            (self.node.clone(), self.shim.clone(), self.container.clone(), self.id.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // One that runs still is somebody's who did not wait: it is not left behind.
+                let _ = node.executor.kill(&shim, &container, &id, SIGKILL).await;
+                let _ = node.executor.wait(&shim, &container, &id).await;
+                let _ = node.executor.delete_exec(&shim, &container, &id).await;
+            });
+        }
+    }
+}
+
+/// The process of config.json, with the request's part.
+fn process(bundle: &Path, request: &ExecRequest) -> Result<Vec<u8>> {
+    let path = bundle.join("config.json");
+    let told = || format!("read {}", path.display());
+    let config: Value = serde_json::from_slice(&std::fs::read(&path).with_context(told)?).with_context(told)?;
+    let mut process = config["process"].clone();
+    process["args"] = json!(request.command);
+    process["terminal"] = json!(request.tty);
+    if let Some(cwd) = &request.cwd {
+        process["cwd"] = json!(cwd);
+    }
+    if let Some(user) = &request.user {
+        let (user, group) = user.split_once(':').unwrap_or((user, "0"));
+        let number = |text: &str| text.parse::<u32>().map_err(|_| anyhow!("the user {text:?} is no number"));
+        process["user"] = json!({"uid": number(user)?, "gid": number(group)?});
+    }
+    if let Some(env) = process["env"].as_array_mut() {
+        let more = request.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in more.chain(request.tty.then_some(("TERM", "xterm"))) {
+            let prefix = format!("{name}=");
+            env.retain(|one| !one.as_str().is_some_and(|one| one.starts_with(&prefix)));
+            env.push(json!(format!("{prefix}{value}")));
+        }
+    }
+    Ok(process.to_string().into_bytes())
+}

@@ -1,0 +1,151 @@
+//! What flintd has written down: it outlives flintd, and is written before the world is changed.
+//!
+//! ```text
+//!  put ──> queue ──> writer (a thread): all that waits, in one transaction ──> fsync ──> each put returns
+//! ```
+//!
+//! A redb file of JSON documents in tables, by their keys. Writes of many pods at a time share an fsync. What cannot be
+//! read is moved to the table `damaged`, told once, and the rest is kept. The file carries the version of what is in it: an
+//! older one is raised, a newer one refused.
+
+mod record;
+mod table;
+mod version;
+mod writer;
+
+pub use record::{
+    ContainerPhase, ContainerRecord, Ending, PodRecord, Removal, Retry, Sandbox, SandboxRecord, ShimRecord, Stopping,
+};
+pub use table::Table;
+pub use version::VERSION;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::de::DeserializeOwned;
+
+use writer::Writer;
+pub use writer::Written;
+
+/// An open store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    database: Arc<Database>,
+    writer: Writer,
+}
+
+/// What a table held.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// What could be read, by key.
+    pub records: Vec<(String, T)>,
+    /// What could not: a sentence each. They are in the table `damaged` now.
+    pub damaged: Vec<String>,
+}
+
+/// redb's cache; its default of a gigabyte is not for a supervisor.
+const CACHE: usize = 2 << 20;
+
+impl Store {
+    /// Opens the store in a file, which is made (0600) where it is missing. Another flintd's is refused.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be opened, is used by another process, is damaged as a whole, or is of a newer version.
+    pub fn open(path: &Path) -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let told = || format!("open the store {}", path.display());
+        // Secrets are in it. redb keeps the mode of a file that is there.
+        std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(told)?;
+        let database = Database::builder().set_cache_size(CACHE).create(path).with_context(|| {
+            format!("{}: if no other flintd runs, move the file away to start without what it knew", told())
+        })?;
+        let database = Arc::new(database);
+        version::raise(&database).with_context(told)?;
+        Ok(Self { writer: Writer::start(database.clone()), database })
+    }
+
+    /// Reads a whole table; sets aside what is damaged.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn load<T: DeserializeOwned>(&self, table: Table) -> Result<Loaded<T>> {
+        let mut loaded = Loaded { records: Vec::new(), damaged: Vec::new() };
+        let mut aside = Vec::new();
+        {
+            let read = self.database.begin_read()?;
+            let definition: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(table.name());
+            let opened = match read.open_table(definition) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(loaded),
+                opened => opened?,
+            };
+            for entry in opened.iter()? {
+                let (key, value) = entry?;
+                match serde_json::from_slice(value.value()) {
+                    Ok(record) => loaded.records.push((key.value().to_owned(), record)),
+                    Err(error) => {
+                        loaded.damaged.push(format!(
+                            "the store's record {} {} is damaged ({error}); it is set aside in the table damaged",
+                            table.name(),
+                            key.value()
+                        ));
+                        aside.push((key.value().to_owned(), value.value().to_vec()));
+                    }
+                }
+            }
+        }
+        self.set_aside(table, &aside)?;
+        Ok(loaded)
+    }
+
+    fn set_aside(&self, table: Table, records: &[(String, Vec<u8>)]) -> Result<()> {
+        if records.is_empty() || table == Table::Damaged {
+            return Ok(());
+        }
+        let write = self.database.begin_write()?;
+        {
+            let mut from = write.open_table(TableDefinition::<&str, &[u8]>::new(table.name()))?;
+            let mut to = write.open_table(TableDefinition::<&str, &[u8]>::new(Table::Damaged.name()))?;
+            for (key, value) in records {
+                to.insert(format!("{}/{key}", table.name()).as_str(), value.as_slice())?;
+                from.remove(key.as_str())?;
+            }
+        }
+        Ok(write.commit()?)
+    }
+
+    /// Writes a record; it is on the disk when the future is done. The order of calls is the order of what is written.
+    ///
+    /// # Errors
+    ///
+    /// A disk that is full or fails. Nothing was written then.
+    #[must_use = "it is on the disk when this is done"]
+    pub fn put(&self, table: Table, key: &str, record: &impl serde::Serialize) -> Written {
+        // Only maps with keys that are no strings fail, and no record has such.
+        let json = serde_json::to_vec(record).unwrap_or_default();
+        self.writer.write(table, key.to_owned(), Some(json))
+    }
+
+    /// Removes a record; it is gone from the disk when the future is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put`].
+    #[must_use = "it is gone from the disk when this is done"]
+    pub fn remove(&self, table: Table, key: &str) -> Written {
+        self.writer.write(table, key.to_owned(), None)
+    }
+}
+
+#[cfg(test)]
+mod tests;
