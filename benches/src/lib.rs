@@ -8,6 +8,7 @@
 //!          ──> statistics, report (table, JSON, goals), plot (SVG)
 //!
 //!   flint-floor ──> floor  one container by raw system calls, nothing else
+//!   pull ──> pull          an image from a registry, beside containerd, docker, skopeo with umoci, podman
 //!   payload                what runs inside (bundles/examples/payload)
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod contestant;
 pub mod floor;
 pub mod measure;
 pub mod plot;
+pub mod pull;
 pub mod query;
 pub mod report;
 pub mod spin_up;

@@ -61,29 +61,42 @@ pub(crate) fn decompress<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 
 
 /// What one entry's headers may still take; None while content is read.
 #[derive(Clone, Default)]
-pub(crate) struct Budget(Rc<Cell<Option<u64>>>);
+pub(crate) struct Budget {
+    left: Rc<Cell<Option<u64>>>,
+    padded: Rc<Cell<bool>>,
+}
 
 impl Budget {
     pub(crate) fn headers(&self, bytes: u64) {
-        self.0.set(Some(bytes));
+        self.left.set(Some(bytes));
     }
 
     pub(crate) fn content(&self) {
-        self.0.set(None);
+        self.left.set(None);
+    }
+
+    /// Whether the tar has ended within a block, and zeros were read in its place.
+    pub(crate) fn was_padded(&self) -> bool {
+        self.padded.get()
     }
 }
 
-/// Refuses what is over the limits while it is read: the tar reader holds an entry's headers in memory.
+/// The block of a tar.
+const BLOCK: usize = 512;
+
+/// Refuses what is over the limits while it is read: the tar reader holds an entry's headers in memory. Fills the last block:
+/// `umoci insert` ends a layer with the last file's last byte, and Go's readers take that.
 pub(crate) struct Metered<R> {
     inner: R,
     left: u64,
+    read: u64,
     budget: Budget,
 }
 
 impl<R: Read> Metered<R> {
     pub(crate) fn new(inner: R, limits: &Limits) -> (Self, Budget) {
         let budget = Budget::default();
-        (Self { inner, left: limits.bytes, budget: budget.clone() }, budget)
+        (Self { inner, left: limits.bytes, read: 0, budget: budget.clone() }, budget)
     }
 
     pub(crate) fn into_inner(self) -> R {
@@ -93,14 +106,21 @@ impl<R: Read> Metered<R> {
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
+        let mut count = self.inner.read(buffer)?;
+        let filled = (self.read % BLOCK as u64) as usize;
+        if count == 0 && filled > 0 {
+            count = (BLOCK - filled).min(buffer.len());
+            buffer.get_mut(..count).unwrap_or_default().fill(0);
+            self.budget.padded.set(true);
+        }
+        self.read += count as u64;
         self.left = self
             .left
             .checked_sub(count as u64)
             .ok_or_else(|| invalid("the layer is larger than the limit of its unpacked size".to_owned()))?;
-        if let Some(headers) = self.budget.0.get() {
+        if let Some(headers) = self.budget.left.get() {
             let left = headers.checked_sub(count as u64);
-            self.budget.0.set(Some(left.ok_or_else(|| {
+            self.budget.left.set(Some(left.ok_or_else(|| {
                 invalid("the headers of one entry are larger than their limit (a long name or PAX records)".to_owned())
             })?));
         }

@@ -353,3 +353,18 @@ fn broken_layers_are_refused() {
     }
     place.refused(Layer::default().entry(EntryType::new(b'V'), "label", "", 0o644, b""), "no meaning");
 }
+
+/// `umoci insert` (0.4.7) writes neither the last file's padding nor an end; Go's readers and so all other tools take that.
+#[test]
+fn a_layer_may_end_with_its_last_files_last_byte_and_not_before() {
+    let whole = Layer::default().file("first", "x").file("last", "content").tar();
+    let header = whole.windows(4).rposition(|four| four == b"last").unwrap();
+    let end = header + 512 + "content".len();
+    let place = Place::new();
+    let unpacked = place.unpack_within(&whole[..end], Form::Overlay, Limits::default()).unwrap();
+    assert_eq!(unpacked.diff_id, Digest::of(&whole[..end]), "the padding is not the layer's");
+    assert_eq!(fs::read(place.path("last")).unwrap(), b"content");
+    for cut in [end - 1, end - 7, header + 100] {
+        assert!(Place::new().unpack_within(&whole[..cut], Form::Overlay, Limits::default()).is_err(), "{cut} bytes");
+    }
+}

@@ -8,11 +8,12 @@ use lexopt::prelude::*;
 use crate::{dist, workspace};
 
 const HELP: &str = "\
-usage: cargo xtask bench spinup|shim [OPTION...]
+usage: cargo xtask bench spinup|shim|pull [OPTION...]
 
 Builds target/dist/ and measures flint beside its peers on this machine.
   spinup   the start of a container, beside the kernel's floor, runc and crun
   shim     a container's life through the task API and the shim's memory, beside containerd's shim with runc and crun
+  pull     an image from a registry, unpacked, beside containerd, docker, skopeo with umoci, and podman
 Options go to the program of that name in benches/; `cargo xtask bench NAME --help` lists them.";
 
 /// Runs the command.
@@ -25,8 +26,8 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
         Some(Value(bench)) => bench.string()?,
         Some(other) => return Err(other.unexpected().into()),
     };
-    if !["spinup", "shim"].contains(&bench.as_str()) {
-        bail!("there is no bench {bench}; there are spinup and shim");
+    if !["spinup", "shim", "pull"].contains(&bench.as_str()) {
+        bail!("there is no bench {bench}; there are spinup, shim and pull");
     }
     dist::build()?;
     let program = if bench == "shim" {

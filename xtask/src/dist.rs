@@ -39,6 +39,7 @@ const PROGRAMS: &[Program] = &[
     // What containers run and are measured against; static, so that they bring no start-up cost of their own.
     Program { package: "benches", name: "flint-floor", linked_static: true },
     Program { package: "benches", name: "spinup", linked_static: true },
+    Program { package: "benches", name: "pull", linked_static: true },
     Program { package: "payload", name: "payload", linked_static: true },
 ];
 /// Built only when it is asked for: it brings the tests' driver, and all that hangs on it.

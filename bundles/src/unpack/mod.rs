@@ -116,6 +116,10 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
             .entry(&mut entry, &name)
             .map_err(|error| error.during(&format!("layer entry #{count} {:?}", String::from_utf8_lossy(&name))))?;
         std::io::copy(&mut entry, &mut std::io::sink()).told(|| "reading the layer".to_owned())?;
+        if budget.was_padded() {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            return Err(Error::refused(format!("the layer ends in the middle of {name:?}")));
+        }
         budget.headers(options.limits.header + 1024);
     }
     budget.content();
