@@ -13,6 +13,8 @@
 //! After a restart of flintd [`Host::pods`] has what was set before, and their statuses are those of the containers that went
 //! on meanwhile.
 
+pub mod swarm;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};

@@ -1,0 +1,79 @@
+//! Joining, leaving, being removed, and a rotation of the swarm's root.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use flintd::scheduler::swarm::leave;
+use integration_tests::{System, wait_until};
+
+use crate::manager::Manager;
+use crate::worker::{Worker, try_join};
+
+#[test]
+fn a_wrong_token_joins_nothing_and_leaves_nothing() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let token = manager.token();
+    let (rest, secret) = token.rsplit_once('-').unwrap();
+    let error = |token: &str| format!("{:#}", try_join(&manager, folder.path(), token).unwrap_err());
+    let wrong_secret = format!("{rest}-{}", "0".repeat(25));
+    assert!(error(&wrong_secret).contains("docker swarm join-token worker"), "{}", error(&wrong_secret));
+    let wrong_digest = format!("SWMTKN-1-{}1-{secret}", "0".repeat(49));
+    let told = error(&wrong_digest);
+    assert!(told.contains("is not the one of the join token") && !told.contains(secret), "{told}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(manager.get(&["node", "ls", "--quiet"]).lines().count(), 1);
+}
+
+#[test]
+fn a_node_that_leaves_stops_its_tasks_and_may_join_again() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let worker = Worker::join(&manager, "one");
+    for file in std::fs::read_dir(worker.folder()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.path().display());
+    }
+    manager.create("web", &["--replicas", "2"], "web", &[]);
+    manager.wait_for("web", "Running", 2);
+    let again = try_join(&manager, worker.folder(), &manager.token()).unwrap_err();
+    assert!(again.to_string().contains("member of a swarm already"), "{again:#}");
+    assert_eq!(leave(worker.folder()).unwrap(), worker.node);
+    wait_until("no pod is left", || worker.host.names().is_empty());
+    assert!(leave(worker.folder()).is_err());
+    let second = try_join(&manager, worker.folder(), &manager.token()).unwrap();
+    manager.wait_node(&second, "ready active");
+    wait_until("the service runs on the new node", || worker.host.running().len() == 2);
+}
+
+#[test]
+fn a_node_that_is_removed_stops_and_says_so() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let mut worker = Worker::join(&manager, "one");
+    manager.create("web", &[], "web", &[]);
+    manager.wait_for("web", "Running", 1);
+    let _ = manager.docker(&["node", "rm", "--force", &worker.node]).ok();
+    let error = worker.ended().unwrap_err().to_string();
+    assert!(error.contains("the swarm has removed this node"), "{error}");
+    wait_until("no pod is left", || worker.host.names().is_empty());
+    assert!(!worker.folder().join("identity.pem").exists());
+    assert_eq!(std::fs::read_dir(worker.folder()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_rotation_of_the_root_comes_to_its_end() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let worker = Worker::join(&manager, "one");
+    manager.create("web", &[], "web", &[]);
+    manager.wait_for("web", "Running", 1);
+    let before = std::fs::read(worker.folder().join("root.pem")).unwrap();
+    let certificate = std::fs::read(worker.folder().join("identity.pem")).unwrap();
+    let _ = manager.docker(&["swarm", "ca", "--rotate", "--quiet"]).ok();
+    wait_until("the worker has the new root", || std::fs::read(worker.folder().join("root.pem")).unwrap() != before);
+    assert_ne!(std::fs::read(worker.folder().join("identity.pem")).unwrap(), certificate);
+    manager.wait_node(&worker.node, "ready active");
+    manager.create("more", &[], "web", &[]);
+    manager.wait_for("more", "Running", 1);
+    worker.host.assert_started_once();
+    // The old token is of the old root.
+    let folder = tempfile::tempdir().unwrap();
+    try_join(&manager, folder.path(), &manager.token()).unwrap();
+}

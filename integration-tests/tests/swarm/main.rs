@@ -1,0 +1,18 @@
+//! flintd as a worker of a real Docker Swarm: dockerd as the manager, drained, so that all tasks come to the worker.
+//!
+//! ```text
+//!  Manager (a Place: dockerd 20.10, or sid's) <── TCP 2377 ── Worker (flintd's scheduler, in the Place's network) ── Fake host
+//! ```
+//!
+//! The fake host makes nothing and tells of its pods what their images say: what is tested is the protocol, from the manager's view
+//! and from the host's.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod fake;
+mod identity;
+mod life;
+mod manager;
+mod payloads;
+mod restarts;
+mod worker;

@@ -1,0 +1,266 @@
+//! The scheduler as a whole: waits for an identity, and keeps a session for as long as there is one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep;
+
+use super::describe::describe;
+use super::identity::{self, IDENTITY, Identity, check_validity};
+use super::managers::{Managers, random};
+use super::mapping::SWARM;
+use super::reports::Reports;
+use super::rpc::Connection;
+use super::session::{End, Links, Session};
+use super::store::Store;
+use super::wire::ca::Issuance;
+use super::wire::dispatcher::SessionMessage;
+use super::worker::{Command, Worker, remove_pods};
+use crate::scheduler::{Host, Scheduler};
+
+/// How often it is looked whether the node has joined or left.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// swarmkit's back-off between sessions.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// Between tries of a renewal.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
+
+/// The client of a swarm.
+#[derive(Debug, Default)]
+pub struct Swarm;
+
+#[async_trait]
+impl Scheduler for Swarm {
+    fn name(&self) -> &'static str {
+        SWARM
+    }
+
+    async fn run(
+        self: Box<Self>,
+        host: Arc<dyn Host>,
+        folder: &Path,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let work = async {
+            loop {
+                member(&host, folder).await?;
+            }
+        };
+        tokio::select! {
+            ended = work => ended,
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+        }
+    }
+}
+
+/// One membership, from when the node has an identity to when it has none.
+async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<()> {
+    if !folder.join(IDENTITY).exists() {
+        // It may have left while flintd did not run.
+        remove_pods(host).await;
+        let _ = std::fs::remove_file(folder.join("tasks.redb"));
+    }
+    let identity = loop {
+        match Identity::load(folder)? {
+            Some(identity) => break identity,
+            None => sleep(LOOK).await,
+        }
+    };
+    let reports = Reports::default();
+    let (roster_sender, roster) = watch::channel(Arc::default());
+    let description = describe(&host.describe(), &identity);
+    let worker = Worker::new(Arc::clone(host), description, Store::open(folder)?, reports.clone(), roster_sender)?;
+    let (commands, ear) = mpsc::channel(8);
+    let mut working = tokio::spawn(worker.run(ear));
+    let links = Links { host: Arc::clone(host), commands: commands.clone(), reports, roster };
+    let mut membership = Membership {
+        folder: folder.to_owned(),
+        managers: Managers::load(folder)?,
+        identity,
+        links,
+        session_id: String::new(),
+        must_renew: false,
+    };
+    let removed = tokio::select! {
+        removed = membership.keep() => removed?,
+        ended = &mut working => return ended.context("the worker")?,
+        () = has_left(folder) => None,
+    };
+    let (done, gone) = oneshot::channel();
+    commands.send(Command::RemoveAll(done)).await.context("the worker has ended")?;
+    gone.await.context("the worker has ended")?;
+    drop((membership, commands));
+    working.await.context("the worker")??;
+    let _ = std::fs::remove_file(folder.join("tasks.redb"));
+    match removed {
+        None => {
+            tracing::info!("the node has left its swarm");
+            Ok(())
+        }
+        Some(why) => {
+            Identity::remove(folder)?;
+            Managers::remove(folder)?;
+            bail!(
+                "the swarm has removed this node ({why}): its pods are stopped. `flintd join` makes it a member again"
+            )
+        }
+    }
+}
+
+async fn has_left(folder: &Path) {
+    let identity = folder.join(IDENTITY);
+    while identity.exists() {
+        sleep(LOOK).await;
+    }
+}
+
+struct Membership {
+    folder: PathBuf,
+    identity: Identity,
+    managers: Managers,
+    links: Links,
+    session_id: String,
+    /// Whether a manager asked for a new certificate.
+    must_renew: bool,
+}
+
+/// Why there is to be a new session.
+enum Again {
+    /// The node's certificate or root is another one: at once.
+    Changed,
+    /// It broke.
+    Broken(anyhow::Error),
+    /// The manager says that the node is none of the swarm's.
+    Removed(String),
+}
+
+impl Membership {
+    /// Keeps a session until the node is removed; why.
+    async fn keep(&mut self) -> anyhow::Result<Option<String>> {
+        let mut pause = Duration::ZERO;
+        loop {
+            sleep(pause.mul_f64(random())).await;
+            check_validity(&self.identity, SystemTime::now())?;
+            let Some(manager) = self.managers.pick(random()) else {
+                bail!("the node knows no manager: leave the swarm, and join it again")
+            };
+            let mut registered = false;
+            let again = self.session(&manager, &mut registered).await?;
+            self.managers.observe(&manager, registered);
+            if registered {
+                pause = Duration::ZERO;
+            }
+            match again {
+                Again::Removed(why) => return Ok(Some(why)),
+                Again::Changed => {}
+                Again::Broken(error) => {
+                    self.managers.observe(&manager, false);
+                    pause = LONGEST_PAUSE.min(FIRST_PAUSE + pause * 2);
+                    tracing::warn!(manager, "the session with the swarm is lost: {error:#}");
+                }
+            }
+        }
+    }
+
+    async fn session(&mut self, manager: &str, registered: &mut bool) -> anyhow::Result<Again> {
+        let connection = match Connection::open(manager, &self.identity.trust()).await {
+            Ok(connection) => connection,
+            Err(error) => return Ok(Again::Broken(error)),
+        };
+        let description = describe(&self.links.host.describe(), &self.identity);
+        let (session, first) = match Session::open(connection, description, &self.session_id).await {
+            Ok(opened) => opened,
+            Err(End::Removed(why)) => return Ok(Again::Removed(why)),
+            Err(End::Broken(error)) => return Ok(Again::Broken(error)),
+        };
+        *registered = true;
+        session.id().clone_into(&mut self.session_id);
+        tracing::info!(manager, node = self.identity.chain().node_id, "the node is in the swarm");
+        let (notices, mut told) = mpsc::channel(8);
+        let _ = notices.send(first).await;
+        let running = session.run(self.links.clone(), notices);
+        tokio::pin!(running);
+        let mut renewal = Box::pin(self.renewal(manager));
+        loop {
+            tokio::select! {
+                end = &mut running => return Ok(match end {
+                    End::Removed(why) => Again::Removed(why),
+                    End::Broken(error) => Again::Broken(error),
+                }),
+                Some(message) = told.recv() => {
+                    let was_wanted = self.must_renew;
+                    if self.notice(&message)? {
+                        return Ok(Again::Changed);
+                    }
+                    // One that is under way is not begun anew: the manager's next message is about its own outcome.
+                    if self.must_renew && !was_wanted {
+                        renewal = Box::pin(self.renewal(manager));
+                    }
+                }
+                renewed = &mut renewal => {
+                    renewed.save(&self.folder)?;
+                    tracing::info!("the node's certificate is renewed");
+                    self.must_renew = false;
+                    self.identity = renewed;
+                    return Ok(Again::Changed);
+                }
+            }
+        }
+    }
+
+    /// Takes what a manager says of the node and of the swarm; whether a new session has to be opened.
+    fn notice(&mut self, message: &SessionMessage) -> anyhow::Result<bool> {
+        if self.managers.replace(&message.managers) {
+            self.managers.save(&self.folder)?;
+        }
+        let status = message.node.as_ref().and_then(|node| node.certificate.as_ref()?.status.as_ref());
+        if status.is_some_and(|status| status.state == i32::from(Issuance::Rotate)) {
+            self.must_renew = true;
+        }
+        if message.root_ca.is_empty() || message.root_ca == self.identity.root() {
+            return Ok(false);
+        }
+        match self.identity.with_root(&message.root_ca) {
+            Ok(identity) => {
+                identity.save(&self.folder)?;
+                self.identity = identity;
+                tracing::info!("the swarm has a new root certificate");
+                Ok(true)
+            }
+            // A new certificate of the new root comes first.
+            Err(error) => {
+                tracing::warn!("{error:#}: a new certificate is asked for");
+                self.must_renew = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Waits until it is time, and gets a new certificate, however often it takes.
+    fn renewal(&self, manager: &str) -> impl Future<Output = Identity> + Send + 'static {
+        let identity = self.identity.clone();
+        let manager = manager.to_owned();
+        let is_wanted = self.must_renew;
+        async move {
+            if !is_wanted {
+                sleep(identity.renew_in(SystemTime::now(), random())).await;
+            }
+            loop {
+                match identity::renew(&identity, &manager).await {
+                    Ok(renewed) => return renewed,
+                    Err(error) => {
+                        tracing::warn!("the node's certificate is not renewed yet: {error:#}");
+                        sleep(RENEWAL_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+}

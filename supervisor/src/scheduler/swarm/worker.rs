@@ -1,0 +1,283 @@
+//! The tasks of this node: what is assigned, the pods that they are, and what is reported of them.
+//!
+//! ```text
+//!  assignments ─┐
+//!               ├─> state::next ─> record on disk ─> order to the host ─> report
+//!  pod statuses ┘
+//! ```
+//!
+//! It is a task of its own that lives longer than any session: a lost manager stops no work, and what happened meanwhile is told to
+//! the next. Nothing is reported that is not on disk, and no pod is made before its task's record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use futures::stream::{self, StreamExt as _};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::assignments::{Changes, Payloads};
+use super::entry::{Entry, Work};
+use super::mapping::SWARM;
+use super::reports::Reports;
+use super::roster::RosterSender;
+use super::store::{Record, Store};
+use super::wire::dispatcher::{AssignmentsMessage, Extent};
+use super::wire::node::NodeDescription;
+use super::wire::task::Task;
+use crate::desired::{Goal, Pod, Source};
+use crate::observed::PodStatus;
+use crate::scheduler::{Host, Refused};
+
+/// So many pods are handed over at the same time.
+const TOGETHER: usize = 64;
+
+/// Statuses of a full node are looked at this often at most.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the session asks of the worker.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A message that follows on the ones before.
+    Assign(Extent, AssignmentsMessage, oneshot::Sender<()>),
+    /// The node is no member any more: everything goes.
+    RemoveAll(oneshot::Sender<()>),
+}
+
+/// See above.
+pub(super) struct Worker {
+    host: Arc<dyn Host>,
+    node: NodeDescription,
+    store: Store,
+    reports: Reports,
+    roster: RosterSender,
+    payloads: Payloads,
+    entries: BTreeMap<String, Entry>,
+    /// Whether a manager has said since the start what is assigned: before, secrets are missing.
+    is_assigned: bool,
+}
+
+impl Worker {
+    /// A worker with the tasks of before.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub(super) fn new(
+        host: Arc<dyn Host>,
+        node: NodeDescription,
+        store: Store,
+        reports: Reports,
+        roster: RosterSender,
+    ) -> anyhow::Result<Self> {
+        let mut goals: BTreeMap<String, Goal> = host.pods().into_iter().map(|pod| (pod.uid, pod.goal)).collect();
+        let mut entries = BTreeMap::new();
+        for record in store.records()? {
+            let task = record.task.unwrap_or_default();
+            let status = record.status.unwrap_or_default();
+            let mut entry = Entry::new(task, status);
+            entry.goal = goals.remove(&entry.uid);
+            reports.put(&entry.task.id, entry.status.clone());
+            entries.insert(entry.task.id.clone(), entry);
+        }
+        let worker =
+            Self { host, node, store, reports, roster, payloads: Payloads::default(), entries, is_assigned: false };
+        worker.list();
+        Ok(worker)
+    }
+
+    /// Works until there is nobody left to ask for anything.
+    ///
+    /// # Errors
+    ///
+    /// When tasks cannot be written down: nothing may be done or reported then.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
+        let mut statuses: watch::Receiver<u64> = self.host.changes();
+        self.step(None).await?;
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Assign(extent, message, done)) => {
+                        self.assign(extent, message).await?;
+                        let _ = done.send(());
+                    }
+                    Some(Command::RemoveAll(done)) => {
+                        self.remove_all().await?;
+                        let _ = done.send(());
+                    }
+                    None => return Ok(()),
+                },
+                changed = statuses.changed() => {
+                    changed.context("the node's statuses come no more")?;
+                    self.step(None).await?;
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn assign(&mut self, extent: Extent, message: AssignmentsMessage) -> anyhow::Result<()> {
+        let Changes { tasks, mut removed, is_complete } = self.payloads.apply(extent, message);
+        self.is_assigned = true;
+        let ids: BTreeSet<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let mut uids = BTreeSet::new();
+        if is_complete {
+            removed.extend(self.entries.keys().filter(|id| !ids.contains(*id)).cloned());
+            uids = self.host.pods().into_iter().map(|pod| pod.uid).collect();
+        }
+        let mut records = Vec::new();
+        for task in tasks {
+            let entry = self.take(task);
+            uids.remove(&entry.uid);
+            records.push(entry.record());
+        }
+        // The pods before their records: a crash between leaves a record, which the next complete message takes up again.
+        self.remove(&removed).await;
+        self.store.write(records, removed.into_iter().collect()).await?;
+        if !uids.is_empty() {
+            self.remove_strangers(&uids).await;
+        }
+        self.list();
+        self.step(Some(&ids)).await
+    }
+
+    /// A task that is new, or is wanted otherwise.
+    fn take(&mut self, task: Task) -> &mut Entry {
+        let id = task.id.clone();
+        // Where it is this node knows better than the manager, who was told by it.
+        let entry = self.entries.entry(id).or_insert_with(|| {
+            let status = task.status.clone().unwrap_or_default();
+            Entry::new(task.clone(), status)
+        });
+        entry.task = task;
+        entry
+    }
+
+    async fn remove(&mut self, ids: &BTreeSet<String>) {
+        let entries: Vec<Entry> = ids.iter().filter_map(|id| self.entries.remove(id)).collect();
+        for entry in &entries {
+            self.reports.forget(&entry.task.id);
+        }
+        let host = &self.host;
+        stream::iter(&entries).for_each_concurrent(TOGETHER, |entry| host.remove(&entry.key)).await;
+    }
+
+    /// Pods of a swarm that no task of it stands for.
+    async fn remove_strangers(&self, uids: &BTreeSet<String>) {
+        let is_stranger = |pod: &Pod| uids.contains(&pod.uid) && pod.source == Source::Scheduler(SWARM.to_owned());
+        for pod in self.host.pods().into_iter().filter(is_stranger) {
+            tracing::warn!(pod = %pod.key, "the swarm knows nothing of this pod: it is removed");
+            self.host.remove(&pod.key).await;
+        }
+    }
+
+    async fn remove_all(&mut self) -> anyhow::Result<()> {
+        let ids: BTreeSet<String> = self.entries.keys().cloned().collect();
+        self.remove(&ids).await;
+        self.store.write(Vec::new(), ids.into_iter().collect()).await?;
+        let all = self.host.pods().into_iter().map(|pod| pod.uid).collect();
+        self.remove_strangers(&all).await;
+        self.payloads = Payloads::default();
+        self.list();
+        Ok(())
+    }
+
+    fn list(&self) {
+        let listed = self.entries.values().map(|entry| (entry.task.id.clone(), entry.listed()));
+        self.roster.send_replace(Arc::new(listed.collect()));
+    }
+
+    /// Goes on with these tasks (None: with all), as far as they go without waiting for the host.
+    async fn step(&mut self, ids: Option<&BTreeSet<String>>) -> anyhow::Result<()> {
+        let mut ids: BTreeSet<String> = ids.map_or_else(|| self.entries.keys().cloned().collect(), Clone::clone);
+        while !ids.is_empty() {
+            let statuses = self.statuses();
+            let (mut records, mut work) = (Vec::new(), Vec::new());
+            for id in &ids {
+                let Some(entry) = self.entries.get_mut(id) else { continue };
+                let status = statuses.get(&entry.uid);
+                let is_changed = entry.look(status, self.is_assigned, SystemTime::now());
+                if is_changed {
+                    records.push(entry.record());
+                }
+                work.extend(entry.work(status.is_some()).map(|work| (id.clone(), work)));
+            }
+            let told: Vec<String> =
+                records.iter().filter_map(|record| Some(record.task.as_ref()?.id.clone())).collect();
+            self.store.write(records, Vec::new()).await?;
+            for id in &told {
+                self.reports.put(id, self.entries[id].status.clone());
+            }
+            ids = self.act(work).await;
+        }
+        Ok(())
+    }
+
+    fn statuses(&self) -> BTreeMap<String, PodStatus> {
+        let mut statuses: BTreeMap<String, PodStatus> =
+            self.host.statuses().into_iter().map(|status| (status.uid.clone(), status)).collect();
+        // What is set and not yet looked at is there.
+        let is_missing = |entry: &&Entry| entry.goal.is_some() && !statuses.contains_key(&entry.uid);
+        if self.entries.values().any(|entry| is_missing(&entry)) {
+            for pod in self.host.pods() {
+                let empty = || PodStatus::new(pod.key.clone(), pod.uid.clone());
+                statuses.entry(pod.uid.clone()).or_insert_with(empty);
+            }
+        }
+        statuses
+    }
+
+    /// Does what has to be done; returns the tasks that the node refused, which have to be looked at again.
+    async fn act(&mut self, work: Vec<(String, Work)>) -> BTreeSet<String> {
+        let mut again = BTreeSet::new();
+        let mut sets = Vec::new();
+        let mut removals = Vec::new();
+        for (id, work) in work {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            match work {
+                Work::Discard => {
+                    entry.is_discarded = true;
+                    entry.goal = None;
+                    removals.push(entry.key.clone());
+                }
+                Work::Set(goal) => match entry.pod(goal, &self.payloads, &self.node, &self.host) {
+                    Ok(pod) => {
+                        entry.goal = Some(goal);
+                        sets.push((id, pod));
+                    }
+                    Err(reason) => {
+                        entry.refused = Some(reason);
+                        again.insert(id);
+                    }
+                },
+            }
+        }
+        let host = &self.host;
+        let set = |(id, pod): (String, Pod)| async move { (id, host.set(pod).await) };
+        let done: Vec<_> = stream::iter(sets).map(set).buffer_unordered(TOGETHER).collect().await;
+        stream::iter(&removals).for_each_concurrent(TOGETHER, |key| host.remove(key)).await;
+        for (id, result) in done {
+            if let (Err(Refused(reason)), Some(entry)) = (result, self.entries.get_mut(&id)) {
+                entry.goal = None;
+                entry.refused = Some(reason);
+                again.insert(id);
+            }
+        }
+        again
+    }
+}
+
+/// All of a swarm's pods go: for a node that was taken out of it.
+pub(super) async fn remove_pods(host: &Arc<dyn Host>) {
+    let is_ours = |pod: &Pod| pod.source == Source::Scheduler(SWARM.to_owned());
+    for pod in host.pods().into_iter().filter(is_ours) {
+        host.remove(&pod.key).await;
+    }
+}
+
+impl Entry {
+    fn record(&self) -> Record {
+        Record { task: Some(self.task.clone()), status: Some(self.status.clone()) }
+    }
+}
