@@ -135,7 +135,11 @@ fn report(options: &Options, image: &str, names: &[&Contestant], rows: &[Vec<Tak
     let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let load = load.split(' ').next().unwrap_or("?");
     let mut text = format!("pull of {image}\n{} runs, medians; {cpus} CPUs, load {load} at the end\n\n", options.runs);
-    writeln!(text, "{:<28} {:>9} {:>9} {:>9} {:>10} {:>11}", "", "wall s", "min s", "CPU s", "memory MB", "create ms")?;
+    writeln!(
+        text,
+        "{:<28} {:>9} {:>9} {:>9} {:>10} {:>11} {:>9}",
+        "", "wall s", "min s", "CPU s", "memory MB", "create ms", "min ms"
+    )?;
     let mut json = Vec::new();
     for (one, row) in names.iter().zip(rows) {
         let of = |value: &dyn Fn(&Taken) -> f64| Summary::of(&row.iter().map(value).collect::<Vec<_>>());
@@ -143,16 +147,20 @@ fn report(options: &Options, image: &str, names: &[&Contestant], rows: &[Vec<Tak
         let cpu = of(&|taken| taken.pull.cpu.as_secs_f64()).context("no run")?.median;
         #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
         let memory = of(&|taken| taken.memory as f64 / 1e6).context("no run")?.max;
-        let creates: Vec<f64> = row.iter().filter_map(|taken| Some(taken.create?.as_secs_f64() * 1000.0)).collect();
-        let create = Summary::of(&creates).map(|all| all.median);
-        let shown = create.map_or_else(|| "-".to_owned(), |create| format!("{create:.1}"));
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+        let medians: Vec<f64> = row.iter().filter_map(|taken| Some(milliseconds(taken.create?.0))).collect();
+        let shortest: Vec<f64> = row.iter().filter_map(|taken| Some(milliseconds(taken.create?.1))).collect();
+        let create = Summary::of(&medians).map(|all| all.median);
+        let create_min = Summary::of(&shortest).map(|all| all.min);
+        let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+        let (median, shortest) = (shown(create), shown(create_min));
         writeln!(
             text,
-            "{:<28} {:>9.2} {:>9.2} {cpu:>9.2} {memory:>10.1} {shown:>11}",
+            "{:<28} {:>9.2} {:>9.2} {cpu:>9.2} {memory:>10.1} {median:>11} {shortest:>9}",
             one.name, wall.median, wall.min
         )?;
         json.push(serde_json::json!({"name": one.name, "wall_s": wall.median, "wall_min_s": wall.min, "cpu_s": cpu,
-            "memory_mb": memory, "create_ms": create}));
+            "memory_mb": memory, "create_ms": create, "create_min_ms": create_min}));
     }
     print!("{text}");
     let Some(path) = &options.json else { return Ok(()) };
