@@ -12,12 +12,14 @@
 //!
 //! It must not know pods beyond what [`Attach`] says, and it makes no namespace: its caller does.
 
-#![allow(dead_code, reason = "the node's own network and CNI come next and use it")]
-
 pub mod files;
 mod namespace;
 mod netlink;
 mod networks;
+mod nftables;
+mod node;
+mod pool;
+mod ports;
 mod record;
 mod settings;
 

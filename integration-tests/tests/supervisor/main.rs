@@ -1,0 +1,4 @@
+//! The node supervisor, and its parts, on the real kernel.
+#![forbid(unsafe_code)]
+
+mod network;

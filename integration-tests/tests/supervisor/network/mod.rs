@@ -1,0 +1,4 @@
+//! Networks of pods, each test with a host of its own.
+
+mod node;
+mod place;
