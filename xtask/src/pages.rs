@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A program that prints its own pages, and the section of the manual that they are of.
-const PROGRAMS: [(&str, u8); 2] = [("flint", 8), ("flint-bundle", 1)];
+const PROGRAMS: [(&str, u8); 3] = [("flint", 8), ("flint-bundle", 1), ("flintctl", 1)];
 
 /// Where each shell looks for a completion of PROGRAM, below `completions/`.
 fn completions(program: &str) -> [(&'static str, String); 3] {
@@ -88,7 +88,11 @@ mod tests {
     #[test]
     fn every_page_and_completion_is_written() {
         let dist = tempfile::tempdir().unwrap();
-        for (name, page) in [("flint", ".BR flint\\-run (8)"), ("flint-bundle", "flint\\-bundle\\-pull(1)")] {
+        for (name, page) in [
+            ("flint", ".BR flint\\-run (8)"),
+            ("flint-bundle", "flint\\-bundle\\-pull(1)"),
+            ("flintctl", "flintctl\\-ps(1)"),
+        ] {
             let program = dist.path().join(name);
             std::fs::write(&program, format!("#!/bin/sh\ncase \"$*\" in man) echo '{page}';; *) echo \"$@\";; esac\n"))
                 .unwrap();
@@ -96,10 +100,11 @@ mod tests {
         }
         std::fs::create_dir(dist.path().join("man")).unwrap();
         std::fs::write(dist.path().join("man/flint-gone.8"), "").unwrap();
-        assert_eq!(install(dist.path()).unwrap(), 4);
+        assert_eq!(install(dist.path()).unwrap(), 6);
         let read = |path: &str| std::fs::read_to_string(dist.path().join(path)).unwrap();
         assert_eq!(read("man/flint-run.8"), "man run\n");
         assert_eq!(read("man/flint-bundle-pull.1"), "man pull\n");
+        assert_eq!(read("man/flintctl-ps.1"), "man ps\n");
         assert!(!dist.path().join("man/flint-gone.8").exists());
         assert_eq!(read("completions/flint.fish"), "completion fish\n");
         assert!(read("completions/_flint").contains("zsh") && read("completions/flint").contains("bash"));

@@ -27,7 +27,7 @@ pub(super) const MAX_HEAD: usize = 64;
 pub(super) fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.splitn(4, |byte| *byte == b' ');
     let at = std::str::from_utf8(fields.next()?).ok()?;
-    let at = OffsetDateTime::parse(at, &Rfc3339).ok()?;
+    let at = parse_rfc3339(at)?;
     let stream = match fields.next()? {
         b"stdout" => Stream::Stdout,
         b"stderr" => Stream::Stderr,
@@ -36,7 +36,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Entry<'_>> {
     let is_full = is_full_tag(fields.next()?)?;
     // An empty text may have lost its space.
     let text = fields.next().unwrap_or_default();
-    Some(Entry { at: at.into(), stream, is_full, text })
+    Some(Entry { at, stream, is_full, text })
 }
 
 /// Whether an entry that begins so ends a line of the container; also if it is no entry at all, since it is shown as a line.
@@ -52,6 +52,12 @@ fn is_full_tag(tags: &[u8]) -> Option<bool> {
         b"P" => Some(false),
         _ => None,
     }
+}
+
+/// Reads a time of RFC 3339.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
 }
 
 /// A time as the log files have it, with nine digits of a second.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-pub use line::rfc3339;
+pub use line::{parse_rfc3339, rfc3339};
 
 use crate::scheduler::{LogLine, LogRequest};
 use cursor::{Cursor, Step};
