@@ -13,7 +13,7 @@ use super::{Session, Taking, found};
 
 /// Import an image from a file or a folder
 ///
-/// PATH is an OCI image layout (a folder or a tar), what `docker save` wrote, or a root filesystem (a folder or a tar), which
+/// PATH is an OCI image layout (a folder or a tar), what `docker save` wrote, an App Container image (.aci), or a root filesystem (a folder or a tar), which
 /// becomes an image of one layer. Tars may be compressed by gzip or zstd.
 #[derive(Args)]
 pub(super) struct ImportVerb {

@@ -17,6 +17,15 @@ pub(super) enum Files {
     Archive(Archive),
 }
 
+/// What App Container images may be compressed by beside gzip, and nobody else's.
+fn other_compression(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [0xfd, b'7', b'z', b'X'] => Some("xz"),
+        [b'B', b'Z', b'h', _] => Some("bzip2"),
+        _ => None,
+    }
+}
+
 impl Files {
     /// Opens what is at `path`. A compressed tar is decompressed into `scratch`.
     pub(super) fn open(path: &Path, scratch: &Path) -> Result<Self> {
@@ -28,6 +37,9 @@ impl Files {
         let mut magic = [0; 4];
         let is_file = file.metadata().told(told)?.is_file();
         let count = if is_file { file.read(&mut magic).told(told)? } else { 0 };
+        if let Some(other) = other_compression(magic.get(..count).unwrap_or_default()) {
+            return Err(Error::refused(format!("{} is compressed by {other}; decompress it first", path.display())));
+        }
         if is_file && !layer::is_compressed(magic.get(..count).unwrap_or_default()) {
             return Archive::index(file).map(Self::Archive);
         }

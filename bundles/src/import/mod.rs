@@ -1,5 +1,6 @@
-//! Images from files: an OCI layout, docker's archive, a root filesystem; each as a folder or a tar.
+//! Images from files: an OCI layout, docker's archive, an App Container image, a root filesystem.
 
+pub(crate) mod aci;
 mod archive;
 mod docker;
 mod files;
@@ -39,8 +40,8 @@ struct Found {
     name: Option<String>,
 }
 
-/// Imports the image in `path`: a folder with an OCI layout, a tar of one, a tar of `docker save`, or a root
-/// filesystem as folder or tar. A tar may be compressed.
+/// Imports the image in `path`: a folder with an OCI layout, a tar of one, a tar of `docker save`, an App Container image (a
+/// tar), or a root filesystem as folder or tar. A tar may be compressed.
 ///
 /// # Errors
 ///
@@ -57,6 +58,10 @@ pub fn import(store: &Store, path: &Path, what: &Import, progress: &dyn Progress
     }
     if files.has("manifest.json") && files.is_archive() {
         let (found, source) = docker::find(&files, what).map_err(told)?;
+        return finish(store, &source, &found, what, progress).map_err(told);
+    }
+    if aci::is_one(&files) {
+        let (found, source) = aci::find(&files, what, scratch.path()).map_err(told)?;
         return finish(store, &source, &found, what, progress).map_err(told);
     }
     let (found, source) = rootfs::find(&files, path, what, scratch.path()).map_err(told)?;

@@ -27,6 +27,13 @@ enum Layer<'a> {
     Made(std::path::PathBuf),
 }
 
+impl Blobs<'_> {
+    /// Those of a config and a layer that was written into a file.
+    pub(super) fn made(config: Vec<u8>, layer: std::path::PathBuf) -> Self {
+        Self { config, layer: Layer::Made(layer) }
+    }
+}
+
 impl Layer<'_> {
     fn reader(&self, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         let told = || "reading the layer".to_owned();
