@@ -179,6 +179,7 @@ fn shell(task: &Task, spec: &ContainerSpec, values: &Values) -> Result<Pod, Unma
         host_aliases: spec.hosts.iter().map(|line| host_alias(line)).collect::<Result<_, _>>()?,
         sysctls: spec.sysctls.clone(),
         volumes: Vec::new(),
+        volume_group: None,
         init_containers: Vec::new(),
         containers: Vec::new(),
         restart: RestartPolicy::Never,

@@ -69,7 +69,7 @@ fn bind(mount: &Mount, source: &str, own: &mut desired::Mount) -> Result<VolumeS
         "mounts.bind_options.readonly",
         "flintd does not choose what is read-only below a mount",
     )?;
-    Ok(VolumeSource::HostPath { path: source.into(), make_folder: createmountpoint, make_file: false })
+    Ok(VolumeSource::HostPath { path: source.into(), make_folder: createmountpoint, make_file: false, kind: None })
 }
 
 fn volume(mount: &Mount, source: &str, own: &mut desired::Mount) -> Result<VolumeSource, Unmappable> {
