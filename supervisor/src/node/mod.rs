@@ -103,7 +103,7 @@ impl Node {
         let store = Store::open(&config.store())?;
         let images = Images::open(&config.images)?;
         let volumes = Volumes::open(volumes::Config { data: config.root.clone(), run: config.run.clone() })?;
-        let networks = Networks::open(config.network.clone(), &config.run.join("network"))?;
+        let networks = Networks::open(&config.network, &config.run.join("network"))?;
         let executor = Executor::new(&config, store.clone())?;
         let capacity = Capacity::measure(&config).context("measure what the host has")?;
         let node = Arc::new(Self {
