@@ -45,6 +45,9 @@ const TARGETS: &[Target] = &[
     Target { name: "arguments", longest: 512 },
     Target { name: "init_handshake", longest: 4 << 10 },
     Target { name: "layer", longest: 16 << 10 },
+    Target { name: "documents", longest: 8 << 10 },
+    Target { name: "texts", longest: 1 << 10 },
+    Target { name: "archives", longest: 16 << 10 },
 ];
 
 /// Runs the command.

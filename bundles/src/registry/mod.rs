@@ -137,6 +137,12 @@ impl Source for Client<'_> {
     }
 }
 
+/// What a WWW-Authenticate header wants, in words: for the checks of [`crate::fuzzing`].
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn challenge_of(header: &str) -> Option<String> {
+    challenge::parse(header).map(|challenge| format!("{challenge:?}"))
+}
+
 /// Reads a small answer that nothing hangs on, for an error's sentence.
 fn small(body: ureq::Body) -> Result<String> {
     let mut text = String::new();

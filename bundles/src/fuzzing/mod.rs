@@ -1,13 +1,16 @@
 //! What must hold of any layer: it is refused with a sentence, or unpacked, the same each time; and nothing is written
 //! outside the folder.
 //!
-//! Shared by the tests and the fuzz target `layer` (`fuzz/`); behind the feature `fuzzing`, which nothing that ships has.
+//! Shared by the tests and the fuzz targets (`fuzz/`); behind the feature `fuzzing`, which nothing that ships has.
+
+mod inputs;
 
 use std::fs;
 use std::path::Path;
 
 use crate::unpack::{Form, Options, Ownership, Unpacked, unpack};
 use crate::{Error, Limits};
+pub use inputs::{archive, document, text};
 
 /// Far below the defaults: a bomb shall be seen and not cost.
 const LIMITS: Limits = Limits { bytes: 256 << 10, entries: 64, header: 16 << 10, depth: 20 };
