@@ -19,6 +19,7 @@ pub mod desired;
 pub mod executor;
 pub mod images;
 pub mod logs;
+pub mod manifest;
 pub mod network;
 pub mod node;
 pub mod observed;

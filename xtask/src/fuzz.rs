@@ -48,6 +48,7 @@ const TARGETS: &[Target] = &[
     Target { name: "documents", longest: 8 << 10 },
     Target { name: "texts", longest: 1 << 10 },
     Target { name: "archives", longest: 16 << 10 },
+    Target { name: "manifest", longest: 8 << 10 },
 ];
 
 /// Runs the command.
