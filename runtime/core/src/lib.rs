@@ -3,7 +3,7 @@
 //! ```text
 //!  Bundle::load ─▶ compile ─▶ Plan ─▶ container::create ─clone3─▶ flint_init executes its lane
 //!                  (pure)             (the host's lane)
-//!  Runtime: create, run, start, exec, kill, delete, state, list, pause, resume, update, stats, watch: each synchronous, from any thread
+//!  Runtime: create, run, start, exec, kill, delete, state, list, pause, resume, update, stats, watch, adopt: each synchronous, from any thread
 //! ```
 //!
 //! A program may call this from any of its threads while others allocate and lock: what runs between clone and
@@ -40,10 +40,11 @@ mod state;
 pub use bundle::Bundle;
 pub use compile::in_user_namespace;
 pub use container::{
-    Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio, Watch,
-    idmapped_clones,
+    Adopted, Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio,
+    Watch, idmapped_clones,
 };
 pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
 pub use error::{Error, Kind, Result};
+pub use netlink::loopback_up;
 pub use runtime::{CgroupManager, Options, Runtime};
 pub use state::{State, Status};

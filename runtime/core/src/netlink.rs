@@ -13,6 +13,16 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sched::{CloneFlags, setns};
 
+/// Brings the loopback device of the calling thread's network namespace up.
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub fn loopback_up() -> crate::Result<()> {
+    flint_sys::namespace::loopback_up()
+        .map_err(|errno| crate::Error::os("bring the loopback device up", io::Error::from_raw_os_error(errno.0)))
+}
+
 /// A conversation with one network namespace's rtnetlink.
 pub(crate) struct Netlink {
     socket: Socket,

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, Need};
+use crate::cgroup::{self, Cgroup, Need};
 use crate::compile::Host;
 use crate::container::{Folder, check_id, start_time};
 use crate::state::{Phase, Record, State, Status};
@@ -105,6 +105,18 @@ impl Runtime {
     /// None are mounted, and some are needed.
     pub fn cgroup_mode(&self) -> Result<crate::cgroup::Mode> {
         Ok(self.host()?.layout.mode())
+    }
+
+    /// Removes a cgroup, named by its path in each hierarchy, with all below it; a missing one is fine. For what holds the
+    /// cgroups of several containers: those of a container go with it.
+    ///
+    /// # Errors
+    ///
+    /// A path that names the root of the hierarchies; a cgroup that has processes.
+    pub fn remove_cgroup(&self, path: &str) -> Result<()> {
+        let host = self.host()?;
+        let plan = cgroup::Plan { path: cgroup::clean_path(path)?, ..cgroup::Plan::default() };
+        Cgroup::from_paths(&Cgroup::places(&host.layout, &plan)).delete()
     }
 
     /// The folder of a container that something is done to: the caller's own.

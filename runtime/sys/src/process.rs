@@ -173,6 +173,17 @@ pub enum Ended {
     Signaled(i32),
 }
 
+impl Ended {
+    /// From the number that wait4(2) gives, and /proc/PID/stat for a zombie.
+    #[must_use]
+    pub const fn of_wait_status(status: i32) -> Self {
+        match status & 0x7f {
+            0 => Self::Exited(status >> 8 & 0xff),
+            signal => Self::Signaled(signal),
+        }
+    }
+}
+
 /// Waits for a child by its pidfd and reaps it (waitid with `P_PIDFD`, Linux 5.4).
 ///
 /// # Errors
@@ -195,6 +206,35 @@ pub fn wait(pidfd: Fd) -> Result<Ended> {
     }
     let [_, _, code, _, _, _, status, ..] = info;
     Ok(if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) })
+}
+
+/// `struct pidfd_info` of ioctl_pidfd(2), version 0 (Linux 6.13; the exit code since 6.15).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    /// pid, tgid, ppid, and the pairs of ids.
+    numbers: [u32; 11],
+    exit_code: i32,
+}
+
+/// How a process that need not be a child has ended (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux 6.15). None: it has not
+/// been reaped.
+///
+/// The kernel keeps it as long as a pidfd is open that was opened before the process was reaped.
+///
+/// # Errors
+///
+/// ENOTTY or EINVAL on older kernels; ESRCH on those that know the call and not the exit code, once it is reaped.
+pub fn exit_of(pidfd: Fd) -> Result<Option<Ended>> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    // _IOWR(0xFF, 11, struct pidfd_info)
+    const PIDFD_GET_INFO: usize = 3 << 30 | size_of::<PidfdInfo>() << 16 | 0xff0b;
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the structure is live, and its size is a part of the request's number.
+    unsafe { call!(SYS_ioctl, pidfd.argument(), PIDFD_GET_INFO, (&raw mut info) as usize) }?;
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then(|| Ended::of_wait_status(info.exit_code)))
 }
 
 /// umask(2).

@@ -55,7 +55,7 @@ pub(crate) fn has_limits(resources: &oci_spec::runtime::LinuxResources) -> bool 
 }
 
 /// A cgroup path without empty, `.` and `..` parts; `..` stops at the top, so it never leaves it.
-fn clean_path(path: &str) -> Result<String> {
+pub(crate) fn clean_path(path: &str) -> Result<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -42,7 +42,7 @@ mod v1;
 mod v2;
 
 pub use compile::compile;
-pub(crate) use compile::has_limits;
+pub(crate) use compile::{clean_path, has_limits};
 pub use devices::{Access, DeviceKind, DeviceRule};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use live::{Cgroup, Paths};

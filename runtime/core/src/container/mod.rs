@@ -10,6 +10,7 @@
 //! The state on disk says how far the making came; whether the process lives is asked of the kernel each time.
 //! A command that changes a container holds the lock on its folder.
 
+mod adopt;
 mod bind;
 mod channel;
 mod checkpoint;
@@ -38,6 +39,7 @@ mod start;
 mod update;
 mod user_namespace;
 
+pub use adopt::Adopted;
 pub use bind::Stdio;
 pub use create::CreateOptions;
 pub use detached::idmapped_clones;

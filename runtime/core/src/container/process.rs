@@ -1,8 +1,9 @@
 //! Processes by pidfd: a pid may be another process's by the time it is used, a pidfd never.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
+use flint_sys::process::{Ended, exit_of};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -30,11 +31,22 @@ impl ExitStatus {
     }
 }
 
-/// A process of a container that this program made.
+impl From<Ended> for ExitStatus {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Exited(code) => Self::Exited(code),
+            Ended::Signaled(signal) => Self::Signaled(signal),
+        }
+    }
+}
+
+/// A process of a container that this program made, or adopted ([`crate::Runtime::adopt`]).
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
     pidfd: OwnedFd,
+    /// Of one that is no child of this program: when it was started.
+    adopted: Option<u64>,
     warnings: Vec<String>,
     notifications: Option<UnixDatagram>,
 }
@@ -45,7 +57,17 @@ pub type Container = Process;
 impl Process {
     /// For a child that nobody has reaped yet, so that its pid is still its own.
     pub(crate) fn of_child(pid: i32) -> Result<Self> {
-        Ok(Self { pid, pidfd: open_pidfd(pid)?, warnings: Vec::new(), notifications: None })
+        Ok(Self { pid, pidfd: open_pidfd(pid)?, adopted: None, warnings: Vec::new(), notifications: None })
+    }
+
+    /// For another program's child that was started then; None if it has ended, or another has its pid now.
+    pub(crate) fn of_stranger(pid: i32, started: u64) -> Result<Option<Self>> {
+        let process = match Self::of_child(pid) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            process => Self { adopted: Some(started), ..process? },
+        };
+        // After it was opened: from here on the descriptor is of this process and no other.
+        Ok((start_time(pid) == Some(started)).then_some(process))
     }
 
     pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
@@ -85,12 +107,17 @@ impl Process {
         &self.warnings
     }
 
-    /// Waits for its end and reaps it. Only for a process that this program is the parent of.
+    /// Waits for its end and reaps it. One that was adopted is reaped by somebody else.
     ///
     /// # Errors
     ///
-    /// `NotFound` when another wait of this program (a `waitpid(-1)`) took its exit status.
+    /// `NotFound` when the exit status is lost: another wait of this program (a `waitpid(-1)`) took it; or it was adopted, and
+    /// reaped on a kernel that does not tell others (before 6.15).
     pub fn wait(&self) -> Result<ExitStatus> {
+        if let Some(started) = self.adopted {
+            wait_for_end(self.pidfd.as_fd(), PollTimeout::NONE);
+            return exit_of_stranger(self.pidfd.as_fd(), self.pid, started);
+        }
         loop {
             match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
                 Ok(WaitStatus::Exited(_, code)) => return Ok(ExitStatus::Exited(code)),
@@ -145,15 +172,14 @@ pub(crate) fn open_pidfd(pid: i32) -> Result<OwnedFd> {
 ///
 /// The errno: ESRCH for a process that has ended, EINVAL for no signal.
 pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> std::result::Result<(), Errno> {
-    use std::os::fd::AsRawFd;
     flint_init::signal_process(flint_init::Fd(pidfd.as_raw_fd()), signal).map_err(|errno| Errno::from_raw(errno.0))
 }
 
 /// Waits until the process has ended, at most `milliseconds`.
-pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, milliseconds: u16) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, patience: impl Into<PollTimeout>) -> bool {
+    let (mut fds, patience) = ([PollFd::new(pidfd, PollFlags::POLLIN)], patience.into());
     loop {
-        match poll(&mut fds, PollTimeout::from(milliseconds)) {
+        match poll(&mut fds, patience) {
             Err(Errno::EINTR) => {}
             Ok(count) => return count > 0,
             Err(_) => return false,
@@ -170,6 +196,34 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(&stat)
 }
 
+/// How a process has ended that is no child of ours: a zombie tells it in procfs, and a pidfd once it was reaped.
+fn exit_of_stranger(pidfd: BorrowedFd<'_>, pid: i32, started: u64) -> Result<ExitStatus> {
+    let told = || exit_of(flint_sys::Fd(pidfd.as_raw_fd())).ok().flatten().map(ExitStatus::from);
+    // It may be reaped between the first two.
+    told().or_else(|| exit_of_zombie(pid, started)).or_else(told).ok_or_else(|| {
+        let text =
+            format!("process {pid} has ended and was reaped, and this kernel does not tell how (Linux 6.15 does)");
+        Error::new(Kind::NotFound, text)
+    })
+}
+
+/// How a process has ended that was started then and waits to be reaped.
+pub(crate) fn exit_of_zombie(pid: i32, started: u64) -> Option<ExitStatus> {
+    // Who may not look into the process reads 0 as its exit code; the same right is asked for here.
+    std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()?;
+    let stat = crate::procfs::read(&format!("/proc/{pid}/stat")).ok()?;
+    parse_exit(&stat, started)
+}
+
+fn parse_exit(stat: &[u8], started: u64) -> Option<ExitStatus> {
+    let behind = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields: Vec<_> = std::str::from_utf8(stat.get(behind + 1..)?).ok()?.split_ascii_whitespace().collect();
+    // State is field 3, the start time field 22, the exit code field 52.
+    let (state, began, code) = (fields.first()?, fields.get(19)?, fields.get(49)?);
+    let is_it = *state == "Z" && began.parse() == Ok(started);
+    is_it.then(|| code.parse().ok().map(|code| Ended::of_wait_status(code).into())).flatten()
+}
+
 /// proc_pid_stat(5): the name may hold spaces and parentheses, so the fields start behind the last one.
 fn parse_start_time(stat: &[u8]) -> Option<u64> {
     let behind = stat.iter().rposition(|&byte| byte == b')')?;
@@ -184,7 +238,7 @@ fn parse_start_time(stat: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_start_time;
+    use super::{ExitStatus, parse_exit, parse_start_time};
 
     #[test]
     fn start_times() {
@@ -195,5 +249,19 @@ mod tests {
         assert_eq!(parse_start_time(&line("a) S (b c", "R")), Some(777));
         assert_eq!(parse_start_time(&line("a", "Z")), None);
         assert_eq!(parse_start_time(b""), None);
+    }
+
+    #[test]
+    fn exits_of_zombies() {
+        let line = |state: &str, code: &str| {
+            let before = (4..22).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
+            let behind = (23..52).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
+            format!("12 (a) b) {state} {before} 777 {behind} {code}\n").into_bytes()
+        };
+        assert_eq!(parse_exit(&line("Z", "768"), 777), Some(ExitStatus::Exited(3)));
+        assert_eq!(parse_exit(&line("Z", "9"), 777), Some(ExitStatus::Signaled(9)));
+        assert_eq!(parse_exit(&line("Z", "139"), 777), Some(ExitStatus::Signaled(11)));
+        assert_eq!(parse_exit(&line("Z", "768"), 778), None);
+        assert_eq!(parse_exit(&line("S", "0"), 777), None);
     }
 }
