@@ -38,6 +38,7 @@ mod process;
 mod runtime;
 mod scenarios;
 mod shim;
+mod shim_node;
 mod sid;
 mod skip;
 mod spec;
@@ -66,6 +67,7 @@ pub use shim::{
     EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,
     shim_delete, shim_namespace, shim_program,
 };
+pub use shim_node::Node;
 pub use sid::sid_rootfs;
 pub use skip::{missing, skip, test_name};
 pub use spec::{default_spec, merge};

@@ -24,7 +24,7 @@ use serde_json::Value;
 use crate::{Bundle, Case, Command, Output, skip, under_test_only, wait_until};
 
 /// Nothing here takes so long, in nanoseconds.
-const PATIENCE: i64 = 60_000_000_000;
+pub(crate) const PATIENCE: i64 = 60_000_000_000;
 /// The service since containerd 2.0.
 pub const TASK_V3: &str = "containerd.task.v3.Task";
 /// The service before it: the same messages.
@@ -233,6 +233,11 @@ impl Shim {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The connection.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// One call of the task API, for what has no method here.

@@ -30,6 +30,8 @@ pub(crate) enum Action {
     Delete,
     /// Process 1 of a pod that shares its pids; only the shim itself asks for it.
     Pause,
+    /// The same, of a pod that outlives its shim.
+    PauseLasting,
     Info,
     Version,
     Help,
@@ -63,6 +65,7 @@ impl Arguments {
                     "start" => Action::Start,
                     "delete" => Action::Delete,
                     crate::pause::ACTION => Action::Pause,
+                    crate::pause::LASTING => Action::PauseLasting,
                     other => bail!("{other}: there is no such action: start and delete are"),
                 };
                 break;

@@ -47,13 +47,16 @@ pub(crate) struct Place {
     pub(crate) root: std::path::PathBuf,
     /// Whether systemd makes the cgroups.
     pub(crate) systemd: bool,
+    /// Whether its root filesystem was mounted by the shim, which then unmounts it.
+    #[serde(default)]
+    pub(crate) rootfs: bool,
 }
 
 impl Place {
     /// As the options say. dockerd's shims get none: there the form of `linux.cgroupsPath` tells systemd's.
     pub(crate) fn of(options: &Options, namespace: &str, cgroups_path: Option<&Path>) -> Self {
         let root = options.root.clone().unwrap_or_else(|| ROOT.into()).join(namespace);
-        Self { root, systemd: options.systemd_cgroup || cgroups_path.is_some_and(is_systemds) }
+        Self { rootfs: false, root, systemd: options.systemd_cgroup || cgroups_path.is_some_and(is_systemds) }
     }
 
     /// # Errors
@@ -65,10 +68,14 @@ impl Place {
         std::fs::write(&path, json).map_err(|error| Error::system(format!("write {}", path.display()), error))
     }
 
+    /// What was kept.
+    pub(crate) fn find(bundle: &Path) -> Option<Self> {
+        std::fs::read(bundle.join(KEPT)).ok().and_then(|json| serde_json::from_slice(&json).ok())
+    }
+
     /// What was kept; without it, what the namespace alone says.
     pub(crate) fn kept(bundle: &Path, namespace: &str) -> Self {
-        let kept = std::fs::read(bundle.join(KEPT)).ok().and_then(|json| serde_json::from_slice(&json).ok());
-        kept.unwrap_or_else(|| Self::of(&Options::default(), namespace, None))
+        Self::find(bundle).unwrap_or_else(|| Self::of(&Options::default(), namespace, None))
     }
 }
 
@@ -110,13 +117,13 @@ mod tests {
         assert!(place(&default, "system.slice:docker:0123").systemd);
         assert!(place(&default, ":docker:0123").systemd);
         let options = Options { root: Some("/r".into()), systemd_cgroup: true, ..Options::default() };
-        assert_eq!(place(&options, "/a"), Place { root: "/r/k8s.io".into(), systemd: true });
+        assert_eq!(place(&options, "/a"), Place { root: "/r/k8s.io".into(), systemd: true, rootfs: false });
     }
 
     #[test]
     fn a_place_is_found_again() {
         let folder = bundle("{}");
-        let kept = Place { root: "/r/x".into(), systemd: true };
+        let kept = Place { root: "/r/x".into(), systemd: true, rootfs: true };
         kept.keep(folder.path()).unwrap();
         assert_eq!(Place::kept(folder.path(), "x"), kept);
         assert_eq!(Place::kept(Path::new("/nowhere"), "x").root, Path::new("/run/containerd/flint/x"));

@@ -35,6 +35,17 @@ impl Error {
         Self::new(Code::UNKNOWN, format!("{doing}: {error}"))
     }
 
+    /// The same error, with a failure of what was to undo it behind it.
+    pub(crate) fn and(mut self, cleanup: &Self) -> Self {
+        self.message = format!("{} (and then: {cleanup})", self.message);
+        self
+    }
+
+    /// The number of its code.
+    pub(crate) fn code(&self) -> i32 {
+        protobuf::Enum::value(&self.code)
+    }
+
     /// The same error, with its sentence behind `doing: `.
     pub(crate) fn context(mut self, doing: impl fmt::Display) -> Self {
         self.message = format!("{doing}: {}", self.message);

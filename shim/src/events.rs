@@ -81,6 +81,8 @@ pub(crate) struct Events {
 struct Waiting {
     count: AtomicUsize,
     none: Notify,
+    /// Ends a pause between attempts.
+    again: Notify,
 }
 
 impl Events {
@@ -112,6 +114,16 @@ impl Events {
         let _ = self.queue.send(envelope);
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.count.load(Ordering::Relaxed) as u64
+    }
+
+    /// Whoever takes them is there again: the next attempt is now.
+    pub(crate) fn hurry(&self) {
+        self.waiting.again.notify_waiters();
+    }
+
     /// Waits until all were delivered.
     pub(crate) async fn delivered(&self) {
         loop {
@@ -132,7 +144,7 @@ async fn deliver_all(address: String, mut envelopes: mpsc::UnboundedReceiver<Env
             // Idle: now without a timer.
             match envelopes.recv().await {
                 Some(envelope) => {
-                    deliver(&address, &mut client, envelope).await;
+                    deliver(&address, &mut client, envelope, &waiting).await;
                     waiting.taken();
                     continue;
                 }
@@ -140,7 +152,7 @@ async fn deliver_all(address: String, mut envelopes: mpsc::UnboundedReceiver<Env
             }
         };
         let Some(envelope) = envelope else { return };
-        deliver(&address, &mut client, envelope).await;
+        deliver(&address, &mut client, envelope, &waiting).await;
         waiting.taken();
     }
 }
@@ -154,7 +166,7 @@ impl Waiting {
 }
 
 /// Repeats one event until containerd has it.
-async fn deliver(address: &str, client: &mut Option<EventsClient>, envelope: Envelope) {
+async fn deliver(address: &str, client: &mut Option<EventsClient>, envelope: Envelope, waiting: &Waiting) {
     let request = ForwardRequest { envelope: MessageField::some(envelope), ..ForwardRequest::default() };
     let mut pause = PAUSES.0;
     loop {
@@ -167,7 +179,7 @@ async fn deliver(address: &str, client: &mut Option<EventsClient>, envelope: Env
             Err(error) => {
                 *client = None;
                 log::debug(|| format!("deliver an event to {address}, again in {pause:?}: {error}"));
-                tokio::time::sleep(pause).await;
+                let _ = tokio::time::timeout(pause, waiting.again.notified()).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 use flint_runtime::cgroup::OomWatch;
+use flint_shim_protocol::STATUS_UNKNOWN;
 use tokio::io::Interest;
 
 use crate::process::{Exit, Phase, Process, reap};
@@ -29,12 +30,14 @@ pub(crate) fn watch(task: Arc<Task>, process: Arc<Process>, running: Arc<flint_r
     tokio::spawn(async move {
         let status = reap(&running).await.unwrap_or_else(|error| {
             log::warn(&format!("the exit status of process {} of {}: {error}", running.pid(), task.id));
-            LOST
+            if task.adopted { STATUS_UNKNOWN } else { LOST }
         });
         let exit = Exit { status, at: SystemTime::now() };
         if process.id.is_empty() {
             init_ended(&task).await;
         }
+        // Who hears of the end finds the whole log.
+        process.output_is_written().await;
         // A Start that is on its way publishes before it lets go.
         let _starting = process.starting.lock().await;
         task.shared.events.publish(TaskExit {

@@ -32,6 +32,7 @@ mod info;
 mod layers;
 mod log;
 mod metrics;
+mod node;
 mod options;
 mod pause;
 mod process;
@@ -70,7 +71,8 @@ fn main() -> ExitCode {
         Action::Info => info::run(),
         Action::Start => start::run(&arguments),
         Action::Delete => delete::run(&arguments),
-        Action::Pause => pause::run(),
+        Action::Pause => pause::run(false),
+        Action::PauseLasting => pause::run(true),
         Action::Serve => serve::run(&arguments),
     });
     match done {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use flint_runtime::Process as Running;
+use flint_shim_protocol::STATUS_UNKNOWN;
 use tokio::io::Interest;
 use tokio::sync::watch;
 
@@ -17,6 +18,13 @@ use crate::stdio::{Console, Held, Streams};
 pub(crate) struct Exit {
     pub(crate) status: u32,
     pub(crate) at: SystemTime,
+}
+
+impl Exit {
+    /// Its status, if anybody saw it.
+    pub(crate) fn known(self) -> Option<u32> {
+        Some(self.status).filter(|status| *status != STATUS_UNKNOWN)
+    }
 }
 
 /// How far a process has come.
@@ -62,6 +70,11 @@ impl Process {
     /// It exists from now on.
     pub(crate) fn is_made(&self, running: Arc<Running>, held: Held, console: Option<Console>) {
         *self.made() = Made { running: Some(running), held: Some(held), console };
+    }
+
+    /// It exists, or did: of an adopted container that has ended there is no process any more.
+    pub(crate) fn is_found(&self, running: Option<Arc<Running>>, held: Held) {
+        *self.made() = Made { running, held: Some(held), console: None };
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -123,6 +136,14 @@ impl Process {
         }
     }
 
+    /// Ready when its logs have all that it wrote until now.
+    pub(crate) async fn output_is_written(&self) {
+        let written = self.made().held.as_ref().map(Held::written);
+        if let Some(written) = written {
+            written.await;
+        }
+    }
+
     /// Lets go of its streams, after its end.
     pub(crate) async fn close(&self) {
         let (held, console) = {
@@ -132,7 +153,8 @@ impl Process {
         if let Some(console) = console {
             console.close().await;
         }
-        if let Some(held) = held {
+        if let Some(mut held) = held {
+            held.close_logs().await;
             // A logger may take its time.
             let _ = tokio::task::spawn_blocking(|| held.close()).await;
         }

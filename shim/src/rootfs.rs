@@ -47,6 +47,7 @@ const FLAGS: &[(&str, MsFlags, bool)] = &[
 pub(crate) struct Rootfs {
     path: PathBuf,
     mounted: bool,
+    kept: bool,
 }
 
 impl Rootfs {
@@ -58,7 +59,7 @@ impl Rootfs {
     pub(crate) fn mount(bundle: &Path, mounts: &[Mount]) -> Result<Self> {
         let path = bundle.join("rootfs");
         if mounts.is_empty() {
-            return Ok(Self { path, mounted: false });
+            return Ok(Self { path, mounted: false, kept: false });
         }
         match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o711).create(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -66,7 +67,7 @@ impl Rootfs {
             }
             _ => {}
         }
-        let rootfs = Self { path, mounted: true };
+        let rootfs = Self { path, mounted: true, kept: false };
         for (index, entry) in mounts.iter().enumerate() {
             let target = below(&rootfs.path, &entry.target)?;
             mount_one(entry, &target).map_err(|error| {
@@ -78,6 +79,16 @@ impl Rootfs {
             })?;
         }
         Ok(rootfs)
+    }
+
+    /// That of a container that another shim made.
+    pub(crate) fn of(bundle: &Path, mounted: bool) -> Self {
+        Self { path: bundle.join("rootfs"), mounted, kept: true }
+    }
+
+    /// Its container is there: it stays until it is unmounted, also when this shim ends.
+    pub(crate) fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// Unmounts all there; a root filesystem that is not mounted is none to unmount.
@@ -92,8 +103,10 @@ impl Rootfs {
 
 impl Drop for Rootfs {
     fn drop(&mut self) {
-        // On the way out of a failure, which is what is told.
-        let _ = self.unmount();
+        if !self.kept {
+            // On the way out of a failure, which is what is told.
+            let _ = self.unmount();
+        }
     }
 }
 

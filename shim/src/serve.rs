@@ -20,6 +20,7 @@ use ttrpc::r#async::transport::Listener;
 use crate::address::Address;
 use crate::arguments::Arguments;
 use crate::events::Events;
+use crate::node::Node;
 use crate::tasks::{Shared, Tasks};
 use crate::{log, service};
 
@@ -80,11 +81,13 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
     let events = Events::deliver_to(&events, &arguments.namespace);
     let shared = Arc::new(Shared::new(&arguments.namespace, events.clone()));
     let (tasks, end) = (Arc::<Tasks>::default(), Arc::<Notify>::default());
+    let node = Arc::new(Node::new(shared.clone(), tasks.clone()));
     let clients = Arc::<Clients>::default();
     let incoming = Incoming { listener: UnixListener::from_std(listener)?, clients: clients.clone() };
     let mut server = Server::new().add_listener(Listener::new(incoming)).register_service(service::services(
         shared.clone(),
         tasks.clone(),
+        node.clone(),
         end.clone(),
     ));
     server.start().await.context("start the server")?;
@@ -93,7 +96,7 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
         () = end.notified() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = forgotten(|| tasks.is_empty() && shared.sandbox().is_none(), &clients) => log::warn("nobody asks for this shim: it ends"),
+        () = forgotten(|| tasks.is_empty() && shared.sandbox().is_none() && node.is_empty(), &clients) => log::warn("nobody asks for this shim: it ends"),
     }
     // Whoever asked for the end has its answer, and leaves, before the socket goes.
     let _ = tokio::time::timeout(LAST_ANSWER, left(&clients)).await;

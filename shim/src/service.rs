@@ -20,13 +20,14 @@ use tokio::sync::Notify;
 use ttrpc::r#async::{Service, TtrpcContext};
 
 use crate::error::{Error, Result};
+use crate::node::Node;
 use crate::options::Options;
 use crate::process::{Exit, Phase};
 use crate::sandbox::SandboxService;
 use crate::stdio::Streams;
 use crate::task::{Request, Task, blocking};
 use crate::tasks::{Shared, Tasks};
-use crate::{clock, events, metrics, sandbox};
+use crate::{clock, events, metrics, node, sandbox};
 
 const V3: &str = "containerd.task.v3.Task";
 const V2: &str = "containerd.task.v2.Task";
@@ -39,18 +40,26 @@ const ABSENT: [&str; 2] =
 pub(crate) struct TaskService {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
+    node: Arc<Node>,
     /// Told when the shim is to end.
     end: Arc<Notify>,
 }
 
 /// Everything that is served, by the names of the services.
-pub(crate) fn services(shared: Arc<Shared>, tasks: Arc<Tasks>, end: Arc<Notify>) -> HashMap<String, Service> {
+pub(crate) fn services(
+    shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+    node: Arc<Node>,
+    end: Arc<Notify>,
+) -> HashMap<String, Service> {
     let pod = SandboxService { pod: shared.pod.clone(), tasks: tasks.clone(), end: end.clone() };
-    let service = Arc::new(TaskService { shared, tasks, end });
+    let nodes = node::service(node.clone());
+    let service = Arc::new(TaskService { shared, tasks, node, end });
     let mut services = create_task(service.clone());
     let renamed = create_task(service).remove(V3).map(|service| (V2.to_owned(), service));
     services.extend(renamed);
     services.extend(sandbox::service(pod));
+    services.extend(nodes);
     for name in ABSENT {
         services.insert(name.to_owned(), Service { methods: HashMap::new(), streams: HashMap::new() });
     }
@@ -85,9 +94,13 @@ impl Api for TaskService {
                     stdin: request.stdin,
                     stdout: request.stdout,
                     stderr: request.stderr,
+                    lasting: None,
                 },
                 options,
                 checkpoint: Some(request.checkpoint).filter(|path| !path.is_empty()).map(Into::into),
+                sandbox: String::new(),
+                pod: None,
+                start: false,
             };
             let task = Task::create(shared, request).await?;
             let pid = task.init.pid();
@@ -131,6 +144,7 @@ impl Api for TaskService {
             stdin: request.stdin,
             stdout: request.stdout,
             stderr: request.stderr,
+            lasting: None,
         };
         task.add_exec(&request.exec_id, streams, spec)?;
         Ok(Empty::default())
@@ -241,7 +255,7 @@ impl Api for TaskService {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
-        if self.tasks.is_empty() && self.shared.sandbox().is_none() {
+        if self.tasks.is_empty() && self.shared.sandbox().is_none() && self.node.is_empty() {
             self.end.notify_one();
         }
         Ok(Empty::default())

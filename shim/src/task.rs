@@ -5,12 +5,16 @@
 //!               └──────────────kill──────────────▶┘     pause, resume: beside, by the freezer
 //! ```
 
+mod found;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use containerd_shim_protos::events::task::{TaskCreate, TaskDelete, TaskIO, TaskPaused, TaskResumed, TaskStart};
+use containerd_shim_protos::events::task::{
+    TaskCreate, TaskDelete, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart,
+};
 use containerd_shim_protos::types::mount::Mount;
 use flint_runtime::{Bundle, CreateOptions, Kind, Runtime};
 use protobuf::MessageField;
@@ -19,6 +23,7 @@ use crate::config::Place;
 use crate::error::{Error, Result};
 use crate::exec::Execs;
 use crate::exits::{self, Oom};
+use crate::node::Pod;
 use crate::options::Options;
 use crate::process::{Exit, Phase, Process, finished};
 use crate::restore::Checkpoint;
@@ -26,6 +31,7 @@ use crate::rootfs::Rootfs;
 use crate::stdio::{Console, Opened, Owner, Socket, Streams};
 use crate::tasks::Shared;
 use crate::{clock, log};
+pub(crate) use found::Found;
 
 /// How long a created container may take to end once it was killed.
 const DYING: Duration = Duration::from_secs(30);
@@ -40,7 +46,15 @@ pub(crate) struct Request {
     pub(crate) options: Options,
     /// The images of a checkpoint that Start restores.
     pub(crate) checkpoint: Option<PathBuf>,
+    /// The sandbox that it names, and what it is; none: that of the whole shim, or none.
+    pub(crate) sandbox: String,
+    pub(crate) pod: Option<Arc<Pod>>,
+    /// Start it in the same go. One whose start fails is not made.
+    pub(crate) start: bool,
 }
+
+/// The init of a task that was just made or found, to be watched.
+pub(crate) type Running = Option<Arc<flint_runtime::Process>>;
 
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -50,6 +64,12 @@ pub(crate) struct Task {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) options: Options,
     pub(crate) init: Arc<Process>,
+    /// The sandbox that it names.
+    pub(crate) sandbox: String,
+    /// Whether another shim made it.
+    pub(crate) adopted: bool,
+    /// Whether memory had run out before that.
+    pub(crate) had_oom: bool,
     /// Until Start takes it.
     checkpoint: Mutex<Option<Checkpoint>>,
     oom: OnceLock<Oom>,
@@ -74,9 +94,8 @@ impl Task {
     ///
     /// What is wrong with the bundle or the host; nothing is left then.
     pub(crate) async fn create(shared: Arc<Shared>, request: Request) -> Result<Arc<Self>> {
-        let mounts = request.rootfs.clone();
+        let (mounts, start) = (request.rootfs.clone(), request.start);
         let (task, running) = blocking(move || Self::make(shared, request)).await?;
-        let task = Arc::new(task);
         let streams = &task.init.streams;
         task.shared.events.publish(TaskCreate {
             container_id: task.id.clone(),
@@ -92,23 +111,41 @@ impl Task {
             pid: task.init.pid(),
             ..TaskCreate::default()
         });
-        if let Some(running) = running {
-            exits::watch(task.clone(), task.init.clone(), running);
-            task.watch_memory();
+        if start {
+            task.init.enter(Phase::Running);
+            let (container_id, pid) = (task.id.clone(), task.init.pid());
+            task.shared.events.publish(TaskStart { container_id, pid, ..TaskStart::default() });
+        }
+        let task = task.watched(running);
+        if start {
+            task.tell_memory_that_ran_out();
         }
         Ok(task)
     }
 
+    /// Its end is told from now on, and want of memory.
+    pub(crate) fn watched(self, running: Running) -> Arc<Self> {
+        let task = Arc::new(self);
+        if let Some(running) = running {
+            // First: the other ends once this one's end is told.
+            task.watch_memory();
+            exits::watch(task.clone(), task.init.clone(), running);
+        }
+        task
+    }
+
     /// The container waits for Start; one of a checkpoint is not there yet.
-    fn make(shared: Arc<Shared>, request: Request) -> Result<(Self, Option<Arc<flint_runtime::Process>>)> {
-        let Request { id, bundle: folder, rootfs: mounts, streams, options, checkpoint } = request;
+    fn make(shared: Arc<Shared>, request: Request) -> Result<(Self, Running)> {
+        let Request { id, bundle: folder, rootfs: mounts, streams, options, checkpoint, sandbox, pod, start } = request;
         let rootfs = Rootfs::mount(&folder, &mounts)?;
         let bundle = Bundle::load(&folder)?;
-        let bundle = match shared.sandbox() {
-            Some(sandbox) => sandbox.furnish(&bundle)?,
-            None => bundle,
+        let bundle = match (pod, shared.sandbox()) {
+            (Some(pod), _) => pod.furnish(&bundle)?,
+            (None, Some(sandbox)) => sandbox.furnish(&bundle)?,
+            (None, None) => bundle,
         };
-        let place = Place::of(&options, &shared.namespace, cgroups_path(&bundle));
+        let place =
+            Place { rootfs: !mounts.is_empty(), ..Place::of(&options, &shared.namespace, cgroups_path(&bundle)) };
         place.keep(&folder)?;
         let runtime = shared.runtime(&place)?;
         let opened =
@@ -121,6 +158,9 @@ impl Task {
             runtime,
             options,
             init: Arc::new(Process::new(String::new(), streams)),
+            sandbox,
+            adopted: false,
+            had_oom: false,
             checkpoint: Mutex::default(),
             oom: OnceLock::new(),
             rootfs: Mutex::new(rootfs),
@@ -129,14 +169,16 @@ impl Task {
             changing: tokio::sync::Mutex::default(),
         };
         let Some(images) = checkpoint else {
-            let running = task.make_init(&bundle, opened)?;
+            let running = task.make_init(&bundle, opened, start)?;
+            locked(&task.rootfs).keep();
             return Ok((task, Some(running)));
         };
+        locked(&task.rootfs).keep();
         *locked(&task.checkpoint) = Some(Checkpoint { images, opened });
         Ok((task, None))
     }
 
-    fn make_init(&self, bundle: &Bundle, opened: Opened) -> Result<Arc<flint_runtime::Process>> {
+    fn make_init(&self, bundle: &Bundle, opened: Opened, start: bool) -> Result<Arc<flint_runtime::Process>> {
         let Opened { stdio, mut console, mut held } = opened;
         let (runtime, options) = (&self.runtime, &self.options);
         let create = CreateOptions {
@@ -146,7 +188,9 @@ impl Task {
             no_new_keyring: options.no_new_keyring,
             ..CreateOptions::default()
         };
-        let running = Arc::new(runtime.create(&self.id, bundle, create).map_err(|error| {
+        let call = if start { Runtime::run } else { Runtime::create };
+        let made = call(runtime, &self.id, bundle, create);
+        let running = Arc::new(made.map_err(|error| {
             Error::from(error).context("OCI runtime create failed: unable to start container process")
         })?);
         for warning in running.warnings() {
@@ -167,6 +211,13 @@ impl Task {
             Ok(Some(watch)) => self.oom.get_or_init(|| Oom::new(watch)).watch(self.clone()),
             Ok(None) => {}
             Err(error) => log::warn(&format!("{}: {error}", self.id)),
+        }
+    }
+
+    /// Of a container that ran before it was watched.
+    fn tell_memory_that_ran_out(&self) {
+        if self.runtime.oom_kills(&self.id).is_ok_and(|kills| kills > 0) {
+            self.shared.events.publish(TaskOOM { container_id: self.id.clone(), ..TaskOOM::default() });
         }
     }
 
@@ -301,6 +352,17 @@ impl Task {
         Ok(())
     }
 
+    /// Waits for the end of one that was killed.
+    ///
+    /// # Errors
+    ///
+    /// It hangs in the kernel.
+    pub(crate) async fn ends(&self) -> Result<Exit> {
+        tokio::time::timeout(DYING, self.init.ended())
+            .await
+            .map_err(|_| Error::system(format!("delete task {}", self.id), "its init was killed and does not end"))
+    }
+
     /// Removes the container; how its init ended, and its pid. One that was created and never started is killed.
     ///
     /// # Errors
@@ -316,9 +378,7 @@ impl Task {
                 .or_else(|error| if error == finished() { Ok(()) } else { Err(error) })?,
             Phase::Stopped(_) => {}
         }
-        let exit = tokio::time::timeout(DYING, self.init.ended())
-            .await
-            .map_err(|_| Error::system(format!("delete task {}", self.id), "its init was killed and does not end"))?;
+        let exit = self.ends().await?;
         self.init.close().await;
         let left: Vec<_> = self.execs().by_id.drain().map(|(_, added)| added.process).collect();
         for exec in left {

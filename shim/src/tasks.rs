@@ -112,6 +112,10 @@ impl Tasks {
         locked(&self.table).values().filter_map(made).collect()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        locked(&self.table).len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         locked(&self.table).is_empty()
     }

@@ -1,8 +1,11 @@
 //! flint's shim by its own protocol, without containerd: races can be forced so.
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod checkpoint;
 mod clients;
+mod logs;
+mod node;
 mod resources;
 mod sandbox;
 mod streams;

@@ -41,10 +41,10 @@ pub use bundle::Bundle;
 pub use compile::in_user_namespace;
 pub use container::{
     Adopted, Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio,
-    Watch, idmapped_clones,
+    Watch, idmapped_clones, start_time,
 };
 pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
 pub use error::{Error, Kind, Result};
 pub use netlink::loopback_up;
 pub use runtime::{CgroupManager, Options, Runtime};
-pub use state::{State, Status};
+pub use state::{State, Status, rfc3339_of as rfc3339};

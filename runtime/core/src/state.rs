@@ -201,7 +201,13 @@ pub(crate) fn owner_name(uid: u32) -> String {
 
 /// Now, as RFC 3339 in UTC with nanoseconds.
 pub(crate) fn now() -> String {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    rfc3339_of(std::time::SystemTime::now())
+}
+
+/// A time as RFC 3339 in UTC with nine digits of the second, as logs and states have it. One before 1970 is 1970.
+#[must_use]
+pub fn rfc3339_of(time: std::time::SystemTime) -> String {
+    let since_epoch = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     rfc3339(since_epoch.as_secs(), since_epoch.subsec_nanos())
 }
 

@@ -139,7 +139,8 @@ pub struct Sandbox {
     /// Bytes of a tmpfs that all containers have at /dev/shm, unless they mount something there. 0: each has its own.
     #[prost(uint64, tag = "9")]
     pub shm_bytes: u64,
-    /// A cgroup that is made for it, and removed with it: an absolute path in each hierarchy. Empty: none.
+    /// The cgroup that its containers' are below: an absolute path in each hierarchy. The first of them makes it, and it is
+    /// removed with the sandbox. Empty: none.
     #[prost(string, tag = "10")]
     pub cgroup: String,
 }
@@ -359,6 +360,9 @@ pub struct ContainerState {
     /// Its sandbox; empty: none.
     #[prost(string, tag = "10")]
     pub sandbox: String,
+    /// Of an adopted one: whether the kernel had taken a process of it for want of memory before.
+    #[prost(bool, tag = "11")]
+    pub oom: bool,
 }
 
 /// Nothing.

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
+use super::log::{Log, Stream};
 use super::logger::Logger;
 use super::relay::{self, Sink};
 use super::{Held, Streams, Target};
@@ -100,6 +101,12 @@ impl Console {
             Target::Null => Sink::Nowhere,
             Target::File(path) => Sink::File(super::append(&path)?),
             Target::Fifo(path) => Sink::open(&path)?,
+            Target::Log(form) => {
+                let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK)
+                    .map_err(|errno| Error::system("make a pipe for a log", errno))?;
+                held.logs.push(Log::start(form, vec![(Stream::Stdout, ours)])?);
+                Sink::pipe(theirs)?
+            }
             Target::Logger(program) => {
                 let (logger, stdout, _) = Logger::start(&program, namespace, id)?;
                 held.logger = Some(logger);

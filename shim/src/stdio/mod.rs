@@ -4,26 +4,34 @@
 //!  fifo            no terminal: the container has the fifo itself, nothing is copied    terminal: relay
 //!  binary://       a logger reads pipes (fds 3 and 4); binary-v2:// as well            terminal: relay into its pipe
 //!  file://         the container has the file                                          terminal: relay into the file
+//!  cri-log://      a thread of ours reads pipes and writes Kubernetes' log             terminal: relay into its pipe
 //!  (nothing)       /dev/null
 //! ```
 //!
 //! The shim holds a reader of each output fifo until the process is deleted: containerd may come and go, and the container
 //! sees no broken pipe. While nobody reads, a container waits once the fifo is full (64 KiB), as it does with a pipe; others
 //! are not touched. It holds a writer of the input fifo until CloseIO.
+//!
+//! Outputs of a container that may be adopted ([`Streams::lasting`]) outlive the shim: the container's end of a fifo is open for
+//! reading, too, so that it sees no broken pipe while there is no shim.
 
 mod console;
+mod log;
 mod logger;
 mod relay;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flint_runtime::Stdio;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub(crate) use console::{Console, Socket};
+pub(crate) use log::dropped as lines_dropped;
+use log::{Form, Log, Stream};
 use logger::{Logger, Program};
 
 use crate::error::{Error, Result};
@@ -35,7 +43,12 @@ pub(crate) struct Streams {
     pub(crate) stdin: String,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// The bundle of a container that another shim may adopt: its outputs outlive this one.
+    pub(crate) lasting: Option<PathBuf>,
 }
+
+/// How long the last lines of a log may take to be written: longer, and its disk hangs.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Who owns the streams inside, so that the process may open them again by /dev/stdout: user and group on the host.
 pub(crate) type Owner = (u32, Option<u32>);
@@ -58,6 +71,9 @@ pub(crate) struct Held {
     /// Readers of the output fifos.
     readers: Vec<File>,
     logger: Option<Logger>,
+    logs: Vec<Log>,
+    /// Fifos of our own, in the bundle.
+    fifos: Vec<PathBuf>,
 }
 
 /// Where output goes.
@@ -67,6 +83,7 @@ enum Target {
     Fifo(String),
     File(String),
     Logger(Program),
+    Log(Form),
 }
 
 impl Target {
@@ -77,6 +94,7 @@ impl Target {
         match scheme {
             "fifo" => Ok(Self::Fifo(rest.to_owned())),
             "file" => Ok(Self::File(rest.to_owned())),
+            "cri-log" => Form::parse(rest).map(Self::Log),
             "binary" | "binary-v2" => {
                 Ok(Self::Logger(Program { uri: rest.to_owned(), must_say_ready: scheme == "binary-v2" }))
             }
@@ -115,14 +133,140 @@ impl Streams {
             held.logger = Some(logger);
             return Ok((stdout, stderr));
         }
-        Ok((output(targets.0, held)?, output(targets.1, held)?))
+        let mut logs = Vec::new();
+        let mut open = |target, stream| match target {
+            Target::Log(form) => {
+                let (ours, theirs) = self.pipe(stream, held)?;
+                add(&mut logs, form, (stream, ours));
+                Ok(theirs)
+            }
+            target => output(target, self.lasting.is_some(), held),
+        };
+        let outputs = (open(targets.0, Stream::Stdout)?, open(targets.1, Stream::Stderr)?);
+        start(logs, held)?;
+        Ok(outputs)
     }
+
+    /// A pipe to a log: its end that does not block, and the container's.
+    fn pipe(&self, stream: Stream, held: &mut Held) -> Result<(OwnedFd, OwnedFd)> {
+        let Some(bundle) = &self.lasting else {
+            let (ours, theirs) =
+                nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::system("make a pipe for a log", errno))?;
+            rustix::io::ioctl_fionbio(&ours, true).map_err(|errno| Error::system("prepare a log's pipe", errno))?;
+            return Ok((ours, theirs));
+        };
+        let path = fifo_of(bundle, stream);
+        let failure = |error: std::io::Error| Error::system(format!("make the fifo {}", path.display()), error);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failure(error)),
+            _ => {}
+        }
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))
+            .map_err(|errno| failure(errno.into()))?;
+        held.fifos.push(path.clone());
+        // Its own reader, too: see above.
+        let theirs = fifo_options().read(true).write(true).open(&path).map_err(failure)?;
+        let ours = fifo_options().read(true).open(&path).map_err(failure)?;
+        blocking(&theirs)?;
+        Ok((ours.into(), theirs.into()))
+    }
+
+    /// Takes over the streams of a container that another shim opened. A terminal has gone with that shim; what is a file, or
+    /// has a logger, needs nobody.
+    ///
+    /// # Errors
+    ///
+    /// A stream that is there and cannot be opened.
+    pub(crate) fn adopt(&self) -> Result<Held> {
+        let mut held = Held::default();
+        if self.terminal {
+            return Ok(held);
+        }
+        if let Target::Fifo(path) = Target::parse(&self.stdin)? {
+            // Without a reader the program has closed it: there is nothing to hold.
+            held.stdin = fifo_options().write(true).open(path).ok();
+        }
+        let mut logs = Vec::new();
+        for (text, stream) in [(&self.stdout, Stream::Stdout), (&self.stderr, Stream::Stderr)] {
+            match (Target::parse(text)?, &self.lasting) {
+                (Target::Fifo(path), _) => {
+                    let reader = fifo_options().read(true).open(&path).map_err(failed(&path))?;
+                    held.readers.extend(is_fifo(&reader).then_some(reader));
+                }
+                (Target::Log(form), Some(bundle)) => {
+                    let path = fifo_of(bundle, stream);
+                    match fifo_options().read(true).open(&path) {
+                        Ok(reader) => add(&mut logs, form, (stream, reader.into())),
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(failed(&path.display().to_string())(error)),
+                    }
+                    held.fifos.push(path);
+                }
+                _ => {}
+            }
+        }
+        start(logs, &mut held)?;
+        Ok(held)
+    }
+}
+
+/// A log's streams, by what the log is.
+type Logs = Vec<(Form, Vec<(Stream, OwnedFd)>)>;
+
+/// Outputs that go to the same file have one log.
+fn add(logs: &mut Logs, form: Form, source: (Stream, OwnedFd)) {
+    match logs.iter_mut().find(|(other, _)| *other == form) {
+        Some((_, sources)) => sources.push(source),
+        None => logs.push((form, vec![source])),
+    }
+}
+
+fn start(logs: Logs, held: &mut Held) -> Result<()> {
+    for (form, sources) in logs {
+        held.logs.push(Log::start(form, sources)?);
+    }
+    Ok(())
+}
+
+/// Removes what the streams of a container left in its bundle whose shim has died.
+pub(crate) fn remove_fifos(bundle: &Path) {
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        let _ = std::fs::remove_file(fifo_of(bundle, stream));
+    }
+}
+
+/// Where the pipe of a log is bound, so that it is found again.
+fn fifo_of(bundle: &Path, stream: Stream) -> PathBuf {
+    bundle.join(format!("{}.fifo", stream.name()))
 }
 
 impl Held {
     /// Ends the input: once the client leaves too, the process reads its end.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// Ready when all is in its logs that was written before.
+    pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        let logs: Vec<_> = self.logs.iter().map(Log::emptied).collect();
+        async move {
+            let all = async {
+                for log in logs {
+                    let _ = log.await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_LINES, all).await;
+        }
+    }
+
+    /// Closes its logs, with their last lines, and removes what is ours in the bundle.
+    pub(crate) async fn close_logs(&mut self) {
+        for log in std::mem::take(&mut self.logs) {
+            let _ = tokio::time::timeout(LAST_LINES, log.close()).await;
+        }
+        for fifo in std::mem::take(&mut self.fifos) {
+            let _ = std::fs::remove_file(fifo);
+        }
     }
 
     /// After the process's end: a logger gets some time for its last lines.
@@ -158,9 +302,9 @@ fn input(path: &str, held: &mut Held) -> Result<OwnedFd> {
     Ok(reader.into())
 }
 
-fn output(target: Target, held: &mut Held) -> Result<OwnedFd> {
+fn output(target: Target, lasting: bool, held: &mut Held) -> Result<OwnedFd> {
     let path = match target {
-        Target::Null => return null(),
+        Target::Null | Target::Log(_) => return null(),
         Target::File(path) => return append(&path).map(OwnedFd::from),
         Target::Fifo(path) => path,
         Target::Logger(program) => {
@@ -173,7 +317,7 @@ fn output(target: Target, held: &mut Held) -> Result<OwnedFd> {
         Ok(_) => return append(&path).map(OwnedFd::from),
         Err(error) => return Err(failed(&path)(error)),
     };
-    let writer = fifo_options().write(true).open(&path).map_err(failed(&path))?;
+    let writer = fifo_options().read(lasting).write(true).open(&path).map_err(failed(&path))?;
     blocking(&writer)?;
     held.readers.push(reader);
     Ok(writer.into())

@@ -65,6 +65,15 @@ impl Runtime {
         Cgroup::from_paths(&alive(&folder, id)?.cgroup).watch_oom()
     }
 
+    /// How many of a container's processes the kernel has killed for want of memory; 0 when it cannot be known.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn oom_kills(&self, id: &str) -> Result<u64> {
+        Ok(Cgroup::from_paths(&self.folder(id)?.record()?.cgroup).oom_kills())
+    }
+
     /// Watches a container for want of memory, and for its end.
     ///
     /// # Errors

@@ -48,5 +48,4 @@ pub use exec::ExecOptions;
 pub(crate) use folder::{Folder, check_id};
 pub use listener::SeccompListener;
 pub use notify::Notifications;
-pub(crate) use process::start_time;
-pub use process::{Container, ExitStatus, Process};
+pub use process::{Container, ExitStatus, Process, start_time};

@@ -60,8 +60,12 @@ impl Process {
         Ok(Self { pid, pidfd: open_pidfd(pid)?, adopted: None, warnings: Vec::new(), notifications: None })
     }
 
-    /// For another program's child that was started then; None if it has ended, or another has its pid now.
-    pub(crate) fn of_stranger(pid: i32, started: u64) -> Result<Option<Self>> {
+    /// Another program's child that was started then (see [`start_time`]); None if it has ended, or another has its pid now.
+    ///
+    /// # Errors
+    ///
+    /// No free descriptor.
+    pub fn of_stranger(pid: i32, started: u64) -> Result<Option<Self>> {
         let process = match Self::of_child(pid) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             process => Self { adopted: Some(started), ..process? },
@@ -187,8 +191,10 @@ pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, patience: impl Into<PollTimeou
     }
 }
 
-/// The start time of a process in clock ticks since boot, unless it has ended (a zombie has).
-pub(crate) fn start_time(pid: i32) -> Option<u64> {
+/// The start time of a process in clock ticks since boot, unless it has ended (a zombie has): with its pid it names the process
+/// for as long as the host is up.
+#[must_use]
+pub fn start_time(pid: i32) -> Option<u64> {
     if pid <= 0 {
         return None;
     }
