@@ -12,6 +12,7 @@
 //!
 //! It must not know pods beyond what [`Attach`] says, and it makes no namespace: its caller does.
 
+mod cni;
 pub mod files;
 mod namespace;
 mod netlink;

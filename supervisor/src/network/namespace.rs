@@ -33,6 +33,12 @@ impl Namespace {
         Ok(Self { file, netlink })
     }
 
+    /// Whether it has a device of that name.
+    pub(super) fn has(&mut self, device: &str) -> Result<bool> {
+        let failed = |source| Error::system(format!("look for {device} in the pod's namespace"), source);
+        self.netlink.device(device).map(|device| device.is_some()).map_err(failed)
+    }
+
     /// Brings its loopback device up: 127.0.0.1 and ::1 are there with it.
     pub(super) fn loopback_up(&mut self) -> Result<()> {
         self.netlink.up(1).map_err(|source| Error::system("bring the pod's loopback device up", source))

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::cni::{self, Container, List, Plugins};
 use super::namespace::Namespace;
 use super::node::{Node, Ported, Seat};
 use super::pool::Pool;
@@ -18,6 +19,7 @@ use crate::desired::{HostPort, Network};
 pub struct Networks {
     folder: Folder,
     node: Node,
+    plugins: Plugins,
     state: Mutex<State>,
     /// Told when a uid is no longer busy.
     idle: Condvar,
@@ -52,15 +54,17 @@ impl Networks {
         let mut pool = Pool::new(settings.ipv4.prefix);
         let mut ports = Ports::default();
         for record in records.values() {
-            let Place::Node { offset } = &record.place;
-            if !pool.take(*offset) {
+            if let Place::Node { offset } = record.place
+                && !pool.take(offset)
+            {
                 // The pod keeps what it has; nobody else is given it.
                 tracing::warn!(pod = %record.key, offset, "a pod's address is outside of the node's network or another's, too");
             }
             ports.resume(&record.uid, &record.key, &record.ports);
         }
         let state = State { records, pool, ports, busy: HashSet::new() };
-        Ok(Self { folder, node: Node::new(settings), state: Mutex::new(state), idle: Condvar::new() })
+        let (node, plugins) = (Node::new(settings), Plugins::new(&settings.cni));
+        Ok(Self { folder, node, plugins, state: Mutex::new(state), idle: Condvar::new() })
     }
 
     /// Gives a pod its network. A second call for the same pod repairs what is missing and changes nothing else, so it is
@@ -86,7 +90,7 @@ impl Networks {
                 Ok(Attached::default())
             }
             Network::Node => self.attach_to_node(pod),
-            Network::Cni(_) => Err(Error::Settings("CNI is not there yet".to_owned())),
+            Network::Cni(name) => self.attach_by_plugins(pod, self.plugins.list(name)?),
         }
     }
 
@@ -117,51 +121,102 @@ impl Networks {
         }
         let is_known = |wanted: u32| self.ported().iter().any(|(offset, _)| *offset == wanted);
         result = result.and(self.node.sweep(&is_known));
-        let last =
-            if self.state().records.is_empty() { self.node.clear() } else { self.node.repair(&|| self.ported()) };
-        result.and(last)
+        let ported = || self.ported();
+        let last = if ported().is_empty() { self.node.clear() } else { self.node.repair(&ported) };
+        result.and(last).and(self.collect())
     }
 
     fn attach_to_node(&self, pod: &Attach<'_>) -> Result<Attached> {
         let _turn = self.turn(pod.uid);
-        let known = self.state().records.get(pod.uid).cloned();
-        let (record, is_new) = match known {
-            Some(record) if asks_for(pod.ports, &record.ports) => (record, false),
-            Some(_) => {
-                self.remove(pod.uid)?;
-                (self.claim(pod)?, true)
-            }
-            None => (self.claim(pod)?, true),
-        };
-        let Place::Node { offset } = record.place;
+        let (record, is_new) = self.record(pod, None)?;
+        let Place::Node { offset } = record.place else { return Ok(Attached::default()) };
         let seat = Seat { offset, key: &record.key, ports: &record.ports };
         let made = Namespace::open(pod.netns)
             .and_then(|mut namespace| self.node.attach(&seat, &mut namespace, &|| self.ported()));
         match made {
             Ok(()) => Ok(self.node.attached(&seat)),
-            Err(error) if is_new => Err(match self.remove(pod.uid) {
-                Ok(()) => error,
-                Err(other) => {
-                    Error::system(format!("{error}; and afterwards"), std::io::Error::other(other.to_string()))
-                }
-            }),
+            Err(error) if is_new => Err(self.undone(pod.uid, error)),
             Err(error) => Err(error),
         }
     }
 
+    fn attach_by_plugins(&self, pod: &Attach<'_>, list: List) -> Result<Attached> {
+        let _turn = self.turn(pod.uid);
+        let (mut record, is_new) = self.record(pod, Some(list))?;
+        let Place::Cni { list, result } = &mut record.place else { return Ok(Attached::default()) };
+        let container = Container { uid: pod.uid, key: pod.key, netns: pod.netns, ports: &record.ports };
+        let mut namespace = match Namespace::open(pod.netns) {
+            Ok(namespace) => namespace,
+            Err(error) if is_new => return Err(self.undone(pod.uid, error)),
+            Err(error) => return Err(error),
+        };
+        if !result.is_null() && namespace.has(cni::DEVICE)? {
+            // What CHECK says is told and no more: portmap of 1.1.1 fails it for every pod without IPv6, and to make a network
+            // anew would cut the connections of a pod that works.
+            if let Err(error) = self.plugins.check(list, &container, result) {
+                tracing::warn!(pod = %pod.key, %error, "a plugin says that the pod's network is not as it was made");
+            }
+            return Ok(cni::attached(result, &record.ports));
+        }
+        if !is_new {
+            // A call before this one did not come to its end, or the pod has another namespace, or lost its device.
+            self.plugins.delete(list, &container, result)?;
+        }
+        let made = namespace.loopback_up().and_then(|()| self.plugins.add(list, &container));
+        *result = match made {
+            Ok(result) => result,
+            Err(error) => return Err(self.undone(pod.uid, error)),
+        };
+        let attached = cni::attached(result, &record.ports);
+        if let Err(error) = self.folder.write(&record) {
+            return Err(self.undone(pod.uid, error));
+        }
+        self.state().records.insert(pod.uid.to_owned(), record);
+        Ok(attached)
+    }
+
+    /// The record of a pod, and whether it is new. One that says something else than what is asked for goes first.
+    fn record(&self, pod: &Attach<'_>, list: Option<List>) -> Result<(Record, bool)> {
+        let known = self.state().records.get(pod.uid).cloned();
+        if let Some(record) = known {
+            let same = match (&record.place, pod.network) {
+                (Place::Node { .. }, Network::Node) => true,
+                (Place::Cni { list: has, .. }, Network::Cni(name)) => has.is(name),
+                _ => false,
+            };
+            if same && asks_for(pod.ports, &record.ports) {
+                return Ok((record, false));
+            }
+            self.remove(pod.uid)?;
+        }
+        self.claim(pod, list).map(|record| (record, true))
+    }
+
+    /// An error of a first attempt, after which nothing is left; or what is left, too.
+    fn undone(&self, uid: &str, error: Error) -> Error {
+        match self.remove(uid) {
+            Ok(()) => error,
+            Err(other) => Error::system(format!("{error}; and afterwards"), std::io::Error::other(other.to_string())),
+        }
+    }
+
     /// Chooses address and ports, and writes them down.
-    fn claim(&self, pod: &Attach<'_>) -> Result<Record> {
+    fn claim(&self, pod: &Attach<'_>, list: Option<List>) -> Result<Record> {
         let record = {
             let mut state = self.state();
             let ports = state.ports.claim(pod.uid, pod.key, pod.ports)?;
-            let offset = match state.pool.give() {
-                Ok(offset) => offset,
+            let place = match list {
+                Some(list) => Ok(Place::Cni { list, result: serde_json::Value::Null }),
+                None => state.pool.give().map(|offset| Place::Node { offset }),
+            };
+            let place = match place {
+                Ok(place) => place,
                 Err(error) => {
                     state.ports.free(pod.uid);
                     return Err(error);
                 }
             };
-            let record = Record::new(pod.uid, pod.key, pod.netns, ports, Place::Node { offset });
+            let record = Record::new(pod.uid, pod.key, pod.netns, ports, place);
             state.records.insert(pod.uid.to_owned(), record.clone());
             record
         };
@@ -175,19 +230,40 @@ impl Networks {
     /// Removes devices, then the record, then gives address and ports back.
     fn remove(&self, uid: &str) -> Result<()> {
         let Some(record) = self.state().records.get(uid).cloned() else { return Ok(()) };
-        let Place::Node { offset } = record.place;
-        self.node.detach(&Seat { offset, key: &record.key, ports: &record.ports })?;
+        match &record.place {
+            Place::Node { offset } => {
+                self.node.detach(&Seat { offset: *offset, key: &record.key, ports: &record.ports })?;
+            }
+            Place::Cni { list, result } => {
+                let Record { uid, key, netns, ports, .. } = &record;
+                self.plugins.delete(list, &Container { uid, key, netns, ports }, result)?;
+            }
+        }
         self.folder.remove(uid)?;
         self.state().forget(uid);
         Ok(())
     }
 
     fn ported(&self) -> Vec<Ported> {
-        let of = |record: &Record| {
-            let Place::Node { offset } = record.place;
-            (offset, record.ports.clone())
+        let of = |record: &Record| match record.place {
+            Place::Node { offset } => Some((offset, record.ports.clone())),
+            Place::Cni { .. } => None,
         };
-        self.state().records.values().map(of).collect()
+        self.state().records.values().filter_map(of).collect()
+    }
+
+    /// Lets plugins of CNI remove what belongs to no pod that is known.
+    fn collect(&self) -> Result<()> {
+        let (mut lists, mut uids): (Vec<List>, Vec<String>) = (Vec::new(), Vec::new());
+        for record in self.state().records.values() {
+            if let Place::Cni { list, .. } = &record.place {
+                uids.push(record.uid.clone());
+                if !lists.contains(list) {
+                    lists.push(list.clone());
+                }
+            }
+        }
+        lists.iter().try_for_each(|list| self.plugins.collect(list, &uids))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

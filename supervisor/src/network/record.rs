@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cni::List;
 use super::{Error, Result};
 use crate::desired::{HostPort, Key};
 
@@ -39,6 +40,14 @@ pub(super) enum Place {
     Node {
         /// The distance.
         offset: u32,
+    },
+    /// A network by plugins of CNI.
+    Cni {
+        /// The list, as it was then: it is removed by the same plugins that made it.
+        list: List,
+        /// What they said; null until all are done.
+        #[serde(default)]
+        result: serde_json::Value,
     },
 }
 

@@ -1,4 +1,6 @@
 //! Networks of pods, each test with a host of its own.
 
+mod cni;
 mod node;
 mod place;
+mod repair;
