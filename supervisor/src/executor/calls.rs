@@ -29,6 +29,19 @@ pub struct Failure {
     pub message: String,
 }
 
+/// A shim that has died, and whose containers are not adopted yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the shim {0} has died; another one is going to adopt its containers")]
+pub(super) struct Lost(pub(super) String);
+
+/// The shim's own sentence, without ttrpc's frame around it.
+pub(super) fn told(error: ttrpc::Error) -> anyhow::Error {
+    match error {
+        ttrpc::Error::RpcStatus(status) => Failure { code: status.code.value(), message: status.message }.into(),
+        lost => lost.into(),
+    }
+}
+
 /// How a container was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
@@ -63,19 +76,15 @@ pub struct ContainerState {
 /// Whether the shim has died in the call, or before it: what became of it is not known.
 #[must_use]
 pub fn is_lost(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<ttrpc::Error>().is_some_and(|error| !matches!(error, ttrpc::Error::RpcStatus(_)))
-    })
+    // What the shim itself has said is a `Failure`.
+    error.chain().any(|cause| cause.is::<ttrpc::Error>() || cause.is::<Lost>())
 }
 
 /// Whether the shim knows no such container, or it has ended.
 #[must_use]
 pub fn is_missing(error: &anyhow::Error) -> bool {
     const NOT_FOUND: i32 = 5;
-    error.chain().any(|cause| {
-        cause.downcast_ref::<Failure>().is_some_and(|failure| failure.code == NOT_FOUND)
-            || matches!(cause.downcast_ref(), Some(ttrpc::Error::RpcStatus(status)) if status.code() == ttrpc::Code::NOT_FOUND)
-    })
+    error.chain().any(|cause| cause.downcast_ref::<Failure>().is_some_and(|failure| failure.code == NOT_FOUND))
 }
 
 fn refuse(failure: Option<flint_shim_protocol::Failure>) -> Result<()> {
@@ -97,7 +106,7 @@ impl Executor {
     /// The shim's sentence; see [`is_lost`], as everywhere here.
     pub async fn make_sandbox(&self, shim: &str, sandbox: Sandbox) -> Result<()> {
         let shim = self.shim(shim).await?;
-        let made = shim.node.make_sandboxes(&MakeSandboxesRequest { sandboxes: vec![sandbox] }).await?;
+        let made = shim.node.make_sandboxes(&MakeSandboxesRequest { sandboxes: vec![sandbox] }).await.map_err(told)?;
         refuse(one(made.sandboxes)?.failure)
     }
 
@@ -108,7 +117,8 @@ impl Executor {
     /// Something is left.
     pub async fn remove_sandbox(&self, shim: &str, sandbox: Sandbox) -> Result<()> {
         let shim = self.shim(shim).await?;
-        let removed = shim.node.remove_sandboxes(&RemoveSandboxesRequest { sandboxes: vec![sandbox] }).await?;
+        let removed =
+            shim.node.remove_sandboxes(&RemoveSandboxesRequest { sandboxes: vec![sandbox] }).await.map_err(told)?;
         refuse(one(removed.sandboxes)?.failure)
     }
 
@@ -120,7 +130,7 @@ impl Executor {
     pub async fn run(&self, shim: &str, container: Container) -> Result<u32> {
         let shim = self.shim(shim).await?;
         let request = CreateRequest { containers: vec![container], start: true, concurrency: 0 };
-        let created = one(shim.node.create(&request).await?.containers)?;
+        let created = one(shim.node.create(&request).await.map_err(told)?.containers)?;
         refuse(created.failure)?;
         Ok(created.pid)
     }
@@ -133,7 +143,7 @@ impl Executor {
     pub async fn start(&self, shim: &str, id: &str) -> Result<u32> {
         let shim = self.shim(shim).await?;
         let request = StartRequest { id: id.to_owned(), ..StartRequest::default() };
-        Ok(shim.task.start(patient(), &request).await?.pid)
+        Ok(shim.task.start(patient(), &request).await.map_err(told)?.pid)
     }
 
     /// Sends a signal to a container's init, or to an exec.
@@ -144,7 +154,7 @@ impl Executor {
     pub async fn kill(&self, shim: &str, id: &str, exec: &str, signal: u32) -> Result<()> {
         let shim = self.shim(shim).await?;
         let request = KillRequest { id: id.to_owned(), exec_id: exec.to_owned(), signal, ..KillRequest::default() };
-        shim.task.kill(patient(), &request).await?;
+        shim.task.kill(patient(), &request).await.map_err(told)?;
         Ok(())
     }
 
@@ -155,8 +165,12 @@ impl Executor {
     /// Something is left.
     pub async fn remove(&self, shim: &str, container: Container) -> Result<()> {
         let shim = self.shim(shim).await?;
-        let removed =
-            one(shim.node.remove(&RemoveRequest { containers: vec![container], concurrency: 0 }).await?.containers)?;
+        let removed = one(shim
+            .node
+            .remove(&RemoveRequest { containers: vec![container], concurrency: 0 })
+            .await
+            .map_err(told)?
+            .containers)?;
         refuse(removed.failure)
     }
 
@@ -177,7 +191,7 @@ impl Executor {
             resources: MessageField::some(resources),
             ..UpdateTaskRequest::default()
         };
-        shim.task.update(patient(), &request).await?;
+        shim.task.update(patient(), &request).await.map_err(told)?;
         Ok(())
     }
 
@@ -193,8 +207,13 @@ impl Executor {
         sandboxes: Vec<Sandbox>,
         containers: Vec<Container>,
     ) -> Result<(Vec<ContainerState>, Vec<ContainerState>)> {
-        let shim = self.shim(shim).await?;
-        for made in shim.node.make_sandboxes(&MakeSandboxesRequest { sandboxes }).await?.sandboxes {
+        let id = shim;
+        let known = self.shims().by_id.get(id).filter(|shim| shim.is_alive()).cloned();
+        let shim = match known {
+            Some(shim) => shim,
+            None => self.start_shim(id).await?,
+        };
+        for made in shim.node.make_sandboxes(&MakeSandboxesRequest { sandboxes }).await.map_err(told)?.sandboxes {
             if let Some(failure) = made.failure {
                 // Its containers run on; what else needs it fails by itself.
                 tracing::warn!(pod = made.id, shim = shim.id, "take over a sandbox: {}", failure.message);
@@ -202,15 +221,16 @@ impl Executor {
         }
         let asked: Vec<String> = containers.iter().map(|container| container.id.clone()).collect();
         let mut states = Vec::new();
-        for state in shim.node.adopt(&AdoptRequest { containers }).await?.containers {
+        for state in shim.node.adopt(&AdoptRequest { containers }).await.map_err(told)?.containers {
             if let Some(failure) = &state.failure {
                 tracing::warn!(container = state.id, shim = shim.id, "take over a container: {}", failure.message);
                 continue;
             }
             states.push(read(state));
         }
-        let all = shim.node.list(&ListRequest {}).await?.containers;
+        let all = shim.node.list(&ListRequest {}).await.map_err(told)?.containers;
         let strangers = all.into_iter().filter(|state| !asked.contains(&state.id)).map(read).collect();
+        self.shims().by_id.insert(id.to_owned(), shim);
         Ok((states, strangers))
     }
 

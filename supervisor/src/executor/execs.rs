@@ -8,7 +8,7 @@ use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
 
 use super::Executor;
-use super::calls::patient;
+use super::calls::{patient, told};
 use crate::node::Fifos;
 
 impl Executor {
@@ -34,13 +34,13 @@ impl Executor {
             spec: MessageField::some(spec),
             ..ExecProcessRequest::default()
         };
-        found.task.exec(patient(), &request).await?;
+        found.task.exec(patient(), &request).await.map_err(told)?;
         let request = StartRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..StartRequest::default() };
         match found.task.start(patient(), &request).await {
             Ok(started) => Ok(started.pid),
             Err(error) => {
                 let _ = self.delete_exec(shim, id, exec).await;
-                Err(error.into())
+                Err(told(error))
             }
         }
     }
@@ -54,7 +54,7 @@ impl Executor {
         let shim = self.shim(shim).await?;
         let request = WaitRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..WaitRequest::default() };
         // However long it takes.
-        let status = shim.task.wait(ttrpc::context::with_timeout(0), &request).await?.exit_status;
+        let status = shim.task.wait(ttrpc::context::with_timeout(0), &request).await.map_err(told)?.exit_status;
         Ok(super::events::known(status))
     }
 
@@ -66,7 +66,7 @@ impl Executor {
     pub(crate) async fn delete_exec(&self, shim: &str, id: &str, exec: &str) -> Result<()> {
         let shim = self.shim(shim).await?;
         let request = DeleteRequest { id: id.to_owned(), exec_id: exec.to_owned(), ..DeleteRequest::default() };
-        shim.task.delete(patient(), &request).await?;
+        shim.task.delete(patient(), &request).await.map_err(told)?;
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl Executor {
             height: u32::from(rows),
             ..ResizePtyRequest::default()
         };
-        shim.task.resize_pty(patient(), &request).await?;
+        shim.task.resize_pty(patient(), &request).await.map_err(told)?;
         Ok(())
     }
 
@@ -97,7 +97,7 @@ impl Executor {
         let shim = self.shim(shim).await?;
         let request =
             CloseIORequest { id: id.to_owned(), exec_id: exec.to_owned(), stdin: true, ..CloseIORequest::default() };
-        shim.task.close_io(patient(), &request).await?;
+        shim.task.close_io(patient(), &request).await.map_err(told)?;
         Ok(())
     }
 
@@ -109,6 +109,6 @@ impl Executor {
     pub(crate) async fn stats(&self, shim: &str, id: &str) -> Result<Any> {
         let shim = self.shim(shim).await?;
         let request = StatsRequest { id: id.to_owned(), ..StatsRequest::default() };
-        Ok(shim.task.stats(patient(), &request).await?.stats.into_option().unwrap_or_default())
+        Ok(shim.task.stats(patient(), &request).await.map_err(told)?.stats.into_option().unwrap_or_default())
     }
 }

@@ -160,27 +160,39 @@ impl Executor {
         self.store.remove(Table::Shims, id).await
     }
 
-    /// A shim that answers: the one that is there, else a new one.
+    /// A shim that answers: the one that is there, else a new one. One that has died is nobody's until its containers are
+    /// adopted ([`Executor::take_over`]): a call to the next one would hear that they are not there.
     ///
     /// # Errors
     ///
-    /// It cannot be started, or does not answer.
+    /// It cannot be started, does not answer, or has died ([`is_lost`]).
     pub(crate) async fn shim(&self, id: &str) -> Result<Arc<Shim>> {
-        let known = self.shims().by_id.get(id).filter(|shim| shim.is_alive()).cloned();
-        if let Some(shim) = known {
-            return Ok(shim);
+        let known = self.shims().by_id.get(id).cloned();
+        match known {
+            Some(shim) if shim.is_alive() => return Ok(shim),
+            Some(_) => return Err(calls::Lost(id.to_owned()).into()),
+            None => {}
         }
         let _lock = self.starting(id).await;
         let known = self.shims().by_id.get(id).filter(|shim| shim.is_alive()).cloned();
         if let Some(shim) = known {
             return Ok(shim);
         }
+        let shim = self.start_shim(id).await?;
+        self.shims().by_id.insert(id.to_owned(), shim.clone());
+        Ok(shim)
+    }
+
+    /// Whether a shim has died, and its containers wait for the next one.
+    pub(crate) fn is_dead(&self, id: &str) -> bool {
+        self.shims().by_id.get(id).is_some_and(|shim| !shim.is_alive())
+    }
+
+    async fn start_shim(&self, id: &str) -> Result<Arc<Shim>> {
         self.store.put(Table::Shims, id, &ShimRecord { address: None }).await?;
         let address = start::start(&self.place, id).await?;
         self.store.put(Table::Shims, id, &ShimRecord { address: Some(address.clone()) }).await?;
-        let shim = Shim::connect(&self.place, id, &address, self.lost.clone()).await?;
-        self.shims().by_id.insert(id.to_owned(), shim.clone());
-        Ok(shim)
+        Shim::connect(&self.place, id, &address, self.lost.clone()).await
     }
 
     /// One start of a shim at a time.

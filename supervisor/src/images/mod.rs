@@ -139,6 +139,48 @@ impl Images {
         }
     }
 
+    /// All images, with the bytes of each as they were pulled.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub async fn all(&self) -> Result<Vec<(ImageRecord, u64)>> {
+        let store = self.store.clone();
+        let all = move || -> flint_bundle::Result<Vec<(ImageRecord, u64)>> {
+            // One whose manifest is damaged is told with no bytes: it can be removed.
+            let size = |record: &ImageRecord| store.image(record).map_or(0, |image| image.size());
+            Ok(store.images()?.into_iter().map(|record| (record.clone(), size(&record))).collect())
+        };
+        Ok(tokio::task::spawn_blocking(all).await??)
+    }
+
+    /// The bytes of an image as it was pulled.
+    ///
+    /// # Errors
+    ///
+    /// Its manifest cannot be read.
+    pub async fn size(&self, record: &ImageRecord) -> Result<u64> {
+        let (store, record) = (self.store.clone(), record.clone());
+        Ok(tokio::task::spawn_blocking(move || store.image(&record).map(|image| image.size())).await??)
+    }
+
+    /// Forgets a name; whether there was one. What nobody else needs of it goes with the next collection.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be written.
+    pub async fn forget(&self, name: Reference) -> Result<bool> {
+        let store = self.store.clone();
+        let forget = move || -> flint_bundle::Result<bool> {
+            if store.named(&name)?.is_none() {
+                return Ok(false);
+            }
+            store.forget_image(&name)?;
+            Ok(true)
+        };
+        Ok(tokio::task::spawn_blocking(forget).await??)
+    }
+
     async fn pull_for_all(
         self,
         name: Reference,

@@ -153,6 +153,8 @@ impl Node {
             return self.executor.end(shim).await;
         }
         let (states, strangers) = self.executor.take_over(shim, sandboxes, containers).await?;
+        // Programs that were to be run meanwhile wait for it.
+        self.tell_change();
         for state in states {
             self.found(state).await?;
         }

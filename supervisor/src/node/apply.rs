@@ -117,19 +117,27 @@ impl Node {
         self.alter(&entry, pod).await
     }
 
-    /// Stops a pod's containers and starts them again, without a pause.
+    /// Stops a pod's containers, or one of them, and starts them again without a pause; a stopped pod is started.
     ///
     /// # Errors
     ///
     /// There is no such pod; the store cannot be written.
-    pub async fn restart(&self, key: &Key) -> Result<(), Refused> {
+    pub async fn restart(&self, key: &Key, container: Option<&str>) -> Result<(), Refused> {
         let entry = self.present(key)?;
         let changed = entry.change(self, |record| {
             record.generation += 1;
             record.ending = None;
-            for container in record.containers.values_mut() {
-                container.crashes = 0;
-                container.retry = crate::store::Retry::default();
+            record.stop_by = None;
+            if record.pod.goal == Goal::Stopped {
+                record.pod = Arc::new(Pod { goal: Goal::Running, ..record.pod.as_ref().clone() });
+            }
+            for (name, there) in &mut record.containers {
+                if container.is_some_and(|container| container != name) {
+                    there.generation = record.generation;
+                    continue;
+                }
+                there.crashes = 0;
+                there.retry = crate::store::Retry::default();
             }
         });
         changed.await.map_err(|error| Refused(format!("{error:#}")))

@@ -46,19 +46,7 @@ impl Capacity {
     ///
     /// The pod does not fit beside the others; `replaced` leaves its place to it.
     pub(super) fn admit(&self, node: &Node, pod: &Pod, replaced: Option<&str>) -> Result<(), Refused> {
-        let mut used = Request::default();
-        let mut pods = 0;
-        for view in node.pods() {
-            // What has ended uses nothing; what is on its way out is going to leave.
-            let counts = !view.status.terminating
-                && !matches!(view.status.phase, crate::observed::Phase::Succeeded | crate::observed::Phase::Failed);
-            if counts && replaced != Some(view.pod.uid.as_str()) {
-                let request = Request::of(&view.pod);
-                used.milli_cpus += request.milli_cpus;
-                used.memory += request.memory;
-                pods += 1;
-            }
-        }
+        let (used, pods) = node.promised(replaced);
         self.fits(used, pods, Request::of(pod)).map_err(|why| Refused(format!("{} does not fit: {why}", pod.key)))
     }
 
@@ -80,6 +68,32 @@ impl Capacity {
             ));
         }
         Ok(())
+    }
+}
+
+impl Node {
+    /// What pods are promised, and how many they are, but for one.
+    fn promised(&self, but: Option<&str>) -> (Request, u32) {
+        let mut used = Request::default();
+        let mut pods = 0;
+        for view in self.pods() {
+            // What has ended uses nothing; what is on its way out is going to leave.
+            let counts = !view.status.terminating
+                && !matches!(view.status.phase, crate::observed::Phase::Succeeded | crate::observed::Phase::Failed);
+            if counts && but != Some(view.pod.uid.as_str()) {
+                let request = Request::of(&view.pod);
+                used.milli_cpus = used.milli_cpus.saturating_add(request.milli_cpus);
+                used.memory = used.memory.saturating_add(request.memory);
+                pods += 1;
+            }
+        }
+        (used, pods)
+    }
+
+    /// Thousandths of a CPU and bytes of memory that pods have asked for.
+    pub(super) fn asked_for(&self) -> (u64, u64) {
+        let (used, _) = self.promised(None);
+        (used.milli_cpus, used.memory)
     }
 }
 

@@ -14,6 +14,10 @@ pub struct Config {
     pub root: PathBuf,
     /// What does not: sockets, namespaces, the runtime's state.
     pub run: PathBuf,
+    /// The API's socket.
+    pub socket: PathBuf,
+    /// The group that may use it beside root.
+    pub group: Option<String>,
     /// The folder of Pod manifests.
     pub manifests: PathBuf,
     /// The shim; found in PATH without a slash.
@@ -77,6 +81,8 @@ impl Default for Config {
         Self {
             root: "/var/lib/flintd".into(),
             run: "/run/flintd".into(),
+            socket: crate::api::SOCKET.into(),
+            group: None,
             manifests: "/etc/flintd/manifests".into(),
             shim: "containerd-shim-flint-v1".into(),
             // A shim costs some 3 MB of its own; its death interrupts the control of its pods, not the pods. See

@@ -14,10 +14,14 @@ mod capacity;
 mod config;
 mod entry;
 mod exits;
+mod following;
 mod host;
 mod journal;
+mod local;
+mod manifests;
 mod probing;
 mod process;
+mod session;
 mod usage;
 
 pub use apply::Applied;
@@ -25,8 +29,10 @@ pub use capacity::Capacity;
 pub use config::{Config, ImageConfig, LogConfig, Reserved};
 pub use entry::{Entry, View};
 pub(crate) use exits::ended;
+pub use following::follow_manifests;
 pub use host::HostOf;
 pub use journal::Journal;
+pub use local::LocalApi;
 pub(crate) use probing::{after_start, before_stop, watch};
 pub(crate) use process::Fifos;
 pub use process::{ExecRequest, Executed};
@@ -43,6 +49,7 @@ use crate::desired::{Key, Source};
 use crate::executor::Executor;
 use crate::images::Images;
 use crate::logs::Logs;
+use crate::manifest::{Object, Objects};
 use crate::network::Networks;
 use crate::observed::{Event, Reason};
 use crate::probes;
@@ -68,7 +75,9 @@ pub struct Node {
     pub(crate) steps: Semaphore,
     /// Taken alone while containers of a dead shim are adopted.
     pub(crate) adopting: RwLock<()>,
-    logs: Logs,
+    logs: Arc<Logs>,
+    /// What pods of the local API refer to.
+    objects: tokio::sync::Mutex<Objects>,
     probes: OnceLock<probes::Scheduler>,
     started: SystemTime,
 }
@@ -106,6 +115,11 @@ impl Node {
         let networks = Networks::open(&config.network, &config.run.join("network"))?;
         let executor = Executor::new(&config, store.clone())?;
         let capacity = Capacity::measure(&config).context("measure what the host has")?;
+        let loaded = store.load::<Object>(Table::Objects)?;
+        for sentence in &loaded.damaged {
+            tracing::error!("{sentence}");
+        }
+        let objects = loaded.records.into_iter().map(|(_, object)| object).collect();
         let node = Arc::new(Self {
             steps: Semaphore::new(config.parallel.max(1)),
             config,
@@ -120,7 +134,8 @@ impl Node {
             changes: watch::channel(0).0,
             journal: Journal::default(),
             adopting: RwLock::default(),
-            logs: Logs::new().context("watch folders of logs (inotify)")?,
+            logs: Arc::new(Logs::new().context("watch folders of logs (inotify)")?),
+            objects: tokio::sync::Mutex::new(objects),
             probes: OnceLock::new(),
             started: SystemTime::now(),
         });
@@ -165,6 +180,12 @@ impl Node {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Readers of logs.
+    #[must_use]
+    pub fn logs(&self) -> Arc<Logs> {
+        self.logs.clone()
     }
 
     /// When this flintd was started.

@@ -51,6 +51,8 @@ pub struct Executed {
 }
 
 const SIGKILL: u32 = 9;
+/// How long a program waits for a shim that has died to be replaced.
+const REVIVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Node {
     /// Runs a program in a container.
@@ -71,6 +73,7 @@ impl Node {
         let (Some(shim), Some(runtime_id)) = (shim, id) else {
             bail!("the container {container} of {key} does not run")
         };
+        self.revived(&shim).await;
         let bundle = self.config.pod_folder(&entry.uid()).join("bundles").join(&runtime_id);
         let process = process(&bundle, request)?;
         let exec = format!("exec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -93,6 +96,15 @@ impl Node {
             executed.resize(rows, columns).await?;
         }
         Ok(executed)
+    }
+}
+
+impl Node {
+    /// Until a shim that has died is back with its containers; not for ever.
+    async fn revived(&self, shim: &str) {
+        let mut changes = self.changes();
+        let back = async { while self.executor.is_dead(shim) && changes.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(REVIVAL, back).await;
     }
 }
 

@@ -110,17 +110,21 @@ fn end(
         }
         ContainerPhase::Absent | ContainerPhase::Exited(_) => return None,
     }
+    let latest = latest(record);
     if let Some(stopping) = &container.stopping {
-        // A removal with a shorter grace shortens what is under way.
-        let until = removal_grace(record).map_or(stopping.until, |(since, grace)| stopping.until.min(since + grace));
+        // A second word with less grace shortens what is under way.
+        let until = latest.map_or(stopping.until, |latest| stopping.until.min(latest));
         return (!stopping.killed && wake.is_due(Some(until), now))
             .then(|| Action::Kill { container: name.to_owned() });
     }
-    let grace = removal_grace(record).map_or(record.pod.grace, |(_, grace)| grace);
-    Some(Action::Stop { container: name.to_owned(), grace, reason: reason? })
+    let left = latest.map(|latest| latest.duration_since(now).unwrap_or_default());
+    Some(Action::Stop { container: name.to_owned(), grace: left.unwrap_or(record.pod.grace), reason: reason? })
 }
 
-fn removal_grace(record: &PodRecord) -> Option<(SystemTime, Duration)> {
-    let removal = record.removal.as_ref()?;
-    Some((removal.since, removal.grace.map(Duration::from_secs)?))
+/// When containers are killed at the latest, if somebody has said so.
+fn latest(record: &PodRecord) -> Option<SystemTime> {
+    match &record.removal {
+        Some(removal) => Some(removal.since + Duration::from_secs(removal.grace?)),
+        None => record.stop_by.filter(|_| record.pod.goal == Goal::Stopped),
+    }
 }

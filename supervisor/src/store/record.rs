@@ -38,6 +38,9 @@ pub struct PodRecord {
     /// How often `restart` was asked for; containers of an earlier one are stopped and started.
     #[serde(default)]
     pub generation: u64,
+    /// When the containers of a pod that is stopped are killed at the latest.
+    #[serde(default)]
+    pub stop_by: Option<SystemTime>,
 }
 
 /// A pod is written as a plain value, and read into a shared one: whoever looks at pods gets no copy.
@@ -213,6 +216,7 @@ impl PodRecord {
             sandbox: SandboxRecord::default(),
             containers: BTreeMap::new(),
             generation: 0,
+            stop_by: None,
         }
     }
 

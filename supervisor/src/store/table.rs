@@ -7,6 +7,8 @@ pub enum Table {
     Pods,
     /// [`super::ShimRecord`] by the shim's id.
     Shims,
+    /// [`crate::manifest::Object`] by `Kind/namespace/name`: what pods of the local API refer to.
+    Objects,
     /// Of the node itself: the boot that all this is about.
     Node,
     /// What could not be read, by `table/key`.
@@ -20,6 +22,7 @@ impl Table {
         match self {
             Self::Pods => "pods",
             Self::Shims => "shims",
+            Self::Objects => "objects",
             Self::Node => "node",
             Self::Damaged => "damaged",
         }

@@ -1,0 +1,209 @@
+//! A node of a test's own: flintd with its folders, images, shims and network name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use integration_tests::{Bundler, Command, Leaks, Output, find_program, new_prefix, shim_program, skip, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// What pods of tests are made of.
+pub(crate) const IMAGE: &str = "tests/busybox:1";
+
+/// flintd, and what it needs.
+pub(crate) struct Node {
+    flintd: PathBuf,
+    flintctl: PathBuf,
+    shim: PathBuf,
+    bundler: Bundler,
+    daemon: Option<std::process::Child>,
+    leaks: Leaks,
+    /// Of all names.
+    pub(crate) prefix: String,
+}
+
+/// A program of this workspace: that of `FLINT_DIST`, else the newest build; None after a skip.
+fn program(name: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let found = std::env::var_os("FLINT_DIST")
+        .map(|dist| Path::new(&dist).join(name))
+        .into_iter()
+        .chain([target.join("dist").join(name), target.join("debug").join(name)])
+        .find(|path| path.exists());
+    if found.is_none() {
+        skip(&format!("no {name}: build it with `cargo xtask dist`"));
+    }
+    found?.canonicalize().ok()
+}
+
+impl Node {
+    /// A node without pods, its flintd running; None after a skip.
+    #[track_caller]
+    pub(crate) fn start() -> Option<Self> {
+        let (flintd, flintctl, shim) = (program("flintd")?, program("flintctl")?, shim_program()?);
+        let (bundler, busybox) = (Bundler::new()?, find_program("busybox")?);
+        let prefix = new_prefix();
+        let leaks = Leaks::watch(&prefix, &bundler.path().join("run/state"));
+        let mut node = Self { flintd, flintctl, shim, bundler, daemon: None, leaks, prefix };
+        node.import(&busybox);
+        node.configure();
+        node.launch();
+        Some(node)
+    }
+
+    /// An image of busybox alone.
+    fn import(&self, busybox: &Path) {
+        let rootfs = self.bundler.path().join("rootfs");
+        fs::create_dir_all(rootfs.join("bin")).expect("make the rootfs");
+        fs::copy(busybox, rootfs.join("bin/busybox")).expect("copy busybox");
+        for applet in ["sh", "sleep", "cat", "echo", "true", "false", "kill", "ps"] {
+            std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).expect("link an applet");
+        }
+        let _ = self.bundler.call(["import", &rootfs.display().to_string(), IMAGE]).ok();
+    }
+
+    fn configure(&self) {
+        let folder = self.bundler.path().display();
+        fs::create_dir_all(self.bundler.path().join("manifests")).expect("make the folder of manifests");
+        // The namespace is in names of state folders; the network's name has 8 letters at most.
+        let text = format!(
+            "root = \"{folder}/root\"\nrun = \"{folder}/run\"\nsocket = \"{folder}/run/flintd.sock\"\n\
+             manifests = \"{folder}/manifests\"\nshim = \"{}\"\nnamespace = \"{}ns\"\npods-per-shim = 4\n\
+             [images]\nstore = \"{folder}/store\"\n[network]\nname = \"ft{}\"\n",
+            self.shim.display(),
+            self.prefix,
+            std::process::id() % 100_000,
+        );
+        fs::write(self.bundler.path().join("config.toml"), text).expect("write the configuration");
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.bundler.path().join("run/flintd.sock")
+    }
+
+    /// Starts flintd, and waits until it takes requests.
+    #[track_caller]
+    pub(crate) fn launch(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log()).expect("open flintd's log");
+        let child = std::process::Command::new(&self.flintd)
+            .arg("--config")
+            .arg(self.bundler.path().join("config.toml"))
+            .stdin(std::process::Stdio::null())
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn()
+            .expect("start flintd");
+        self.daemon = Some(child);
+        wait_until("flintd answers", || {
+            if let Some(Ok(Some(status))) = self.daemon.as_mut().map(std::process::Child::try_wait) {
+                panic!("flintd has ended with {status}:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
+            }
+            self.ctl(["ps", "--quiet"]).code == 0
+        });
+    }
+
+    /// A folder for the test's own files.
+    #[track_caller]
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.bundler.path().join(name);
+        fs::create_dir_all(&folder).expect("make a folder");
+        folder
+    }
+
+    /// flintd's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.bundler.path().join("flintd.log")
+    }
+
+    /// Ends flintd: SIGKILL, or SIGTERM.
+    #[track_caller]
+    pub(crate) fn end(&mut self, signal: Signal) {
+        let mut child = self.daemon.take().expect("flintd runs");
+        kill_process(Pid::from_child(&child), signal).expect("signal flintd");
+        let _ = child.wait();
+    }
+
+    /// flintctl with these arguments, run to its end.
+    #[track_caller]
+    pub(crate) fn ctl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Output {
+        Command::new(&self.flintctl).env("FLINT_SOCKET", self.socket()).args(args).output()
+    }
+
+    /// Applies manifests.
+    #[track_caller]
+    pub(crate) fn apply(&self, manifests: &str) {
+        let path = self.bundler.path().join("applied.yaml");
+        fs::write(&path, manifests).expect("write a manifest");
+        let _ = self.ctl(["apply", "-f", &path.display().to_string()]).ok();
+    }
+
+    /// All pods, as `ps --json` tells them.
+    #[track_caller]
+    pub(crate) fn pods(&self) -> Vec<Value> {
+        let output = self.ctl(["ps", "--json"]).ok();
+        serde_json::from_str(&output.stdout).expect("ps prints JSON")
+    }
+
+    /// The status of a pod of this test; null if there is none.
+    #[track_caller]
+    pub(crate) fn status(&self, name: &str) -> Value {
+        let is_it = |pod: &Value| pod["status"]["key"]["name"] == name;
+        self.pods().into_iter().find(is_it).map(|mut pod| pod["status"].take()).unwrap_or_default()
+    }
+
+    /// The state of a pod's container `main`.
+    #[track_caller]
+    pub(crate) fn state(&self, name: &str) -> Value {
+        self.status(name)["containers"]["main"]["state"].clone()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for(&self, name: &str, phase: &str) {
+        let mut last = Value::Null;
+        let reached = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until(&format!("{name} is {phase}"), || {
+                last = self.status(name);
+                last["phase"] == phase
+            });
+        }));
+        if reached.is_err() {
+            let log = fs::read_to_string(self.log()).unwrap_or_default();
+            panic!("{name} does not get {phase}: {last:#}\nflintd's log:\n{log}");
+        }
+    }
+
+    /// Waits until nothing of a pod is left.
+    #[track_caller]
+    pub(crate) fn wait_gone(&self, name: &str) {
+        wait_until(&format!("{name} is gone"), || self.status(name).is_null());
+    }
+
+    /// A pod that runs a script in `main`.
+    pub(crate) fn manifest(&self, name: &str, more: &str, script: &str) -> String {
+        let uid = format!("{}{name}", self.prefix);
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, uid: {uid}}}\nspec:\n  hostNetwork: true\n  \
+             terminationGracePeriodSeconds: 5\n{more}  containers:\n  - name: main\n    image: {IMAGE}\n    \
+             imagePullPolicy: Never\n    command: [/bin/sh, -c, {}]\n---\n",
+            Value::from(script)
+        )
+    }
+
+    /// The end: nothing is left of pods that were removed, and the shims end.
+    #[track_caller]
+    pub(crate) fn finish(mut self) {
+        self.leaks.assert_none();
+        self.end(Signal::TERM);
+    }
+}
+
+impl Drop for Node {
+    /// Whatever happened: flintd, the shims that it started, and all in the test's cgroups go.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        integration_tests::sweep(&self.prefix);
+    }
+}
