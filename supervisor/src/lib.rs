@@ -24,6 +24,7 @@ pub mod network;
 pub mod node;
 pub mod observed;
 pub mod pod;
+pub mod pressure;
 pub mod probes;
 pub mod reconciler;
 pub mod scheduler;
