@@ -160,7 +160,8 @@ fn resources(random: &mut Random) -> Value {
     if random.percent(50) {
         let mut cpu = json!({});
         for (field, values) in [
-            ("shares", [json!(2), json!(512), json!(1024)]),
+            // Fewer would starve the container on a busy machine.
+            ("shares", [json!(128), json!(512), json!(1024)]),
             ("quota", [json!(50_000), json!(100_000), json!(-1)]),
             ("period", [json!(100_000), json!(50_000), json!(1_000_000)]),
             ("cpus", [json!("0"), json!("0-1"), json!("1")]),

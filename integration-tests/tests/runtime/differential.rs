@@ -4,163 +4,19 @@
 //! `FLINT_DIFFERENTIAL=500` runs so many (25), `FLINT_DIFFERENTIAL_SEED=N` chooses them (1), `FLINT_DIFFERENTIAL_ONLY=N`
 //! runs one number again and prints what both saw.
 
+mod known;
+
 use std::fs;
 
-use integration_tests::{Allowed, Case, Generated, Output, Runtime, View, differences, peers, view_script};
+use integration_tests::{Case, Generated, Output, Runtime, View, differences, peers, view_script};
+
+use known::{DIFFERENCES, What};
 
 /// The last line of a container that ran to its end.
 const END: &str = "== end";
 
 /// The exit code of a container that ran to its end.
 const CODE: i32 = 7;
-
-/// A difference that docs/compatibility.md explains.
-struct Known {
-    /// What the row there starts with.
-    row: &'static str,
-    /// For which configs it may be seen.
-    applies: fn(&Generated) -> bool,
-    /// What may differ.
-    what: What,
-}
-
-enum What {
-    /// A line of the view.
-    Line(Allowed),
-    /// Words in lines of this section, which are left out of both.
-    Words { section: &'static str, words: &'static [&'static str] },
-    /// A section, which is left out.
-    Section(&'static str),
-    /// Flint runs it and runc refuses, with this text.
-    RuncRefuses(&'static str),
-    /// Runc runs it and flint refuses, with this text.
-    FlintRefuses(&'static str),
-}
-
-/// A line that may differ.
-const fn line(section: &'static str, line: &'static str) -> What {
-    What::Line(Allowed { section, line, reason: "docs/compatibility.md" })
-}
-
-fn is_shared(config: &Generated) -> bool {
-    config.at("/linux/rootfsPropagation").as_str().is_some_and(|name| name.ends_with("shared"))
-}
-
-/// Whether a tmpfs with a mode goes to a folder of the image.
-fn has_mode(config: &Generated) -> bool {
-    let image = ["/tmp", "/var", "/home/user", "/root", "/etc", "/bin/.."];
-    (config.has_mount_option("mode=0711") || config.has_mount_option("mode=1777"))
-        && config.has_mount("tmpfs", |place| image.contains(&place))
-}
-
-const DIFFERENCES: &[Known] = &[
-    Known { row: "Ignored signals", applies: |_| true, what: line("status", "SigIgn:") },
-    Known {
-        row: "`oomScoreAdj` below the caller's, without the right to it",
-        applies: |config| config.at("/process/oomScoreAdj").as_i64().is_some_and(|score| score < 0),
-        what: What::RuncRefuses("failed to update /proc/self/oom_score_adj: Permission denied"),
-    },
-    Known {
-        row: "The mount option `defaults`",
-        applies: |config| config.has_mount_option("defaults"),
-        what: What::RuncRefuses("defaults"),
-    },
-    Known {
-        row: "`hugepageLimits` on a hybrid host with hugetlb on v2",
-        applies: |config| !config.at("/linux/resources/hugepageLimits").is_null(),
-        what: What::RuncRefuses("cannot set hugetlb limit"),
-    },
-    Known {
-        row: "`rootfsPropagation` shared",
-        applies: is_shared,
-        what: What::Words { section: "mountinfo", words: &["shared,", "shared", "unbindable"] },
-    },
-    Known {
-        row: "`rootfsPropagation` unbindable",
-        applies: |config| {
-            config.at("/linux/rootfsPropagation").as_str().is_some_and(|name| name.ends_with("unbindable"))
-        },
-        what: What::RuncRefuses("error preparing rootfs: mount "),
-    },
-    Known {
-        row: "Seccomp `flags`",
-        applies: |config| config.at("/linux/seccomp/flags").as_array().is_some_and(|flags| !flags.is_empty()),
-        what: What::RuncRefuses("seccomp flags are not yet supported by runc"),
-    },
-    Known { row: "The `mode` of a tmpfs on a folder of the image", applies: has_mode, what: What::Section("tries") },
-    Known { row: "The `mode` of a tmpfs on a folder of the image", applies: has_mode, what: What::Section("root") },
-    Known {
-        row: "The group of mqueue in a user namespace",
-        applies: |config| config.has_namespace("user"),
-        what: line("dev", " mqueue"),
-    },
-    Known {
-        row: "The group of mqueue in a user namespace",
-        applies: |config| config.has_namespace("user"),
-        what: line("below dev", "/dev/mqueue "),
-    },
-    Known {
-        row: "The group of mqueue in a user namespace",
-        applies: |config| config.has_namespace("user") && config.has_mount("mqueue", |place| place != "/dev/mqueue"),
-        what: line("tries", "drwxrwxrwt "),
-    },
-    Known {
-        row: "The group of mqueue in a user namespace",
-        applies: |config| config.has_namespace("user") && config.has_mount("mqueue", |place| place != "/dev/mqueue"),
-        what: line("root", "drwxrwxrwt "),
-    },
-    Known {
-        row: "Mounts on a procfs that is not at /proc",
-        applies: |config| config.has_mount("proc", |place| place != "/proc"),
-        what: What::FlintRefuses("target is inside procfs"),
-    },
-    Known {
-        row: "An /etc/passwd that is a folder",
-        applies: |config| config.at("/process/cwd") == "/etc/passwd",
-        what: What::RuncRefuses("read /etc/passwd: is a directory"),
-    },
-    Known {
-        row: "A relative path of a device",
-        applies: |config| config.at("/linux/devices").to_string().contains(r#""path":"relative""#),
-        what: What::FlintRefuses("the path must be absolute"),
-    },
-    Known {
-        row: "Relative `maskedPaths`",
-        applies: |config| config.at("/linux/maskedPaths/0").as_str().is_some_and(|path| !path.starts_with('/')),
-        what: What::FlintRefuses("must be absolute"),
-    },
-    Known {
-        row: "A limit that is listed twice",
-        applies: |config| config.at("/process/rlimits").as_array().is_some_and(|limits| limits.len() > 1),
-        what: What::FlintRefuses("is listed twice"),
-    },
-    Known {
-        row: "A null device that cannot be opened",
-        applies: |config| {
-            let rules = config.at("/linux/resources/devices").to_string();
-            rules.contains(r#""access":"w","allow":false"#) || config.has_mount_option("nodev")
-        },
-        what: What::RuncRefuses("error reopening /dev/null inside container: open /dev/null: "),
-    },
-    Known {
-        row: "Access times of a bind in a user namespace",
-        applies: |config| config.has_namespace("user") && config.has_mount_option("nodiratime"),
-        what: What::RuncRefuses("operation not permitted"),
-    },
-    Known {
-        row: "Masked files where /dev is read-only",
-        applies: |config| config.at("/mounts/1/options").to_string().contains(r#""ro""#),
-        what: line("mountinfo", " root=/null "),
-    },
-    Known {
-        row: "`tmpcopyup` onto a shared mount",
-        applies: |config| {
-            let shared = config.has_mount_option("shared") || config.has_mount_option("rshared");
-            shared && config.has_mount_option("tmpcopyup")
-        },
-        what: What::Words { section: "mountinfo", words: &["shared"] },
-    },
-];
 
 /// What one runtime made of a config.
 struct Seen {
@@ -199,7 +55,7 @@ fn script() -> String {
             "tries",
             "t=/tmp/try; mkdir $t && echo made; chmod 700 $t && echo changed; mknod $t/null c 1 3 && echo node; \
              ln /etc/passwd $t/link && echo linked; sync && echo synced; \
-             for d in / /m/* /tmp /var /etc /home/user /proc/sys $t; do echo x >$d/.try && echo \"$d written\"; \
+             for d in / /m/* /tmp /var /etc /home/user /proc/sys $t; do echo x >$d/.try && rm -f $d/.try && echo \"$d written\"; \
              stat -c '%A %u %g %n' $d; done",
         ),
     ];
@@ -238,6 +94,22 @@ fn without_neighbours(config: &Generated, mut view: View) -> View {
     view
 }
 
+/// Whether a line of this section is about one of `places` or what the script tried below it.
+fn tells_of(section: &str, line: &str, places: &[String]) -> bool {
+    places.iter().any(|place| {
+        if section == "root" {
+            // `ls` of /, which has names, and a dot for / itself.
+            let name = if place == "/" { "." } else { &place[1..] };
+            return line.split(' ').next_back() == Some(name);
+        }
+        let words = line.split([' ', ':', '\'']);
+        let mut rest = words.filter_map(|word| word.strip_prefix(place.as_str()));
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        // The tries without a path are those in /tmp.
+        rest.any(is_below) || (place == "/tmp" && !line.contains('/') && line != "synced")
+    })
+}
+
 /// How flint and runc differ on `config`, in sentences; none when they do not.
 fn compare(config: &Generated, [flint, runc]: &[Runtime; 2], verbose: bool) -> Vec<String> {
     let ((ours, our_case), (theirs, their_case)) = (run(config, flint), run(config, runc));
@@ -256,6 +128,12 @@ fn compare(config: &Generated, [flint, runc]: &[Runtime; 2], verbose: bool) -> V
         };
         let is_known = known().any(|known| match known.what {
             What::RuncRefuses(text) => ours.ran() && theirs.output.code == 1 && theirs.output.stderr.contains(text),
+            What::RuncRefusesMount { places, text } => {
+                // The log quotes its text once more.
+                let said = theirs.output.stderr.replace('\\', "");
+                let at = |place: &String| said.contains(&format!("to rootfs at \"{place}\""));
+                ours.ran() && theirs.output.code == 1 && said.contains(text) && places(config).iter().any(at)
+            }
             What::FlintRefuses(text) => theirs.ran() && ours.output.code == 1 && ours.output.stderr.contains(text),
             _ => false,
         });
@@ -280,7 +158,19 @@ fn compare(config: &Generated, [flint, runc]: &[Runtime; 2], verbose: bool) -> V
                         }
                     }
                 }
-                What::Section(section) => drop(view.remove(section)),
+                What::MountWords { places, words } => {
+                    let starts = places(config).into_iter().map(|place| place + " ").collect::<Vec<_>>();
+                    let lines = view.entry("mountinfo".to_owned()).or_default().iter_mut();
+                    for line in lines.filter(|line| starts.iter().any(|start| line.starts_with(start))) {
+                        for word in words {
+                            *line = line.replace(word, "");
+                        }
+                    }
+                }
+                What::Places { section, places } => {
+                    let places = places(config);
+                    view.entry(section.to_owned()).or_default().retain(|line| !tells_of(section, line, &places));
+                }
                 _ => {}
             }
         }

@@ -23,9 +23,11 @@ fn exec_goes_into_a_cgroup_below() {
     }
     let exec = |place: &str| case.call(["exec", "--cgroup", place, &id, "sh", "-c", PIDS]);
     assert_eq!(exec("pids:below").ok().stdout.trim(), format!("{}/below", own.trim()));
-    for (place, words) in
-        [("pids:../x", "must not leave"), ("pids:missing", "no such file"), ("nonsense:below", "no cgroup of nonsense")]
-    {
+    for (place, words) in [
+        ("pids:../x", "must not leave"),
+        ("pids:missing", "no such file"),
+        ("nonsense:below", "unknown controller nonsense"),
+    ] {
         let output = exec(place);
         assert_eq!(output.code, 255, "{place}");
         assert!(output.stderr.contains(words), "{place}: {}", output.stderr);

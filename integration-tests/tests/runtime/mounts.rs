@@ -1,9 +1,10 @@
 //! Mounts, masks, devices and the root, as the container sees them: flint beside runc.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use integration_tests::{Bundle, Case, assert_same, peers, under_test_only};
+use integration_tests::{Bundle, Case, Command, assert_same, peers, under_test_only};
 use serde_json::{Value, json};
 
 const MOUNTINFO: &str = "echo '== mountinfo'; cat /proc/self/mountinfo";
@@ -108,6 +109,49 @@ fn tmpfs_options() {
         },
         "/scratch root=/ noexec,relatime,rw",
     );
+}
+
+/// With a word on any of them a bind has the flags that are listed, and not those of its source.
+#[test]
+fn a_bind_has_the_flags_that_are_listed() {
+    let Some(peers) = peers() else { return };
+    for options in [&["rbind"][..], &["bind", "ro"], &["bind", "nosuid", "rprivate"], &["bind", "ro", "noatime"]] {
+        let seen = peers.clone().map(|runtime| {
+            let case = Case::new(&runtime);
+            let source = volume(&case, "source");
+            let flags = ["-t", "tmpfs", "-o", "nosuid,nodev,noexec", "tmpfs"];
+            let _ = Command::new("mount").args(flags).args([&source]).output().ok();
+            let bundle = case.bundle().shell("grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6").writable();
+            let bind = mount("bind", &source, "/data", options);
+            let output = case.run(&bundle.push("/mounts", bind));
+            let _ = Command::new("umount").args([&source]).output().ok();
+            case.finish();
+            output.ok().stdout
+        });
+        assert_eq!(seen[0], seen[1], "{options:?}");
+    }
+}
+
+/// As newer runcs do it: what shows a container's mounts again (a checkpoint, say) needs the mode among the options.
+#[test]
+fn a_tmpfs_without_a_mode_shows_that_of_its_folder() {
+    let Some([flint]) = under_test_only("runc 1.1 does not show it") else { return };
+    for (options, shown, seen) in [
+        (&["rw"][..], ",mode=710", "710"),
+        (&["mode=1500"], ",mode=1500", "1500"),
+        (&["tmpcopyup"], ",mode=710", "710"),
+    ] {
+        let case = Case::new(&flint);
+        let bundle = case.bundle().shell("stat -c %a /covered; grep ' /covered ' /proc/self/mounts").writable();
+        let folder = bundle.rootfs().join("covered");
+        fs::create_dir(&folder).expect("make a folder");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o710)).expect("give it a mode");
+        let output = case.run(&bundle.push("/mounts", mount("tmpfs", "tmpfs", "/covered", options))).ok();
+        let (first, second) = output.stdout.split_once('\n').expect("two lines");
+        assert!(first == seen && second.contains(shown), "{options:?}: {}", output.stdout);
+        assert_eq!(fs::metadata(&folder).expect("the folder").permissions().mode() & 0o7777, 0o710);
+        case.finish();
+    }
 }
 
 /// mount(2) takes several, whatever their order.

@@ -6,18 +6,26 @@ use crate::GLOBAL_FLAGS;
 use crate::arguments::Flag;
 use crate::verbs::{VERBS, Verb};
 
+/// What this program was called as: engines that know runc alone find flint under its name.
+fn called_as() -> String {
+    let name = std::env::args_os().next().map(std::path::PathBuf::from);
+    let name = name.as_deref().and_then(|path| path.file_name()?.to_str());
+    name.unwrap_or("flint").to_owned()
+}
+
 /// `flint --help`
 pub(crate) fn program() -> String {
-    let mut text = String::from(
+    let name = called_as();
+    let mut text = format!(
         "NAME:
-   flint - runs OCI containers
+   {name} - Open Container Initiative runtime
 
 A container is made from a bundle: a folder with config.json and a root filesystem.
-\"flint spec\" writes a config.json to begin with, \"flint run ID\" runs the bundle in the
-current folder, \"flint plan\" shows what running it would do.
+\"{name} spec\" writes a config.json to begin with, \"{name} run ID\" runs the bundle in the
+current folder, \"{name} plan\" shows what running it would do.
 
 USAGE:
-   flint [global options] command [command options] [arguments...]
+   {name} [global options] command [command options] [arguments...]
 
 COMMANDS:
 ",
@@ -35,8 +43,9 @@ COMMANDS:
 /// `flint VERB --help`
 pub(crate) fn verb(verb: &Verb) -> String {
     let Verb { name, summary, operands, description, flags, .. } = verb;
+    let program = called_as();
     let mut text =
-        format!("NAME:\n   flint {name} - {summary}\n\nUSAGE:\n   flint {name} [command options] {operands}\n");
+        format!("NAME:\n   {program} {name} - {summary}\n\nUSAGE:\n   {program} {name} [command options] {operands}\n");
     if !description.is_empty() {
         text.push_str("\nDESCRIPTION:\n");
         for line in description.lines() {

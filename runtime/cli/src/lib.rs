@@ -30,7 +30,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use flint_runtime::features::SPEC_VERSION;
-use flint_runtime::{CgroupManager, Options, Runtime};
+use flint_runtime::seal::Sealed;
+use flint_runtime::{CgroupManager, Container, Options, Process, Runtime};
 
 use crate::arguments::{Arguments, Flag, UsageError, option, switch};
 use crate::log::{Format, Level, Log};
@@ -111,17 +112,37 @@ impl Session {
     }
 
     /// How far init came, in the words that people grep runc's debug output for.
-    pub(crate) fn trace_init(&self, pid: i32) {
+    pub(crate) fn trace_init(&self, init: &Container) {
+        let pid = init.pid();
         self.log.debug(|| format!("nsexec container setup: init was cloned, its pid is {pid}"));
         self.log.debug(|| format!("child process in init(): {pid} executed its lane of the plan"));
         self.log.debug(|| "init: closing the pipe to signal completion".to_owned());
+        self.note(init);
     }
 
     /// The same for a process of exec.
-    pub(crate) fn trace_exec(&self, pid: i32) {
+    pub(crate) fn trace_exec(&self, process: &Process) {
+        let pid = process.pid();
         self.log.debug(|| format!("nsexec container setup: {pid} joined the container's namespaces"));
         self.log.debug(|| format!("child process in init(): {pid} executed its lane of the plan"));
         self.log.debug(|| "setns_init: about to exec was its last word".to_owned());
+        self.note(process);
+    }
+
+    fn note(&self, process: &Process) {
+        for note in process.notes() {
+            self.log.debug(|| note.clone());
+        }
+    }
+
+    /// What keeps a container from writing to this program, likewise.
+    fn trace_seal(&self, sealed: Sealed) {
+        if sealed != Sealed::Verity {
+            self.log.debug(|| "runc exeseal: using /proc/self/exe clone".to_owned());
+        }
+        if sealed == Sealed::View {
+            self.log.debug(|| "runc exeseal: using overlayfs for sealed /proc/self/exe".to_owned());
+        }
     }
 
     /// Tells the library's warnings.
@@ -183,7 +204,8 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
     verb.check_operands(arguments.operands.len()).map_err(|error| usage(&error, verb.name))?;
     if verb.clones {
         // Before anything else is opened or made: the process starts over, from a copy that nobody can write to.
-        flint_runtime::seal::ensure().map_err(|error| failed(verb, &error.into()))?;
+        let sealed = flint_runtime::seal::ensure().map_err(|error| failed(verb, &error.into()))?;
+        session.trace_seal(sealed);
     }
     (verb.run)(&session, &arguments).map_err(|error| failed(verb, &error))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde_json::Value;
 
-use crate::spelling::respell_process;
+use crate::spelling::{respell_hugepages, respell_process};
 use crate::{Error, Kind, Result};
 
 const CONFIG: &str = "config.json";
@@ -105,7 +105,8 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
         return Err(Error::invalid("config.json is empty"));
     }
     let error = match serde_json::from_slice::<Spec>(json) {
-        Ok(spec) => return Ok((spec, Vec::new())),
+        Ok(spec) if has_page_sizes(&spec) => return Ok((spec, Vec::new())),
+        Ok(spec) => return Ok((respell_page_sizes(json).unwrap_or(spec), Vec::new())),
         Err(error) => error,
     };
     let malformed = || Error::invalid(format!("config.json: {}", name_field(json, &error)));
@@ -121,6 +122,20 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     serde_json::from_slice(&json)
         .map(|spec| (spec, warnings))
         .map_err(|error| Error::invalid(format!("config.json: {}", name_field(&json, &error))))
+}
+
+/// Whether all limits of huge pages say of which size.
+fn has_page_sizes(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let limits = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
+    limits.iter().all(|limit| !limit.page_size().is_empty())
+}
+
+/// The config with `pageSize` spelled as the specification does, where somebody wrote it in other letters; `None` where
+/// nobody did.
+fn respell_page_sizes(json: &[u8]) -> Option<Spec> {
+    let mut value: Value = serde_json::from_slice(json).ok()?;
+    respell_hugepages(&mut value).then(|| serde_json::from_value(value).ok())?
 }
 
 /// Reads a process as it stands in config.json, and as `exec --process` and containerd give it: with what was left

@@ -264,6 +264,18 @@ impl Plan {
         self.as_ref().text(text).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// What init does that people look for in a debug log, in the words of runc's.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let note = |step: &Step| match step {
+            Step::CpuAffinity { mask } if mask.length > 0 => {
+                Some(format!("nsexec: affinity: {:#x}", Hexadecimal(mask.of(&self.masks))))
+            }
+            Step::Seccomp { flags, .. } => Some(format!("seccomp filter flags: {flags}")),
+            _ => None,
+        };
+        self.init.iter().filter_map(note).collect()
+    }
+
     /// What the throw-away process joins: slots with their `CLONE_NEW*` flags.
     pub(crate) fn joins(&self) -> Vec<(Slot, u32)> {
         self.join_before_clone.clone()
@@ -276,5 +288,30 @@ impl Plan {
             if text.is_none() { std::ptr::null() } else { base.wrapping_add(text.offset as usize).cast() }
         };
         self.strings.iter().map(pointer).collect()
+    }
+}
+
+/// A number of many words, the lowest first.
+struct Hexadecimal<'a>(&'a [u64]);
+
+impl std::fmt::LowerHex for Hexadecimal<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = self.0.iter().rev().skip_while(|word| **word == 0);
+        std::fmt::LowerHex::fmt(words.next().unwrap_or(&0), formatter)?;
+        words.try_for_each(|word| write!(formatter, "{word:016x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hexadecimal;
+
+    #[test]
+    fn many_words_are_one_number() {
+        let cases: [(&[u64], &str); 4] =
+            [(&[], "0x0"), (&[3], "0x3"), (&[5, 0], "0x5"), (&[1, 0x20], "0x200000000000000001")];
+        for (words, text) in cases {
+            assert_eq!(format!("{:#x}", Hexadecimal(words)), text);
+        }
     }
 }

@@ -26,17 +26,28 @@ const OTHER_LAYER: &str = "/run";
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SEAL.union(SealFlag::F_SEAL_SHRINK).union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_WRITE);
 
+/// Why nobody can write to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// It is a sealed copy in memory.
+    Copy,
+    /// The kernel checks it against a hash (fs-verity).
+    Verity,
+    /// It is seen through an overlay without an upper layer.
+    View,
+}
+
 /// Makes sure that this process runs from a program that nobody can write to: executes a sealed copy of it, with
 /// the same arguments and environment, unless it is one. Call it first thing in `main`, with one thread.
 ///
 /// # Errors
 ///
 /// No memory for the copy, or /proc missing. It does not return when the copy is executed.
-pub fn ensure() -> Result<()> {
+pub fn ensure() -> Result<Sealed> {
     let program = open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| Error::os("open /proc/self/exe to protect flint from the container", errno))?;
-    if is_unwritable(&program) {
-        return Ok(());
+    if let Some(sealed) = sealed(&program) {
+        return Ok(sealed);
     }
     let sealed = match read_only_view() {
         Some(view) => view,
@@ -64,9 +75,15 @@ fn c_string(text: &std::ffi::OsStr) -> Option<CString> {
     CString::new(std::os::unix::ffi::OsStrExt::as_bytes(text)).ok()
 }
 
-/// Whether nobody can write to the program, whatever their rights.
-fn is_unwritable(program: &OwnedFd) -> bool {
-    is_sealed(program) || has_verity(program) || is_marked(program)
+/// Why nobody can write to the program, whatever their rights; `None` when somebody can.
+fn sealed(program: &OwnedFd) -> Option<Sealed> {
+    if is_sealed(program) {
+        Some(Sealed::Copy)
+    } else if has_verity(program) {
+        Some(Sealed::Verity)
+    } else {
+        is_marked(program).then_some(Sealed::View)
+    }
 }
 
 /// Whether it is the view that this process's own call of [`ensure`] executed: the variable names that very file, on a

@@ -29,12 +29,27 @@ pub(crate) fn respell_process(process: &mut Value) -> bool {
     changed
 }
 
+/// Brings `pageSize` in `linux.resources.hugepageLimits` of a config to its spelling; tells whether anything changed. Go
+/// reads keys in any letters, and of all keys this one is met so, in runc's own tests.
+pub(crate) fn respell_hugepages(config: &mut Value) -> bool {
+    let mut changed = false;
+    let limits = config.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
+    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let theirs = limit.keys().find(|key| *key != "pageSize" && key.eq_ignore_ascii_case("pageSize")).cloned();
+        if let Some(size) = theirs.and_then(|key| limit.remove(&key)) {
+            limit.entry("pageSize").or_insert(size);
+            changed = true;
+        }
+    }
+    changed
+}
+
 #[cfg(test)]
 mod tests {
     use oci_spec::runtime::Process;
     use serde_json::json;
 
-    use super::respell_process;
+    use super::{respell_hugepages, respell_process};
 
     #[test]
     fn the_specifications_names_are_read() {
@@ -57,5 +72,14 @@ mod tests {
         assert_eq!(affinity.cpu_affinity_final().as_deref(), Some("0-1,3"));
         assert!(affinity.initial().is_none());
         assert!(!respell_process(&mut json!({"cwd": "/"})));
+    }
+
+    #[test]
+    fn page_sizes_are_read_in_any_letters() {
+        let config = |key: &str| json!({"linux": {"resources": {"hugepageLimits": [{key: "2MB", "limit": 1}]}}});
+        let mut other = config("pagesize");
+        assert!(respell_hugepages(&mut other));
+        assert_eq!(other, config("pageSize"));
+        assert!(!respell_hugepages(&mut other));
     }
 }

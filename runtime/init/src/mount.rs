@@ -6,7 +6,7 @@ use flint_sys::{Errno, Fd, file};
 use crate::copy_up;
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
-use crate::path::{PathBuffer, push_number};
+use crate::path::{PathBuffer, push_mode, push_number};
 use crate::plan::{Attributes, IdMap, Mount, MountSource, Range, Remount, Slot, Text};
 
 /// `PROC_SUPER_MAGIC`
@@ -14,20 +14,33 @@ const PROC_MAGIC: u64 = 0x9fa0;
 
 impl Init<'_> {
     pub(crate) fn mount(&mut self, plan: &Mount) -> Outcome {
-        let mount = self.detached(plan)?;
+        let path = self.text(plan.target)?;
+        // A file system that takes the mode of what it covers shows it among its options, so the folder comes first.
+        let covered = match plan.source {
+            MountSource::New { .. } if plan.keep_mode => Some(self.target(path, true, plan.no_symlinks)?),
+            _ => None,
+        };
+        let mode = match covered {
+            Some((target, true)) => Some(file::stat(target, c"").at(Operation::Stat)?.mode & 0o7777),
+            _ => None,
+        };
+        let mount = self.detached(plan, mode)?;
         let folder = match plan.source {
             MountSource::New { .. } => true,
             _ => file::stat(mount, c"").at(Operation::Stat)?.is_folder(),
         };
-        let path = self.text(plan.target)?;
-        let (target, existed) = self.target(path, folder, plan.no_symlinks)?;
+        let (target, existed) = match covered {
+            Some(covered) => covered,
+            None => self.target(path, folder, plan.no_symlinks)?,
+        };
         if !below_proc(path.to_bytes()) {
             refuse_proc(target)?;
         }
         if plan.copy_up {
             copy_up::copy_folder(target, mount)?;
         }
-        if plan.keep_mode && existed {
+        // Where the host made it, or copying has changed it.
+        if plan.keep_mode && existed && (mode.is_none() || plan.copy_up) {
             let mode = file::stat(target, c"").at(Operation::Stat)?.mode & 0o7777;
             file::chmodat(mount, c".", mode).at(Operation::CopyUp)?;
         }
@@ -41,10 +54,10 @@ impl Init<'_> {
     }
 
     /// The mount, not yet attached, with its attributes.
-    fn detached(&mut self, plan: &Mount) -> Outcome<Fd> {
+    fn detached(&mut self, plan: &Mount, mode: Option<u32>) -> Outcome<Fd> {
         let mount = match plan.source {
             MountSource::New { fstype, source, options } => {
-                let mount = self.new_filesystem(fstype, source, options, plan.attributes.set)?;
+                let mount = self.new_filesystem((fstype, source), options, mode, plan.attributes.set)?;
                 self.map_ids(mount, plan.idmap)?;
                 return Ok(mount);
             }
@@ -66,6 +79,7 @@ impl Init<'_> {
             },
         };
         self.map_ids(mount, plan.idmap)?;
+        lose_unlisted(mount, plan.unlisted)?;
         set_attributes(mount, plan.attributes, plan.recursive_attributes)?;
         Ok(mount)
     }
@@ -131,12 +145,23 @@ impl Init<'_> {
     }
 
     /// By init and not by the host: proc, sysfs and mqueue show the namespaces of the caller of fsopen (trap 5).
-    fn new_filesystem(&mut self, fstype: Text, source: Text, options: Range, attributes: u64) -> Outcome<Fd> {
+    fn new_filesystem(
+        &mut self,
+        (fstype, source): (Text, Text),
+        options: Range,
+        mode: Option<u32>,
+        attributes: u64,
+    ) -> Outcome<Fd> {
         let context = mount::fsopen(self.text(fstype)?).at(Operation::Fsopen)?;
         if let Some(source) = self.optional_text(source)? {
             mount::fsconfig_set(context, c"source", Some(source)).at(Operation::Fsconfig)?;
         }
         self.set_options(context, options)?;
+        if let Some(mode) = mode {
+            let mut text = PathBuffer::new();
+            push_mode(&mut text, mode)?;
+            mount::fsconfig_set(context, c"mode", Some(text.as_c_str())).at(Operation::Fsconfig)?;
+        }
         mount::fsconfig_create(context).at(Operation::FsconfigCreate)?;
         let mount = mount::fsmount(context, attributes).at(Operation::Fsmount)?;
         let _ = file::close(context);
@@ -149,6 +174,21 @@ fn set_attributes(mount: Fd, own: Attributes, recursive: Attributes) -> Outcome 
         if !attributes.is_empty() {
             let change = Change { set: attributes.set, clear: attributes.clear, recursive, ..Change::default() };
             mount::mount_setattr(mount, change).at(Operation::MountSetattr)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a more privileged user namespace has locked stays (mount_namespaces(7)). A kernel before 5.14 has no mark for links.
+fn lose_unlisted(mount: Fd, unlisted: u64) -> Outcome {
+    for clear in [unlisted & !mount::ATTR_NOSYMFOLLOW, unlisted & mount::ATTR_NOSYMFOLLOW] {
+        if clear == 0 {
+            continue;
+        }
+        match mount::mount_setattr(mount, Change { clear, ..Change::default() }) {
+            Err(Errno(libc::EPERM)) => {}
+            Err(Errno(libc::EINVAL)) if clear == mount::ATTR_NOSYMFOLLOW => {}
+            result => result.at(Operation::MountSetattr)?,
         }
     }
     Ok(())

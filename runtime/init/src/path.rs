@@ -75,9 +75,15 @@ pub(crate) fn push_number(path: &mut PathBuffer, number: u32) -> Outcome {
     path.push(digits.get(digits.len() - count..).unwrap_or(&[]))
 }
 
+/// Appends the mode of a file in octal digits.
+pub(crate) fn push_mode(path: &mut PathBuffer, mode: u32) -> Outcome {
+    let digit = |shift: u32| b'0' + ((mode >> shift) & 7) as u8;
+    path.push(&[digit(9), digit(6), digit(3), digit(0)])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CAPACITY, PathBuffer, push_number, split};
+    use super::{CAPACITY, PathBuffer, push_mode, push_number, split};
 
     #[test]
     fn builds_paths_and_refuses_what_is_too_long() {
@@ -88,6 +94,9 @@ mod tests {
         path.clear();
         push_number(&mut path, 0).unwrap();
         assert_eq!(path.as_c_str(), c"0");
+        path.clear();
+        push_mode(&mut path, 0o4710).unwrap();
+        assert_eq!(path.as_c_str(), c"4710");
         path.clear();
         assert!(path.push(&[b'a'; CAPACITY - 1]).is_ok());
         assert!(path.push(b"b").is_err());

@@ -141,6 +141,8 @@ pub struct Mount {
     pub no_symlinks: bool,
     /// For the mount itself.
     pub attributes: Attributes,
+    /// Attributes that a clone shall lose as far as they are not locked: its source has them, and nobody asked for them.
+    pub unlisted: u64,
     /// For the mount and all below it (`rro` and friends).
     pub recursive_attributes: Attributes,
     /// Whose owners are shown; the host lane has done it for what it prepared.

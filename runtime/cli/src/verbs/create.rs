@@ -26,7 +26,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let id = arguments.operand(0)?;
     let container = session.runtime()?.create(id, &bundle, options)?;
     session.warn(container.warnings());
-    session.trace_init(container.pid());
+    session.trace_init(&container);
     session.log.debug(|| format!("created container {id}, its init has pid {}", container.pid()));
     Ok(0)
 }

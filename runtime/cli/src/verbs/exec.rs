@@ -75,7 +75,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         let running = runtime.exec(id, &process, options)?;
         session.warn(&warnings);
         session.warn(running.warnings());
-        session.trace_exec(running.pid());
+        session.trace_exec(&running);
         return Ok(0);
     }
     let signals = Signals::block()?;
@@ -94,7 +94,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let running = runtime.exec(id, &process, options)?;
     session.warn(&warnings);
     session.warn(running.warnings());
-    session.trace_exec(running.pid());
+    session.trace_exec(&running);
     let status = stay(session, &running, &signals, console)?;
     Ok(status.code() as u8)
 }

@@ -46,6 +46,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     if detach {
         let mut container = runtime.run(id, &bundle, options)?;
         session.warn(container.warnings());
+        session.trace_init(&container);
         if let (Some(host), Some(notifications)) = (notify::host_socket(), container.take_notifications()?) {
             notify::pass_on(session, &notifications, &host, container.pid());
         }
@@ -60,7 +61,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         (runtime.run(id, &bundle, options)?, None)
     };
     session.warn(container.warnings());
-    session.trace_init(container.pid());
+    session.trace_init(&container);
     session.log.debug(|| format!("container {id} runs, its init has pid {}", container.pid()));
     let notifier = notify::pass_on_aside(container.take_notifications());
     let staying = Staying { container, signals, orphans, keep: arguments.is_set("keep"), notifier };

@@ -214,7 +214,9 @@ impl Cgroup {
         }
         for controller in controllers.into_iter().flat_map(|names| names.split(',')) {
             if self.with(controller).is_none() && self.unified.as_ref().is_none_or(|_| !self.v1.is_empty()) {
-                return Err(Error::invalid(format!("cgroup {place:?}: the container has no cgroup of {controller}")));
+                return Err(Error::invalid(format!(
+                    "unknown controller {controller} in the cgroup {place:?}: the container has no cgroup of it"
+                )));
             }
         }
         let wanted = |branch: &&Branch| match controllers {

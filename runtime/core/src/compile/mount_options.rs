@@ -12,7 +12,7 @@ const RELATIME: u64 = 0x0000_0000;
 const NOATIME: u64 = 0x0000_0010;
 const STRICTATIME: u64 = 0x0000_0020;
 const NODIRATIME: u64 = 0x0000_0080;
-const NOSYMFOLLOW: u64 = 0x0020_0000;
+pub(super) const NOSYMFOLLOW: u64 = 0x0020_0000;
 
 /// One name: what it sets, and what it clears.
 type Attribute = (&'static str, u64, u64);
@@ -87,6 +87,8 @@ pub(super) struct MountOptions {
     pub(super) recursive_attributes: Attributes,
     /// `noatime` and `strictatime`, as far as they stand: there may be both.
     times: u64,
+    /// `relatime`, unless `norelatime` stands behind it.
+    relative: bool,
     /// `remount`: a mount that is there is changed.
     pub(super) remount: bool,
     /// `iversion`, unless `noiversion` stands behind it.
@@ -140,6 +142,24 @@ impl MountOptions {
         Attributes { set, clear: (ALL | times | clear) & !(set & !ATIME) }
     }
 
+    /// What a bind mount gets, and which attributes of its source it loses: with a word on any of them mount(2) remounts it,
+    /// and what is not listed then goes (runc; unlike mount(8)). Its way with access times stays, unless a word asks for
+    /// one; the words against one ask for none.
+    pub(super) fn bound(&self) -> (Attributes, u64) {
+        const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
+        const TIMES: u64 = ATIME | NODIRATIME;
+        if self.attributes.is_empty() {
+            return (self.attributes, 0);
+        }
+        let Attributes { mut set, mut clear } = self.attributes;
+        if self.times != 0 || self.relative || set & NODIRATIME != 0 {
+            clear |= TIMES & !(set & NODIRATIME);
+        } else {
+            (set, clear) = (set & !TIMES, clear & !TIMES);
+        }
+        (Attributes { set, clear }, ALL & !(set | clear))
+    }
+
     /// What a remounted file system is no more unless it is listed again; `dirsync` stays (`MS_RMT_MASK`).
     pub(super) fn unlisted(&self) -> impl Iterator<Item = &'static str> {
         let listed = |flag: &str| self.data.iter().any(|(name, _)| name == flag);
@@ -159,6 +179,7 @@ pub(super) fn parse<S: AsRef<str>>(options: &[S]) -> MountOptions {
 fn take(parsed: &mut MountOptions, option: &str) {
     if let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| *name == option) {
         let set = if clear == ATIME { parsed.access_time(option) } else { set };
+        parsed.relative = option == "relatime" || parsed.relative && option != "norelatime";
         apply(&mut parsed.attributes, set, clear);
     } else if RECURSIVE.contains(&option)
         && let Some(&(_, set, clear)) = ATTRIBUTES.iter().find(|(name, ..)| Some(*name) == option.strip_prefix('r'))
@@ -254,6 +275,24 @@ mod tests {
         let times = remounted(&["noatime"]);
         assert_eq!((times.set, times.clear & ATIME, times.clear & NODIRATIME), (NOATIME, ATIME, NODIRATIME));
         assert_eq!(remounted(&["nodiratime"]).clear & (ATIME | NODIRATIME), ATIME);
+    }
+
+    #[test]
+    fn a_bind_loses_what_is_not_listed_once_anything_is() {
+        let bound = |options: &[&str]| {
+            let (attributes, unlisted) = parse(options).bound();
+            (attributes.set, attributes.clear, unlisted)
+        };
+        let all = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
+        assert_eq!(bound(&["rbind", "rslave"]), (0, 0, 0));
+        assert_eq!(bound(&["bind", "ro"]), (RDONLY, 0, all & !RDONLY));
+        assert_eq!(bound(&["bind", "rw", "nosuid"]), (NOSUID, RDONLY, all & !(RDONLY | NOSUID)));
+        for words_against in ["atime", "norelatime", "nostrictatime", "diratime"] {
+            assert_eq!(bound(&["bind", words_against]), (0, 0, all), "{words_against}");
+        }
+        assert_eq!(bound(&["bind", "relatime"]), (RELATIME, ATIME | NODIRATIME, all));
+        assert_eq!(bound(&["bind", "noatime"]), (NOATIME, ATIME | NODIRATIME, all));
+        assert_eq!(bound(&["bind", "nodiratime"]), (NODIRATIME, ATIME, all));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use oci_spec::runtime::Mount as SpecMount;
 
 use super::Compiler;
 use super::labels::Modules;
-use super::mount_options::{self, MountOptions};
+use super::mount_options::{self, MountOptions, NOSYMFOLLOW};
 use super::paths::{bytes, clean};
 use crate::plan::SlotSource;
 use crate::{Error, Result};
@@ -111,6 +111,7 @@ impl<'a> Entry<'a> {
             target,
             no_symlinks: matches!(self.kind, "proc" | "sysfs"),
             attributes: self.options.attributes,
+            unlisted: 0,
             recursive_attributes: self.options.recursive_attributes,
             idmap: None,
             propagation: self.options.propagation,
@@ -119,6 +120,14 @@ impl<'a> Entry<'a> {
             keep_mode: self.kind == "tmpfs" && self.options.data.iter().all(|(key, _)| key != "mode"),
         }
     }
+}
+
+/// Whether the kernel has `MOUNT_ATTR_NOSYMFOLLOW` (Linux 5.14).
+fn knows_nosymfollow() -> bool {
+    let Ok(names) = nix::sys::utsname::uname() else { return false };
+    let release = names.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-', '+']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(14))
 }
 
 impl Compiler<'_> {
@@ -161,18 +170,23 @@ impl Compiler<'_> {
         }
         let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
         let idmap = self.entry_idmap(entry)?;
+        let (mut attributes, unlisted) = entry.options.bound();
         let mut step;
         // From the container's own root: of what is mounted there by then, and no link of the image leads out of it.
         if let Some(inside) = self.inside_root(&path).filter(|_| idmap.is_none() || !by_host) {
             let path = self.tables.path(&entry.field(), bytes(&inside))?;
             step = entry.step(MountSource::Inside { path, recursive }, target);
-            step.idmap = idmap;
+            (step.attributes, step.unlisted, step.idmap) = (attributes, unlisted, idmap);
         } else if by_host {
             // In its own user namespace init may not reach the source, nor change what it did not mount (trap 5).
+            // What its user namespace locks stays unless somebody asks for it.
+            if unlisted & NOSYMFOLLOW != 0 && knows_nosymfollow() {
+                attributes.clear |= NOSYMFOLLOW;
+            }
             let slot = self.tables.slot(SlotSource::BindMount {
                 path,
                 recursive,
-                attributes: entry.options.attributes,
+                attributes,
                 recursive_attributes: entry.options.recursive_attributes,
                 idmap,
             });
@@ -181,7 +195,7 @@ impl Compiler<'_> {
         } else {
             let path = self.tables.path(&entry.field(), bytes(&path))?;
             step = entry.step(MountSource::Bind { path, recursive }, target);
-            step.idmap = idmap;
+            (step.attributes, step.unlisted, step.idmap) = (attributes, unlisted, idmap);
         }
         self.tables.push(Step::Mount(step));
         Ok(())

@@ -137,7 +137,7 @@ impl Joining<'_> {
         // The other ends of pipes must see the program's end, not ours.
         drop(options.stdio.take());
         match self.accompany(layout, &channel, &process, &options) {
-            Ok(warnings) => Ok(process.with_warnings(warnings)),
+            Ok(warnings) => Ok(process.with_warnings(warnings).with_notes(self.plan.notes())),
             Err(error) => {
                 drop(channel);
                 process.destroy();

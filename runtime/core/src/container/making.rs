@@ -385,7 +385,10 @@ impl<'a> Making<'a> {
         }
         self.warnings.extend(more_warnings);
         match self.init.take() {
-            Some(init) => Ok(init.with_warnings(self.warnings).with_notifications(self.notifications.take())),
+            Some(init) => {
+                let init = init.with_warnings(self.warnings).with_notes(self.plan.notes());
+                Ok(init.with_notifications(self.notifications.take()))
+            }
             None => Err(out_of_order()),
         }
     }

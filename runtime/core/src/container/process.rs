@@ -48,6 +48,7 @@ pub struct Process {
     /// Of one that is no child of this program: when it was started.
     adopted: Option<u64>,
     warnings: Vec<String>,
+    notes: Vec<String>,
     notifications: Option<UnixDatagram>,
 }
 
@@ -57,7 +58,14 @@ pub type Container = Process;
 impl Process {
     /// For a child that nobody has reaped yet, so that its pid is still its own.
     pub(crate) fn of_child(pid: i32) -> Result<Self> {
-        Ok(Self { pid, pidfd: open_pidfd(pid)?, adopted: None, warnings: Vec::new(), notifications: None })
+        Ok(Self {
+            pid,
+            pidfd: open_pidfd(pid)?,
+            adopted: None,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            notifications: None,
+        })
     }
 
     /// Another program's child that was started then (see [`start_time`]); None if it has ended, or another has its pid now.
@@ -76,6 +84,11 @@ impl Process {
 
     pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
         self.warnings = warnings;
+        self
+    }
+
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
         self
     }
 
@@ -109,6 +122,12 @@ impl Process {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What its plan had init do that people look for in a debug log, in runc's words.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Waits for its end and reaps it. One that was adopted is reaped by somebody else.

@@ -163,7 +163,7 @@ fn idmapped_mounts() {
         (config(), own.clone(), format!("/s -> /m (rbind, ro, ridmap by {nine})")),
         (config(), bind(with_maps), format!("/s -> /m (bind, idmap by {nine})")),
         (config(), tmpfs.clone(), format!("tmpfs -> /m (tmpfs, mode=0700, nosuid, idmap by {nine})")),
-        (with_user(config()), own, format!("/s -> /m (rbind, ro, ridmap by {nine}, opened by the host)")),
+        (with_user(config()), own, format!("/s -> /m (rbind, ro, symfollow, ridmap by {nine}, opened by the host)")),
         (with_user(config()), bind("idmap"), format!("/s -> /m (bind, idmap by {container}, opened by the host)")),
         (
             with_user(config()),
@@ -230,7 +230,7 @@ fn mounts_that_are_added() {
         plain[2..],
         [
             "join the mount namespace the container's init",
-            "mount /s -> /n (rbind, ro, opened by the host)",
+            "mount /s -> /n (rbind, ro, symfollow, opened by the host)",
             "report ready and wait for start"
         ]
     );

@@ -196,7 +196,10 @@ fn a_user_namespace() {
     let plan = compiled(&config);
     assert_eq!(lines_of(&plan, "make the device"), Vec::<String>::new());
     assert!(lines(&plan).contains(&"bind the host's device /dev/null to /dev/null".to_owned()));
-    assert_eq!(lines_of(&plan, "mount"), ["mount #0 /bundle/s -> /m (rbind, ro, opened by the host, rslave)"]);
+    assert_eq!(
+        lines_of(&plan, "mount"),
+        ["mount #0 /bundle/s -> /m (rbind, ro, symfollow, opened by the host, rslave)"]
+    );
     assert!(
         plan.slots.iter().any(
             |slot| matches!(slot, SlotSource::BindMount { recursive: true, attributes, .. } if attributes.set == 1)

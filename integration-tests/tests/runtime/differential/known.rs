@@ -1,0 +1,206 @@
+//! The differences that docs/compatibility.md explains, each as a rule that is as narrow as its reason.
+
+use integration_tests::{Allowed, Generated};
+use serde_json::Value;
+
+/// A difference that docs/compatibility.md explains.
+pub(super) struct Known {
+    /// What the row there starts with.
+    pub(super) row: &'static str,
+    /// For which configs it may be seen.
+    pub(super) applies: fn(&Generated) -> bool,
+    /// What may differ.
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    /// A line of the view.
+    Line(Allowed),
+    /// Words in lines of this section, which are left out of both.
+    Words { section: &'static str, words: &'static [&'static str] },
+    /// Words in what the mount table says of these places, which are left out of both.
+    MountWords { places: fn(&Generated) -> Vec<String>, words: &'static [&'static str] },
+    /// What a section says of these paths and what is below them, which is left out of both.
+    Places { section: &'static str, places: fn(&Generated) -> Vec<String> },
+    /// Flint runs it and runc refuses, with this text.
+    RuncRefuses(&'static str),
+    /// Flint runs it and runc refuses a mount at one of these places, with this text.
+    RuncRefusesMount { places: fn(&Generated) -> Vec<String>, text: &'static str },
+    /// Runc runs it and flint refuses, with this text.
+    FlintRefuses(&'static str),
+}
+
+/// A line that may differ.
+const fn line(section: &'static str, line: &'static str) -> What {
+    What::Line(Allowed { section, line, reason: "docs/compatibility.md" })
+}
+
+fn is_shared(config: &Generated) -> bool {
+    config.at("/linux/rootfsPropagation").as_str().is_some_and(|name| name.ends_with("shared"))
+}
+
+/// Where mounts go that are such.
+fn destinations(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<String> {
+    let mounts = config.at("/mounts").as_array().into_iter().flatten();
+    mounts.filter(|mount| is_such(mount)).filter_map(|mount| Some(mount["destination"].as_str()?.to_owned())).collect()
+}
+
+fn has_option(mount: &Value, is_such: fn(&str) -> bool) -> bool {
+    mount["options"].as_array().into_iter().flatten().filter_map(Value::as_str).any(is_such)
+}
+
+fn has_mode(mount: &Value) -> bool {
+    has_option(mount, |option| option.starts_with("mode="))
+}
+
+/// The folders of the image that such a tmpfs goes to.
+fn covered_by_tmpfs(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<String> {
+    let image = ["/tmp", "/var", "/home/user", "/root", "/etc", "/bin/.."];
+    let mut places = destinations(config, is_such);
+    places.retain(|place| image.contains(&place.as_str()));
+    for place in &mut places {
+        if place == "/bin/.." {
+            "/".clone_into(place);
+        }
+    }
+    places
+}
+
+fn with_a_mode(config: &Generated) -> Vec<String> {
+    covered_by_tmpfs(config, |mount| mount["type"] == "tmpfs" && has_mode(mount))
+}
+
+fn without_a_mode(config: &Generated) -> Vec<String> {
+    covered_by_tmpfs(config, |mount| mount["type"] == "tmpfs" && !has_mode(mount))
+}
+
+/// Where binds go whose access times are to change.
+fn binds_with_access_times(config: &Generated) -> Vec<String> {
+    destinations(config, |mount| {
+        has_option(mount, |option| option == "bind" || option == "rbind")
+            && has_option(mount, |option| option.contains("atime"))
+    })
+}
+
+pub(super) const DIFFERENCES: &[Known] = &[
+    Known { row: "Ignored signals", applies: |_| true, what: line("status", "SigIgn:") },
+    Known {
+        row: "`oomScoreAdj` below the caller's, without the right to it",
+        applies: |config| config.at("/process/oomScoreAdj").as_i64().is_some_and(|score| score < 0),
+        what: What::RuncRefuses("failed to update /proc/self/oom_score_adj: Permission denied"),
+    },
+    Known {
+        row: "The mount option `defaults`",
+        applies: |config| config.has_mount_option("defaults"),
+        what: What::RuncRefuses("defaults"),
+    },
+    Known {
+        row: "`hugepageLimits` on a hybrid host with hugetlb on v2",
+        applies: |config| !config.at("/linux/resources/hugepageLimits").is_null(),
+        what: What::RuncRefuses("cannot set hugetlb limit"),
+    },
+    Known {
+        row: "`rootfsPropagation` shared",
+        applies: is_shared,
+        what: What::Words { section: "mountinfo", words: &["shared,", "shared", "unbindable"] },
+    },
+    Known {
+        row: "`rootfsPropagation` unbindable",
+        applies: |config| {
+            config.at("/linux/rootfsPropagation").as_str().is_some_and(|name| name.ends_with("unbindable"))
+        },
+        what: What::RuncRefuses("error preparing rootfs: mount "),
+    },
+    Known {
+        row: "Seccomp `flags`",
+        applies: |config| config.at("/linux/seccomp/flags").as_array().is_some_and(|flags| !flags.is_empty()),
+        what: What::RuncRefuses("seccomp flags are not yet supported by runc"),
+    },
+    Known {
+        row: "The `mode` of a tmpfs on a folder of the image",
+        applies: |config| !with_a_mode(config).is_empty(),
+        what: What::Places { section: "tries", places: with_a_mode },
+    },
+    Known {
+        row: "The `mode` of a tmpfs on a folder of the image",
+        applies: |config| !with_a_mode(config).is_empty(),
+        what: What::Places { section: "root", places: with_a_mode },
+    },
+    Known {
+        row: "A tmpfs without a `mode` on a folder of the image",
+        applies: |_| true,
+        // Such is the mode of the image's folders.
+        what: What::MountWords { places: without_a_mode, words: &["mode=755,"] },
+    },
+    Known {
+        row: "The group of mqueue in a user namespace",
+        applies: |config| config.has_namespace("user"),
+        what: line("dev", " mqueue"),
+    },
+    Known {
+        row: "The group of mqueue in a user namespace",
+        applies: |config| config.has_namespace("user"),
+        what: line("below dev", "/dev/mqueue "),
+    },
+    Known {
+        row: "The group of mqueue in a user namespace",
+        applies: |config| config.has_namespace("user") && config.has_mount("mqueue", |place| place != "/dev/mqueue"),
+        what: line("tries", "drwxrwxrwt "),
+    },
+    Known {
+        row: "The group of mqueue in a user namespace",
+        applies: |config| config.has_namespace("user") && config.has_mount("mqueue", |place| place != "/dev/mqueue"),
+        what: line("root", "drwxrwxrwt "),
+    },
+    Known {
+        row: "Mounts on a procfs that is not at /proc",
+        applies: |config| config.has_mount("proc", |place| place != "/proc"),
+        what: What::FlintRefuses("target is inside procfs"),
+    },
+    Known {
+        row: "An /etc/passwd that is a folder",
+        applies: |config| config.at("/process/cwd") == "/etc/passwd",
+        what: What::RuncRefuses("read /etc/passwd: is a directory"),
+    },
+    Known {
+        row: "A relative path of a device",
+        applies: |config| config.at("/linux/devices").to_string().contains(r#""path":"relative""#),
+        what: What::FlintRefuses("the path must be absolute"),
+    },
+    Known {
+        row: "Relative `maskedPaths`",
+        applies: |config| config.at("/linux/maskedPaths/0").as_str().is_some_and(|path| !path.starts_with('/')),
+        what: What::FlintRefuses("must be absolute"),
+    },
+    Known {
+        row: "A limit that is listed twice",
+        applies: |config| config.at("/process/rlimits").as_array().is_some_and(|limits| limits.len() > 1),
+        what: What::FlintRefuses("is listed twice"),
+    },
+    Known {
+        row: "A null device that cannot be opened",
+        applies: |config| {
+            let rules = config.at("/linux/resources/devices").to_string();
+            rules.contains(r#""access":"w","allow":false"#) || config.has_mount_option("nodev")
+        },
+        what: What::RuncRefuses("error reopening /dev/null inside container: open /dev/null: "),
+    },
+    Known {
+        row: "Access times of a bind in a user namespace",
+        applies: |config| config.has_namespace("user"),
+        what: What::RuncRefusesMount { places: binds_with_access_times, text: ": operation not permitted" },
+    },
+    Known {
+        row: "Masked files where /dev is read-only",
+        applies: |config| config.at("/mounts/1/options").to_string().contains(r#""ro""#),
+        what: line("mountinfo", " root=/null "),
+    },
+    Known {
+        row: "`tmpcopyup` onto a shared mount",
+        applies: |config| {
+            let shared = config.has_mount_option("shared") || config.has_mount_option("rshared");
+            shared && config.has_mount_option("tmpcopyup")
+        },
+        what: What::Words { section: "mountinfo", words: &["shared"] },
+    },
+];
