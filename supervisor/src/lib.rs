@@ -23,6 +23,7 @@ pub mod manifest;
 pub mod network;
 pub mod node;
 pub mod observed;
+pub mod page;
 pub mod pod;
 pub mod pressure;
 pub mod probes;

@@ -13,6 +13,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("buildah", "builds images by flint"),
     ("busybox-static", "the root filesystem of most tests"),
     ("catatonit", "podman's --init"),
+    ("chromium", "draws the node's page"),
     ("containerd", "ctr and containerd run containers by flint"),
     ("containernetworking-plugins", "networks of CRI's pods"),
     ("crun", "a peer to compare with"),

@@ -18,6 +18,7 @@ mod redaction;
 mod server;
 mod session;
 mod stream;
+pub mod summary;
 mod tell;
 
 pub use access::Access;
@@ -31,5 +32,8 @@ pub use server::Server;
 /// Where the node's socket is unless it is told otherwise.
 pub const SOCKET: &str = "/run/flint/flintd.sock";
 
+/// A node in memory, for tests of whoever shows one.
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

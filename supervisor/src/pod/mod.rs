@@ -13,13 +13,14 @@ mod make;
 mod prepare;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 
 use crate::executor::is_lost;
 use crate::node::{Entry, Node};
 use crate::observed::Reason;
+use crate::page::{Step, timings};
 use crate::reconciler::{self, Action, Decision, pull_pause};
 use crate::store::{ContainerRecord, PodRecord, Retry};
 
@@ -64,7 +65,10 @@ async fn pause(entry: &Entry, error: &anyhow::Error) {
 async fn act(node: &Arc<Node>, entry: &Arc<Entry>, action: Action) -> Result<()> {
     if let Action::Pull { container } = &action {
         // It may take minutes, and is no work of this machine's processors.
-        return make::pull(node, entry, container).await;
+        let began = Instant::now();
+        let done = make::pull(node, entry, container).await;
+        timings().observe(Step::Pull, began.elapsed());
+        return done;
     }
     if action == Action::Prepare && node.is_behind(entry) {
         entry.changed().await;
@@ -74,7 +78,8 @@ async fn act(node: &Arc<Node>, entry: &Arc<Entry>, action: Action) -> Result<()>
     let _permit = node.steps.acquire().await;
     // While a dead shim's containers are adopted, nobody makes or removes any.
     let _still = node.adopting.read().await;
-    match action {
+    let (step, began) = (step(&action), Instant::now());
+    let done = match action {
         Action::Stop { container, grace, reason } => end::stop(node, entry, &container, grace, reason).await,
         Action::Kill { container } => end::kill(node, entry, &container).await,
         Action::Delete { container } => end::delete(node, entry, &container).await,
@@ -86,7 +91,27 @@ async fn act(node: &Arc<Node>, entry: &Arc<Entry>, action: Action) -> Result<()>
         Action::Start { container } => make::start(node, entry, &container).await,
         Action::Update { container } => make::update(node, entry, &container).await,
         Action::Pull { .. } | Action::Forget => Ok(()),
+    };
+    if let Some(step) = step {
+        timings().observe(step, began.elapsed());
     }
+    done
+}
+
+/// How the metrics call an action.
+fn step(action: &Action) -> Option<Step> {
+    Some(match action {
+        Action::Pull { .. } => Step::Pull,
+        Action::Prepare => Step::Prepare,
+        Action::Create { .. } => Step::Create,
+        Action::Start { .. } => Step::Start,
+        Action::Stop { .. } => Step::Stop,
+        Action::Kill { .. } => Step::Kill,
+        Action::Delete { .. } => Step::Delete,
+        Action::Update { .. } => Step::Update,
+        Action::TearDown => Step::TearDown,
+        Action::Drop { .. } | Action::Expire | Action::Forget => return None,
+    })
 }
 
 fn reason(word: &str, error: &anyhow::Error) -> Reason {

@@ -4,10 +4,10 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::fake::{event, pod};
 use super::{Node, soon, target};
 use crate::api::Manifest;
 use crate::api::client::{Error, PullEvent, Target};
+use crate::api::fake::{event, pod};
 use crate::desired::{Goal, Key, RestartPolicy};
 use crate::observed::{ContainerState, Exit, Phase, Reason};
 use crate::scheduler::LogRequest;

@@ -1,7 +1,6 @@
 //! Clients and a server over a real socket, with a node in memory behind it.
 
 mod calls;
-mod fake;
 mod rights;
 mod sessions;
 
@@ -12,10 +11,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::client::{Client, Target};
+use super::fake::Fake;
 use super::{Access, Server};
 use crate::desired::Key;
 use crate::logs::Logs;
-use fake::Fake;
 
 /// A served socket.
 struct Node {

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fake::pod;
 use super::{Node, soon, target};
 use crate::api::Exec;
 use crate::api::client::{Attached, Client, Error, Outcome, Output, Typist};
+use crate::api::fake::pod;
 
 async fn exec(client: &Client, command: &[&str]) -> (Attached, Typist) {
     let command = command.iter().map(ToString::to_string).collect();

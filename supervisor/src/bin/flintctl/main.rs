@@ -18,7 +18,6 @@ mod pages;
 mod ps;
 mod run;
 mod session;
-mod status;
 mod table;
 mod terminal;
 mod top;

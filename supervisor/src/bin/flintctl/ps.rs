@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use anyhow::{Result, bail};
 use clap::Args;
 use flintd::api::PodView;
+use flintd::api::summary::{is_active, ready, status};
 use flintd::desired::{HostPort, Key, Protocol};
 
 use crate::command::{FAILURE, Session, all_pods, print, print_json, shown};
-use crate::status::{is_active, ready, status};
 use crate::table::table;
 use crate::values::ago;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use flintd::api::PodView;
 use flintd::api::client::Client;
+use flintd::api::summary::{is_active, status};
 use flintd::desired::Key;
 use flintd::observed::Phase;
 
 use crate::command::shown;
-use crate::status::{is_active, status};
 use crate::values::plain;
 
 /// Looks at the pods until `look` has an answer, at most so long.

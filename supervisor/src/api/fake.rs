@@ -18,23 +18,23 @@ use crate::desired::{Goal, Key, Pod, Quality, RestartPolicy, Source};
 use crate::observed::{ContainerState, ContainerStatus, Event, Phase, PodStatus, Reason, Usage};
 
 /// A node in memory.
-pub(super) struct Fake {
-    pub(super) pods: Mutex<Vec<PodView>>,
-    pub(super) changes: watch::Sender<u64>,
-    pub(super) events: broadcast::Sender<Event>,
-    pub(super) logs: PathBuf,
+pub(crate) struct Fake {
+    pub(crate) pods: Mutex<Vec<PodView>>,
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) logs: PathBuf,
     /// Calls that change something, as they came.
-    pub(super) calls: Mutex<Vec<String>>,
+    pub(crate) calls: Mutex<Vec<String>>,
     /// Sessions whose client has gone.
-    pub(super) abandoned: Arc<AtomicUsize>,
+    pub(crate) abandoned: Arc<AtomicUsize>,
     /// A change that is under way waits for it.
-    pub(super) slow: Notify,
+    pub(crate) slow: Notify,
     /// Whether a slow change came to its end.
-    pub(super) done: AtomicBool,
+    pub(crate) done: AtomicBool,
 }
 
 impl Fake {
-    pub(super) fn new(logs: &Path) -> Self {
+    pub(crate) fn new(logs: &Path) -> Self {
         Self {
             pods: Mutex::default(),
             changes: watch::channel(0).0,
@@ -51,14 +51,14 @@ impl Fake {
         self.calls.lock().unwrap().push(call);
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut Vec<PodView>)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<PodView>)) {
         change(&mut self.pods.lock().unwrap());
         self.changes.send_modify(|number| *number += 1);
     }
 }
 
 /// A pod that runs, with one container `main`.
-pub(super) fn pod(name: &str) -> PodView {
+pub(crate) fn pod(name: &str) -> PodView {
     let mut status = PodStatus::new(Key::new("default", name), format!("{name}-uid"));
     status.phase = Phase::Running;
     status.containers.insert(
@@ -87,7 +87,7 @@ pub(super) fn pod(name: &str) -> PodView {
     }
 }
 
-pub(super) fn event(word: &str) -> Event {
+pub(crate) fn event(word: &str) -> Event {
     let reason = Reason { word: word.to_owned(), sentence: format!("{word} happened") };
     Event { at: SystemTime::UNIX_EPOCH, pod: None, container: None, is_warning: false, reason }
 }

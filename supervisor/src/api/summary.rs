@@ -1,11 +1,12 @@
 //! A pod's state in one word, as kubectl finds it.
 
-use flintd::api::PodView;
-use flintd::desired::Goal;
-use flintd::observed::{ContainerState, Exit, Phase};
+use super::PodView;
+use crate::desired::Goal;
+use crate::observed::{ContainerState, Exit, Phase};
 
 /// The word, and the sentence behind it if there is one.
-pub(crate) fn status(view: &PodView) -> (String, Option<String>) {
+#[must_use]
+pub fn status(view: &PodView) -> (String, Option<String>) {
     let status = &view.status;
     if status.terminating || view.source.is_none() {
         return ("Terminating".to_owned(), None);
@@ -70,14 +71,16 @@ fn ended(exit: &Exit) -> String {
 }
 
 /// Ready containers and all of them; init containers do not count.
-pub(crate) fn ready(view: &PodView) -> (usize, usize) {
+#[must_use]
+pub fn ready(view: &PodView) -> (usize, usize) {
     let mains: Vec<&String> = view.images.keys().filter(|name| !view.init_containers.contains(name)).collect();
     let is_ready = |name: &&&String| view.status.containers.get(**name).is_some_and(|container| container.ready);
     (mains.iter().filter(is_ready).count(), mains.len())
 }
 
 /// Whether anything of it is under way or running.
-pub(crate) fn is_active(view: &PodView) -> bool {
+#[must_use]
+pub fn is_active(view: &PodView) -> bool {
     let ended = matches!(view.status.phase, Phase::Succeeded | Phase::Failed) || view.goal == Goal::Stopped;
     !ended || view.status.terminating
 }
