@@ -112,8 +112,15 @@ fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
     for program in programs {
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
-    if let Some(target) = target {
-        cargo.args(["--target", target]);
+    match target {
+        Some(target) => {
+            cargo.args(["--target", target]);
+        }
+        // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
+        // would be minutes on one core for nothing that was measured.
+        None => {
+            cargo.env("CARGO_PROFILE_DIST_LTO", "thin").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
+        }
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(target.is_some())?);
     if let Some(commit) = workspace::commit() {

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: what flint does, on a bundle made here and now.
 
+mod node;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -16,15 +18,16 @@ use crate::race::{self, Runner};
 use crate::{dist, workspace};
 
 const HELP: &str = "\
-usage: cargo xtask demo [--runtime PROGRAM] [--count N]
+usage: cargo xtask demo [--runtime PROGRAM] [--count N] [--pods N]
 
 As root. Builds the programs of `cargo xtask dist`, makes a bundle without any download (its root filesystem
 is one small static program), prints its plan in short, runs it, then starts containers one after another and
-prints a table: the kernel's floor, flint, and the peers that are installed (runc, crun). Takes away all that
-it made.
+prints a table: the kernel's floor, flint, and the peers that are installed (runc, crun). In the end a flintd of
+its own runs pods, each with its own network, and removes them. Takes away all that it made.
 
   --runtime PROGRAM   another runtime in flint's place; only flint has plans to print
-  --count N           containers that each program starts for the table (200)";
+  --count N           containers that each program starts for the table (200)
+  --pods N            pods that flintd runs (500); 0 leaves them out";
 
 /// Where a hybrid cgroup layout has its v2 hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
@@ -34,11 +37,12 @@ const PEERS: &[&str] = &["runc", "crun"];
 struct Options {
     runtime: Option<PathBuf>,
     count: usize,
+    pods: u32,
 }
 
 /// Runs the command.
 pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
-    let mut options = Options { runtime: None, count: 200 };
+    let mut options = Options { runtime: None, count: 200, pods: 500 };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("runtime") => options.runtime = Some(parser.value()?.into()),
@@ -48,6 +52,7 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
                 options.count =
                     number.with_context(|| format!("--count must be a number above 0, not {}", count.display()))?;
             }
+            Long("pods") => options.pods = parser.value()?.parse().context("--pods")?,
             Short('h') | Long("help") => {
                 println!("{HELP}");
                 return Ok(ExitCode::SUCCESS);
@@ -64,6 +69,9 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
     demo.hello()?;
     interrupt.check()?;
     demo.table(&options, &interrupt)?;
+    if options.pods > 0 {
+        node::show(demo.folder.path(), &demo.bundle.join("rootfs"), options.pods, &interrupt)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -94,7 +102,7 @@ impl Demo {
         let bin = self.bundle.join("rootfs/bin");
         fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
         fs::copy(payload, bin.join("payload")).with_context(|| format!("copying {}", payload.display()))?;
-        for name in ["true", "hello"] {
+        for name in ["true", "hello", "pause"] {
             std::os::unix::fs::symlink("payload", bin.join(name)).with_context(|| format!("linking {name}"))?;
         }
         // Mount points, since the default root is read-only.
