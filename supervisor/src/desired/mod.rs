@@ -243,6 +243,28 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// As it is written down: the secrets of a scheduler's pod are in memory alone, and come again from the scheduler.
+    #[must_use]
+    pub fn to_keep(&self) -> std::borrow::Cow<'_, Self> {
+        let is_secret = |volume: &Volume| matches!(volume.source, VolumeSource::Secret(_));
+        if !matches!(self.source, Source::Scheduler(_)) || !self.volumes.iter().any(is_secret) {
+            return std::borrow::Cow::Borrowed(self);
+        }
+        let mut pod = self.clone();
+        for volume in pod.volumes.iter_mut().filter(|volume| is_secret(volume)) {
+            *volume = volume.without_content();
+        }
+        std::borrow::Cow::Owned(pod)
+    }
+
+    /// Whether a secret volume's content is not known any more: what is there already is all there is. No scheduler has empty
+    /// secrets.
+    #[must_use]
+    pub fn has_forgotten(&self, volume: &Volume) -> bool {
+        let VolumeSource::Secret(items) = &volume.source else { return false };
+        matches!(self.source, Source::Scheduler(_)) && items.iter().any(|item| item.content.is_empty())
+    }
+
     /// All its containers, the init containers first.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers)

@@ -75,3 +75,18 @@ fn qualities() {
     assert_eq!(with(limits.clone()), Quality::Guaranteed);
     assert_eq!(with(Resources { memory_request: Some(0), ..limits }), Quality::Burstable);
 }
+
+#[test]
+fn a_schedulers_secrets_are_not_kept() {
+    let secret = |source: Source| {
+        let item = super::Item { path: "key".to_owned(), content: b"geheim".to_vec(), mode: 0o400, uid: 0, gid: 0 };
+        let volume = super::Volume { name: "keys".to_owned(), source: super::VolumeSource::Secret(vec![item]) };
+        Pod { source, volumes: vec![volume], ..pod("web") }
+    };
+    let remote = secret(Source::Scheduler("swarm".to_owned()));
+    let kept = remote.to_keep().into_owned();
+    assert!(kept.has_forgotten(&kept.volumes[0]) && !remote.has_forgotten(&remote.volumes[0]));
+    assert_eq!(kept.sandbox_hash(), remote.sandbox_hash(), "its sandbox stays when the content comes again");
+    let local = secret(Source::Api);
+    assert_eq!(*local.to_keep(), local);
+}

@@ -83,7 +83,8 @@ pub enum VolumeSource {
     Named(String),
     /// Files of known content on disk.
     Files(Vec<Item>),
-    /// Files of known content in memory, never on disk.
+    /// Files of known content in memory, never on disk as files. Those of a scheduler are not in the store either: see
+    /// [`crate::desired::Pod::to_keep`].
     Secret(Vec<Item>),
 }
 

@@ -12,6 +12,8 @@ use crate::store::{ContainerPhase, ContainerRecord};
 
 /// A container that ran for so long before it ended begins its back-off anew.
 const STEADY: Duration = Duration::from_secs(600);
+/// The word of a container that is stopped because its probe says no.
+pub(super) const UNHEALTHY: &str = "Unhealthy";
 /// 128 and SIGKILL.
 const KILLED: u32 = 137;
 
@@ -85,6 +87,9 @@ pub(super) fn saw_exit(there: &mut ContainerRecord, status: Option<u32>, at: Sys
         None => ("ContainerStatusUnknown", "it has ended while nobody who could see its status was there".to_owned()),
     };
     let reason = Reason { word: word.to_owned(), sentence };
+    // A program that obeys may end with 0: that is no success.
+    let sick = there.stopping.as_ref().map(|stopping| stopping.reason.clone()).filter(|why| why.word == UNHEALTHY);
+    let reason = sick.unwrap_or(reason);
     let exit = Exit { status, oom, started: Some(started), finished: at, reason };
     ended(there, exit.clone());
     Some(exit)
@@ -104,8 +109,9 @@ pub(crate) fn ended(there: &mut ContainerRecord, exit: Exit) {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{parse_id, saw_exit};
-    use crate::store::{ContainerPhase, ContainerRecord};
+    use super::{UNHEALTHY, parse_id, saw_exit};
+    use crate::observed::Reason;
+    use crate::store::{ContainerPhase, ContainerRecord, Stopping};
 
     fn running(since: SystemTime) -> ContainerRecord {
         ContainerRecord { phase: ContainerPhase::Running { started: since }, ..ContainerRecord::default() }
@@ -132,6 +138,15 @@ mod tests {
         there.oom = true;
         assert!(!saw_exit(&mut there, Some(0), now).unwrap().oom);
         assert_eq!(saw_exit(&mut running(now), None, now).unwrap().reason.word, "ContainerStatusUnknown");
+    }
+
+    #[test]
+    fn who_was_stopped_for_its_health_did_not_complete() {
+        let now = SystemTime::now();
+        let why = Reason { word: UNHEALTHY.to_owned(), sentence: "its liveness probe failed".to_owned() };
+        let stopping = Some(Stopping { until: now, killed: false, reason: why.clone() });
+        let mut there = ContainerRecord { stopping, ..running(now) };
+        assert_eq!(saw_exit(&mut there, Some(0), now).unwrap().reason, why);
     }
 
     #[test]

@@ -94,7 +94,7 @@ async fn take(node: &Arc<Node>, report: Report) -> anyhow::Result<()> {
         let kill = kill.filter(|_| there.stopping.is_none())?;
         there.ready = false;
         let sentence = format!("its {} probe failed too often; its restart policy decides", kind.name());
-        let reason = Reason { word: "Killing".to_owned(), sentence };
+        let reason = Reason { word: super::exits::UNHEALTHY.to_owned(), sentence };
         there.stopping = Some(Stopping { until: SystemTime::now() + kill, killed: false, reason: reason.clone() });
         Some(reason)
     });

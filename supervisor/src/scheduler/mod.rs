@@ -11,7 +11,8 @@
 //!
 //! What it may rely on: [`Host::set`] and [`Host::remove`] are written down when they return, so they may be acknowledged.
 //! After a restart of flintd [`Host::pods`] has what was set before, and their statuses are those of the containers that went
-//! on meanwhile.
+//! on meanwhile. The content of secret volumes alone is not in the store: a pod that has such and was not prepared before the restart
+//! waits until it is set again.
 
 pub mod swarm;
 

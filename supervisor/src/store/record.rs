@@ -43,7 +43,7 @@ pub struct PodRecord {
     pub stop_by: Option<SystemTime>,
 }
 
-/// A pod is written as a plain value, and read into a shared one: whoever looks at pods gets no copy.
+/// A pod is written as a plain value, without a scheduler's secrets, and read into a shared one: whoever looks at pods gets no copy.
 mod shared {
     use std::sync::Arc;
 
@@ -52,7 +52,7 @@ mod shared {
     use crate::desired::Pod;
 
     pub(super) fn serialize<S: Serializer>(pod: &Arc<Pod>, serializer: S) -> Result<S::Ok, S::Error> {
-        pod.as_ref().serialize(serializer)
+        pod.to_keep().serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Pod>, D::Error> {

@@ -52,6 +52,14 @@ pub(super) fn put(volume: &Path, items: &[Item], wanted: Option<VolumeGroup>) ->
     sweep(volume, &generation, items)
 }
 
+/// For files whose content nobody knows any more: they stay as they are.
+pub(super) fn must_be_there(volume: &Path) -> Result<()> {
+    if fs::read_link(volume.join(CURRENT)).is_ok() {
+        return Ok(());
+    }
+    Err(Error::wrong("its content was in memory alone and has not come again since flintd was started".to_owned()))
+}
+
 /// Relative, not upwards, and none of our own names at the top.
 fn check_path(path: &str) -> Result<()> {
     let parts: Vec<Component<'_>> = Path::new(path).components().collect();

@@ -124,6 +124,7 @@ impl Volumes {
                 host_path::check(path, *make_folder, *make_file, *kind)?;
             }
             VolumeSource::Named(name) => named::make(&self.data("volumes"), name, group)?,
+            VolumeSource::Secret(_) if pod.has_forgotten(volume) => files::must_be_there(&place.path)?,
             VolumeSource::Files(items) | VolumeSource::Secret(items) => files::put(&place.path, items, group)?,
         }
         Ok(place)

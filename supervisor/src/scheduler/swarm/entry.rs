@@ -31,6 +31,9 @@ pub(super) struct Entry {
     pub(super) refused: Option<String>,
     /// Whether its pod was told to go.
     pub(super) is_discarded: bool,
+    /// Whether its pod is from before flintd's start and may wait for secrets.
+    pub(super) is_inherited: bool,
+    is_making: bool,
     order: Order,
 }
 
@@ -46,7 +49,18 @@ pub(super) enum Work {
 impl Entry {
     pub(super) fn new(task: Task, status: TaskStatus) -> Self {
         let (key, uid) = (mapping::key(&task), mapping::uid(&task));
-        Self { task, status, key, uid, goal: None, refused: None, is_discarded: false, order: Order::Nothing }
+        Self {
+            task,
+            status,
+            key,
+            uid,
+            goal: None,
+            refused: None,
+            is_discarded: false,
+            is_inherited: false,
+            is_making: false,
+            order: Order::Nothing,
+        }
     }
 
     pub(super) fn listed(&self) -> Listed {
@@ -80,6 +94,7 @@ impl Entry {
         // Before a manager has sent the secrets, nothing new is made and nothing is started.
         let is_early = !is_assigned && matches!(order, Order::Prepare | Order::Run);
         self.order = if is_early { Order::Nothing } else { order };
+        self.is_making = event == Event::Making;
         let before = self.state();
         if is_early && event == Event::Absent {
             return false;
@@ -106,7 +121,11 @@ impl Entry {
 
     /// What is to be done that has not been asked for yet.
     pub(super) fn work(&self, is_there: bool) -> Option<Work> {
+        let again = self.is_inherited && self.is_making;
         match (self.order, self.goal) {
+            // Its secrets come with it.
+            (Order::Prepare, Some(Goal::Prepared)) if again => Some(Work::Set(Goal::Prepared)),
+            (Order::Run, Some(Goal::Running)) if again => Some(Work::Set(Goal::Running)),
             (Order::Prepare, None) => Some(Work::Set(Goal::Prepared)),
             (Order::Run, None | Some(Goal::Prepared)) => Some(Work::Set(Goal::Running)),
             (Order::Stop, Some(Goal::Prepared | Goal::Running)) => Some(Work::Set(Goal::Stopped)),

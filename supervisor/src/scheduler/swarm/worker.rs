@@ -78,6 +78,7 @@ impl Worker {
             let status = record.status.unwrap_or_default();
             let mut entry = Entry::new(task, status);
             entry.goal = goals.remove(&entry.uid);
+            entry.is_inherited = entry.goal.is_some();
             reports.put(&entry.task.id, entry.status.clone());
             entries.insert(entry.task.id.clone(), entry);
         }
@@ -244,6 +245,7 @@ impl Worker {
                 Work::Set(goal) => match entry.pod(goal, &self.payloads, &self.node, &self.host) {
                     Ok(pod) => {
                         entry.goal = Some(goal);
+                        entry.is_inherited = false;
                         sets.push((id, pod));
                     }
                     Err(reason) => {
