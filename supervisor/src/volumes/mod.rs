@@ -202,3 +202,6 @@ fn make_folder(path: &Path, mode: u32) -> Result<()> {
 fn private_folder(path: &Path) -> Result<()> {
     make_folder(path, 0o700)
 }
+
+#[cfg(test)]
+mod tests;
