@@ -111,8 +111,8 @@ fn a_full_disk_loses_lines_and_blocks_nobody() {
     let Some(node) = Node::start("true") else { return };
     let small = node.case.path().join("small");
     fs::create_dir(&small).expect("make a folder");
-    let none = rustix::mount::MountFlags::empty();
-    rustix::mount::mount("small", &small, "tmpfs", none, Some(c"size=64k")).expect("mount a small file system");
+    let no_flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("small", &small, "tmpfs", no_flags, Some(c"size=64k")).expect("mount a small file system");
     let script = "seq 1 50000; echo end >&2; exec sleep 1000";
     let uri = format!("cri-log://{}/0.log", small.display());
     let full = Container { stdout: uri.clone(), stderr: uri, ..node.container("full", Some(script)) };

@@ -15,6 +15,8 @@
 mod assignments;
 mod describe;
 mod entry;
+#[cfg(test)]
+mod faults;
 pub mod identity;
 mod logs;
 mod managers;

@@ -10,6 +10,8 @@
 mod certificate;
 pub mod files;
 mod issue;
+#[cfg(test)]
+pub(super) mod tests;
 mod token;
 
 use std::path::Path;
