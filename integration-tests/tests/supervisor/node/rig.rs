@@ -43,7 +43,7 @@ impl Node {
         let (flintd, flintctl, shim) = (program("flintd")?, program("flintctl")?, shim_program()?);
         let (bundler, busybox) = (Bundler::new()?, find_program("busybox")?);
         let prefix = new_prefix();
-        let leaks = Leaks::watch(&prefix, &bundler.path().join("run/state"));
+        let leaks = Leaks::watch(&prefix, &bundler.path().join("run/state").join(format!("{prefix}ns")));
         let mut node = Self { flintd, flintctl, shim, bundler, daemon: None, leaks, prefix };
         node.import(&busybox);
         node.configure();
@@ -140,7 +140,7 @@ impl Node {
     /// All pods, as `ps --json` tells them.
     #[track_caller]
     pub(crate) fn pods(&self) -> Vec<Value> {
-        let output = self.ctl(["ps", "--json"]).ok();
+        let output = self.ctl(["ps", "--all", "--json"]).ok();
         serde_json::from_str(&output.stdout).expect("ps prints JSON")
     }
 
