@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The fake host makes nothing and tells of its pods what their images say: what is tested is the protocol, from the manager's view
-//! and from the host's.
+//! and from the host's. `real` has flintd itself and containers.
 #![forbid(unsafe_code)]
 
 mod cluster;
@@ -14,5 +14,6 @@ mod identity;
 mod life;
 mod manager;
 mod payloads;
+mod real;
 mod restarts;
 mod worker;
