@@ -51,7 +51,7 @@ impl Node {
         node.launch();
         let joined = node.call(&["join", "--token", &manager.token(), &Manager::address()]);
         let words: Vec<&str> = joined.split_whitespace().collect();
-        node.id = (*words.last().expect("an id")).to_owned();
+        (*words.last().expect("an id")).clone_into(&mut node.id);
         manager.wait_node(&node.id, "ready active");
         Some(node)
     }
@@ -123,7 +123,7 @@ impl Node {
     }
 
     /// The first processes of all containers of this node.
-    fn containers(&self, marker: &str) -> BTreeSet<i32> {
+    fn containers(marker: &str) -> BTreeSet<i32> {
         let is_init = |pid: &i32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.starts_with(b"/bin/sh\0-c\0")
@@ -183,7 +183,7 @@ fn containers_of_a_service_live_as_its_tasks_do() {
     let many = many();
     let _ = manager.docker(&["service", "scale", "--detach", &format!("web={many}")]).ok();
     manager.wait_for("web", "Running", many);
-    let (tasks, before) = (running(&manager), node.containers(&marker));
+    let (tasks, before) = (running(&manager), Node::containers(&marker));
     assert_eq!((tasks.len(), before.len()), (many, many));
     let once: BTreeMap<String, usize> = tasks.iter().map(|task| (task.clone(), 1)).collect();
     wait_until("each task has begun", || begun(&out).len() == many);
@@ -198,14 +198,14 @@ fn containers_of_a_service_live_as_its_tasks_do() {
     node.kill();
     let victim = *before.first().expect("a container");
     kill_process(Pid::from_raw(victim).expect("a pid"), Signal::KILL).expect("kill a container");
-    wait_until("it has ended", || !node.containers(&marker).contains(&victim));
+    wait_until("it has ended", || !Node::containers(&marker).contains(&victim));
     node.launch();
     wait_until("the one that ended has a successor", || {
         let all = manager.tasks("web");
         let failed: Vec<_> = all.iter().filter(|task| task.state == "Failed").collect();
         failed.len() == 1 && failed[0].error.contains("(137)") && running(&manager).len() == many
     });
-    let after = node.containers(&marker);
+    let after = Node::containers(&marker);
     assert_eq!(
         (after.len(), after.intersection(&before).count()),
         (many, many - 1),
@@ -216,9 +216,9 @@ fn containers_of_a_service_live_as_its_tasks_do() {
     assert!(begun(&out).values().all(|count| *count == 1), "a task was started twice: {:?}", begun(&out));
 
     let _ = manager.docker(&["service", "scale", "--detach", "web=1"]).ok();
-    wait_until("one container is left", || node.containers(&marker).len() == 1 && running(&manager).len() == 1);
+    wait_until("one container is left", || Node::containers(&marker).len() == 1 && running(&manager).len() == 1);
     let _ = manager.docker(&["service", "rm", "web"]).ok();
-    wait_until("no container is left", || node.containers(&marker).is_empty());
+    wait_until("no container is left", || Node::containers(&marker).is_empty());
     assert_eq!(begun(&out).len(), many + 1, "nothing else was started");
     node.leaks.assert_none();
     let _ = node.call(&["leave"]);
