@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flint_runtime::{CgroupManager, Options as RuntimeOptions, Runtime};
+use tokio::sync::Notify;
 use ttrpc::Code;
 
 use crate::config::Place;
@@ -68,6 +69,8 @@ enum Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     table: Mutex<HashMap<String, Entry>>,
+    /// Tells that a claim is over.
+    settled: Notify,
 }
 
 /// An id that is taken while its task is made.
@@ -88,6 +91,18 @@ impl Tasks {
         }
         table.insert(id.to_owned(), Entry::Making);
         Ok(Claim { tasks: self, id: id.to_owned(), made: false })
+    }
+
+    /// Waits while somebody is at work on an id: what a supervisor that has died had asked for still goes on, and the next one
+    /// is to hear what came of it.
+    pub(crate) async fn settled(&self, id: &str) {
+        loop {
+            let told = self.settled.notified();
+            if !matches!(locked(&self.table).get(id), Some(Entry::Making)) {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// # Errors
@@ -125,6 +140,7 @@ impl Claim<'_> {
     pub(crate) fn made(mut self, task: Arc<Task>) {
         self.made = true;
         locked(&self.tasks.table).insert(self.id.clone(), Entry::Made(task));
+        self.tasks.settled.notify_waiters();
     }
 }
 
@@ -132,6 +148,7 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if !self.made {
             self.tasks.remove(&self.id);
+            self.tasks.settled.notify_waiters();
         }
     }
 }
@@ -139,4 +156,26 @@ impl Drop for Claim<'_> {
 /// Nothing panics under these locks.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Tasks;
+
+    #[test]
+    fn who_asks_while_an_id_is_claimed_waits_for_its_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let tasks = Tasks::default();
+            tasks.settled("one").await;
+            let claim = tasks.claim("one").unwrap();
+            tasks.settled("other").await;
+            let early = tokio::time::timeout(Duration::from_millis(20), tasks.settled("one")).await;
+            assert!(early.is_err(), "it is made still");
+            let ((), ()) = tokio::join!(tasks.settled("one"), async { drop(claim) });
+            assert!(tasks.claim("one").is_ok(), "nobody is at work on it");
+        });
+    }
 }

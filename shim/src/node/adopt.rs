@@ -30,6 +30,7 @@ impl Node {
 
     async fn try_adopt(&self, container: Container) -> Result<ContainerState> {
         let id = container.id.clone();
+        self.tasks.settled(&id).await;
         if let Ok(task) = self.tasks.get(&id) {
             return Ok(task.told());
         }

@@ -42,6 +42,7 @@ impl Node {
     }
 
     async fn try_remove(&self, container: Container) -> Result<(Option<u32>, i64)> {
+        self.tasks.settled(&container.id).await;
         let Ok(task) = self.tasks.get(&container.id) else {
             self.remove_left(container).await?;
             return Ok((None, 0));

@@ -8,6 +8,7 @@
 //! A change is on the disk when its call returns. Statuses are looked at, never asked for: whoever wants to know more than
 //! [`Node::pods`] waits for [`Node::changes`].
 
+mod addresses;
 mod adoption;
 mod apply;
 mod capacity;
@@ -24,6 +25,7 @@ mod process;
 mod session;
 mod usage;
 
+pub(crate) use addresses::with_addresses;
 pub use apply::Applied;
 pub use capacity::Capacity;
 pub use config::{Config, ImageConfig, LogConfig, Reserved};

@@ -28,7 +28,11 @@ struct InContainers(Weak<Node>);
 impl probes::Exec for InContainers {
     async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, String> {
         let node = self.0.upgrade().ok_or("flintd ends")?;
-        let request = ExecRequest { command: argv.to_vec(), ..ExecRequest::default() };
+        let mut command = argv.to_vec();
+        if let Some((uid, ..)) = super::exits::parse_id(&target.id) {
+            super::addresses::put_in(&node, uid, command.iter_mut());
+        }
+        let request = ExecRequest { command, ..ExecRequest::default() };
         let run = async {
             let executed = node.exec(&target.pod, &target.container, &request).await;
             let mut executed = executed.map_err(|error| format!("{error:#}"))?;

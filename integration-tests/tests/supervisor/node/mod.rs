@@ -82,3 +82,18 @@ fn flintds_death_ends_nothing_and_loses_nothing() {
     }
     node.finish();
 }
+
+#[test]
+fn a_container_is_told_its_address() {
+    let Some(node) = Node::start() else { return };
+    let script = "[ -n \"$HOST_IP\" ] && [ \"$POD_IP\" = \"$HOST_IP\" ] && echo equal";
+    let env = "    env:\n    - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}\n    \
+               - {name: HOST_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}\n    command:";
+    let manifest = node.manifest("told", "  restartPolicy: Never\n", script).replace("    command:", env);
+    node.apply(&manifest);
+    wait_until("it has ended", || node.state("told")["exited"]["status"].is_u64());
+    assert_eq!(node.state("told")["exited"]["status"], 0, "both are there, and on the host's network the same");
+    let _ = node.ctl(["rm", "told"]).ok();
+    node.wait_gone("told");
+    node.finish();
+}
