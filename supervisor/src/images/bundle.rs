@@ -13,7 +13,7 @@ use crate::desired::{Container, Pids, Pod, SeccompProfile};
 use crate::volumes::Bind;
 
 impl Images {
-    /// Makes the bundle of a container in a folder that is not there. It waits for the disk.
+    /// Makes the bundle of a container in a folder that is not there; `cgroup` is its path in every hierarchy. It waits for the disk.
     ///
     /// # Errors
     ///
@@ -24,12 +24,12 @@ impl Images {
         folder: &Path,
         pod: &Pod,
         container: &Container,
-        id: &str,
+        cgroup: &str,
         parts: &[Bind],
     ) -> Result<()> {
         let wishes = wishes(pod, container)?;
         let edit = |config: &mut Value| {
-            furnish(config, pod, container, id, parts)
+            furnish(config, pod, container, cgroup, parts)
                 .map_err(|error| flint_bundle::Error::refused(format!("{error:#}")))
         };
         // After a restart of the host the container is made anew: its bundle need not outlive it.
@@ -92,7 +92,7 @@ fn wishes(pod: &Pod, container: &Container) -> Result<Wishes> {
 }
 
 /// The container's part of the pod, in its config.json.
-fn furnish(config: &mut Value, pod: &Pod, container: &Container, id: &str, parts: &[Bind]) -> Result<()> {
+fn furnish(config: &mut Value, pod: &Pod, container: &Container, cgroup: &str, parts: &[Bind]) -> Result<()> {
     let security = &container.security;
     if security.user.must_not_be_root && config["process"]["user"]["uid"] == json!(0) {
         bail!("the container must not run as root (runAsNonRoot), and its image or its pod says it does");
@@ -110,7 +110,7 @@ fn furnish(config: &mut Value, pod: &Pod, container: &Container, id: &str, parts
         }
     }
     config["process"]["oomScoreAdj"] = json!(super::bundle::oom_score(pod, container));
-    config["linux"]["cgroupsPath"] = json!(format!("/flint/{id}"));
+    config["linux"]["cgroupsPath"] = json!(cgroup);
     limit(&mut config["linux"]["resources"], container);
     if let Some(mounts) = config["mounts"].as_array_mut() {
         for part in parts {
@@ -229,7 +229,7 @@ mod tests {
         let options = ["rbind", "rslave", "ro"].map(str::to_owned).to_vec();
         let part = Bind { source: "/host".into(), destination: "/dev/shm".to_owned(), options };
         let pod = crate::desired::Pod { pids: Pids::Host, containers: vec![one.clone()], ..pod("web") };
-        furnish(&mut config, &pod, &one, "uid.main.1", &[part]).map_err(|error| error.to_string())?;
+        furnish(&mut config, &pod, &one, "/flint/uid.main.1", &[part]).map_err(|error| error.to_string())?;
         Ok(config)
     }
 

@@ -9,6 +9,14 @@ use nix::sched::{CloneFlags, setns};
 use super::netlink::Netlink;
 use super::{Error, Result};
 
+/// The file system of namespaces (NSFS_MAGIC of linux/magic.h).
+const NSFS: u64 = 0x6e73_6673;
+
+/// Whether a path is that of a namespace. After a restart of the host, or once it was unmounted, it may be an ordinary file.
+pub(super) fn is_there(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS))
+}
+
 /// A pod's network namespace, and a conversation with its rtnetlink.
 pub(super) struct Namespace {
     /// What devices are made in.
@@ -42,5 +50,20 @@ impl Namespace {
     /// Brings its loopback device up: 127.0.0.1 and ::1 are there with it.
     pub(super) fn loopback_up(&mut self) -> Result<()> {
         self.netlink.up(1).map_err(|source| Error::system("bring the pod's loopback device up", source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::is_there;
+
+    #[test]
+    fn a_file_that_a_namespace_was_mounted_on_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!is_there(file.path()));
+        assert!(!is_there(Path::new("/nowhere")));
+        assert!(is_there(Path::new("/proc/self/ns/net")));
     }
 }

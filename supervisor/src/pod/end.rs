@@ -259,7 +259,9 @@ pub(super) async fn forget(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> {
     .await?;
     // A sandbox that was never made has a shim perhaps.
     node.executor.release(&uid).await?;
-    node.forget(entry).await
+    node.forget(entry).await?;
+    crate::node::remove_cgroups(node).await;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ async fn furnish(node: &Arc<Node>, pod: &Arc<Pod>, container: &Container, descri
         let mut parts = files_of(&node, &pod);
         parts.extend(node.volumes.mounts(&pod, &container)?);
         let container = crate::node::with_addresses(&node, &pod.uid, container);
-        node.images.make_bundle(&image, &folder, &pod, &container, &id, &parts)
+        node.images.make_bundle(&image, &folder, &pod, &container, &crate::node::cgroup(&node, &id), &parts)
     })
     .await
 }

@@ -19,7 +19,7 @@ pub(super) use configuration::List;
 
 use super::ports::protocol_name;
 use super::settings::Cni as Settings;
-use super::{Attached, Error, Result};
+use super::{Attached, Error, Result, namespace};
 use crate::desired::{HostPort, Key};
 
 /// The pod's device.
@@ -122,7 +122,7 @@ impl Plugins {
             configuration.insert("runtimeConfig".to_owned(), json!({"portMappings": mappings}));
         }
         // A namespace that is gone is told as none (specification, DEL).
-        let netns = if verb != "DEL" || pod.netns.exists() { pod.netns.to_owned() } else { PathBuf::new() };
+        let netns = if verb != "DEL" || namespace::is_there(pod.netns) { pod.netns.to_owned() } else { PathBuf::new() };
         let Key { namespace, name } = pod.key;
         let arguments = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_INFRA_CONTAINER_ID={uid};K8S_POD_UID={uid}",
