@@ -1,6 +1,7 @@
 //! `flintd`: keeps the pods of a node as they are desired.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use flintd::api::{Access, Server};
 use flintd::node::{Config, LocalApi, Node};
+use flintd::page::Page;
 use flintd::scheduler::Scheduler as _;
 use flintd::scheduler::swarm::{JoinOptions, Swarm};
 use tokio::signal::unix::{SignalKind, signal};
@@ -111,7 +113,17 @@ fn configuration(arguments: &Arguments) -> Result<Config> {
             bail!("{} is not an absolute path", folder.display());
         }
     }
+    page_address(&config)?;
     Ok(config)
+}
+
+/// Where the page is served, if anywhere.
+fn page_address(config: &Config) -> Result<Option<SocketAddr>> {
+    if config.page.is_empty() {
+        return Ok(None);
+    }
+    let address = config.page.parse();
+    address.map(Some).with_context(|| format!("page {:?} is no ADDRESS:PORT, such as 127.0.0.1:10290", config.page))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -170,6 +182,7 @@ async fn serve(config: Config) -> Result<()> {
         let _ = stopping.wait_for(|stop| *stop).await;
     }));
     let manifests = tokio::spawn(flintd::node::follow_manifests(node.clone(), stopped.clone()));
+    let page = tokio::spawn(serve_page(node.clone(), stopped.clone()));
     let swarm = tokio::spawn(work_for_swarm(node.clone(), stopped));
     tracing::info!(pods = node.pods().len(), socket = %node.config().socket.display(), "flintd takes pods");
     notify(&[sd_notify::NotifyState::Ready]);
@@ -180,8 +193,29 @@ async fn serve(config: Config) -> Result<()> {
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("flintd ends; containers go on");
     stop.send_replace(true);
-    let _ = tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(api, manifests, swarm) }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(api, page, manifests, swarm) }).await;
     Ok(())
+}
+
+/// Serves the page and the metrics. Pods do not depend on them: an address that another has is told, and the node goes on without.
+async fn serve_page(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
+    let Ok(Some(address)) = page_address(node.config()) else { return };
+    let listener = match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(
+                "the page and the metrics are not served: listen at {address}: {error}; set `page` to another"
+            );
+            return;
+        }
+    };
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("the page is at http://{address}/, the metrics are at http://{address}/metrics");
+    }
+    let stop = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    Arc::new(Page::new(Arc::new(LocalApi(node)))).serve(listener, stop).await;
 }
 
 async fn join(folder: &Path, token: &str, manager: &str) -> Result<()> {

@@ -18,6 +18,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The group that may use it beside root.
     pub group: Option<String>,
+    /// Where the page and the metrics are served, `ADDRESS:PORT`; empty for nowhere.
+    pub page: String,
     /// The folder of Pod manifests.
     pub manifests: PathBuf,
     /// The shim; found in PATH without a slash.
@@ -83,6 +85,7 @@ impl Default for Config {
             run: "/run/flintd".into(),
             socket: crate::api::SOCKET.into(),
             group: None,
+            page: crate::page::ADDRESS.to_owned(),
             manifests: "/etc/flintd/manifests".into(),
             shim: "containerd-shim-flint-v1".into(),
             // A shim costs some 3 MB of its own; its death interrupts the control of its pods, not the pods. See

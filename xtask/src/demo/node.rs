@@ -263,7 +263,7 @@ fn configuration(folder: &Path, images: &Path, dist: &Path, namespace: &str) -> 
     let (root, run, manifests) = (place("lib"), place("run"), place("manifests"));
     let (shim, images) = (dist.join("containerd-shim-flint-v1").display().to_string(), images.display());
     format!(
-        "root = '{root}'\nrun = '{run}'\nsocket = '{run}/flintd.sock'\nmanifests = '{manifests}'\nshim = '{shim}'\nnamespace = '{namespace}'\n\
+        "root = '{root}'\nrun = '{run}'\nsocket = '{run}/flintd.sock'\nmanifests = '{manifests}'\npage = ''\nshim = '{shim}'\nnamespace = '{namespace}'\n\
          [images]\nstore = '{images}'\n"
     )
 }

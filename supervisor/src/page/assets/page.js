@@ -94,7 +94,8 @@ function show(pod, told, share, now) {
   ];
   texts.forEach((text, index) => { if (text !== null) pod.cells[index].textContent = text; });
   pod.cells[2].className = bad ? "bad" : told.status === "Running" && told.ready[0] === told.ready[1] ? "good" : "";
-  pod.cells[2].title = told.why ?? "";
+  if (told.why === null) pod.cells[2].removeAttribute("title");
+  else pod.cells[2].title = told.why;
   pod.cells[6].title = told.images.join("\n");
   plot(pod.cpuPlot, "cpu", pod.cpu, 0.05, 100, 20);
   plot(pod.memoryPlot, "memory", pod.memory, told.memoryLimit ?? 0, 100, 20);
