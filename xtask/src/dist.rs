@@ -119,7 +119,7 @@ fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
         // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
         // would be minutes on one core for nothing that was measured.
         None => {
-            cargo.env("CARGO_PROFILE_DIST_LTO", "thin").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
+            cargo.env("CARGO_PROFILE_DIST_LTO", "off").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
         }
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(target.is_some())?);
