@@ -226,11 +226,10 @@ impl Node {
                 .map(|line| format!("the mount {line}")),
         );
         let devices = fs::read_to_string("/proc/self/net/dev").context("reading the devices")?;
-        // Two lines of heads, and the loopback device.
-        let count = devices.lines().count().saturating_sub(3);
-        if count > 0 {
-            left.push(format!("{count} network devices"));
-        }
+        let names = devices.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim);
+        // The loopback device, and the node's own, which stays as long as flintd does.
+        let of_pods = names.filter(|name| !["lo", "flint-0"].contains(name));
+        left.extend(of_pods.map(|name| format!("the network device {name}")));
         let cgroups = Path::new("/sys/fs/cgroup");
         for hierarchy in fs::read_dir(cgroups).context("reading /sys/fs/cgroup")?.flatten() {
             let own = hierarchy.path().join(&self.namespace);
