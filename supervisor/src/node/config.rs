@@ -88,8 +88,8 @@ impl Default for Config {
             page: crate::page::ADDRESS.to_owned(),
             manifests: "/etc/flintd/manifests".into(),
             shim: "containerd-shim-flint-v1".into(),
-            // A shim costs some 3 MB of its own; its death interrupts the control of its pods, not the pods. See
-            // docs/supervisor.md.
+            // Eight shims with 500 pods in them had 31 MiB (PSS, `cargo xtask demo`); the death of one interrupts the control of
+            // its pods, not the pods. See docs/supervisor.md.
             pods_per_shim: 64,
             namespace: "flint".to_owned(),
             parallel: 16,

@@ -244,7 +244,7 @@ fn a_part_that_is_exchanged_meanwhile_leads_nowhere_else() {
     over.store(true, Ordering::Relaxed);
     attacker.join().unwrap();
     let turns = turns.load(Ordering::Relaxed);
-    assert!(held > 0 && turns > 0, "{held} binds of {tries}, {turns} exchanges: the race was not run");
+    assert!(held > 0 && turns >= 300, "{held} binds of {tries}, {turns} exchanges: the race was not run");
 }
 
 #[test]
