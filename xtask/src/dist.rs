@@ -71,25 +71,30 @@ pub(crate) struct Built {
 
 /// Builds every program that the workspace has, and says which.
 pub(crate) fn build() -> anyhow::Result<Vec<Built>> {
+    let mut built = build_those(true)?;
+    built.extend(build_those(false)?);
+    Ok(built)
+}
+
+/// Builds one half of the programs: the static ones on musl, or those for the host's own target.
+pub(crate) fn build_those(linked_static: bool) -> anyhow::Result<Vec<Built>> {
     let metadata = Metadata::load()?;
-    let there: Vec<&Program> = PROGRAMS.iter().filter(|program| has(&metadata, program)).collect();
+    let is_there = |program: &&Program| program.linked_static == linked_static && has(&metadata, program);
+    let programs: Vec<&Program> = PROGRAMS.iter().filter(is_there).collect();
+    if programs.is_empty() {
+        return Ok(Vec::new());
+    }
     let dist = workspace::dist_folder();
     fs::create_dir_all(dist.join("debug")).with_context(|| format!("making {}", dist.display()))?;
     let musl = workspace::musl_target();
-    for (linked_static, target) in [(true, Some(musl.as_str())), (false, None)] {
-        let programs: Vec<&Program> =
-            there.iter().copied().filter(|program| program.linked_static == linked_static).collect();
-        if programs.is_empty() {
-            continue;
-        }
-        if let Some(target) = target {
-            ensure_target(target)?;
-        }
-        let names: Vec<&str> = programs.iter().map(|program| program.name).collect();
-        println!("building {} for {}", names.join(", "), target.unwrap_or("this machine"));
-        compile(&programs, target)?;
+    let target = linked_static.then_some(musl.as_str());
+    if let Some(target) = target {
+        ensure_target(target)?;
     }
-    there.into_iter().map(|program| install(program, &musl)).collect()
+    let names: Vec<&str> = programs.iter().map(|program| program.name).collect();
+    println!("building {} for {}", names.join(", "), target.unwrap_or("this machine"));
+    compile(&programs, target)?;
+    programs.into_iter().map(|program| install(program, &musl)).collect()
 }
 
 /// Builds the shim's benchmark beside the programs that [`build`] makes.

@@ -98,6 +98,7 @@ pub fn spawn<A>(options: Clone, argument: A, child: impl FnOnce(A) -> Infallible
         result = unsafe { call!(SYS_clone, flags as usize, 0, (&raw mut pidfd) as usize, 0, 0) };
     }
     if result == Ok(0) {
+        let _guard = NeverUnwinds;
         match child(argument) {}
     }
     if let Some(mask) = before {
@@ -106,6 +107,19 @@ pub fn spawn<A>(options: Clone, argument: A, child: impl FnOnce(A) -> Infallible
     let pid = result? as i32;
     Ok(Child { pid, pidfd: options.pidfd.then_some(Fd(pidfd)) })
 }
+
+/// A panic of the child must not unwind into its copy of the maker's stack, whose destructors are the maker's. Nothing is
+/// left of it where panics abort, as in all that ships; a program that embeds the library may choose otherwise.
+struct NeverUnwinds;
+
+impl Drop for NeverUnwinds {
+    fn drop(&mut self) {
+        exit(PANICKED)
+    }
+}
+
+/// The exit status of a Rust program whose main thread panicked.
+const PANICKED: i32 = 101;
 
 /// Ends the process at once (exit_group): no destructors, no buffers.
 pub fn exit(code: i32) -> ! {

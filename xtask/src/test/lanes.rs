@@ -10,9 +10,18 @@ use anyhow::Context;
 use crate::tally::Counts;
 
 /// Programs that run one after the other, each with its name.
-pub(super) type Lane = Vec<(String, Command)>;
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) programs: Vec<(String, Command)>,
+    /// What has to end well before they start.
+    pub(super) after: Option<After>,
+}
 
-/// Runs all lanes at once; what libtest counted. A program that ended badly and counted no failure is one.
+/// Waits for what a lane needs.
+pub(super) type After = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+
+/// Runs all lanes at once; what libtest counted. A program that ended badly and counted no failure is one, and so is a lane
+/// that could not start.
 ///
 /// # Errors
 ///
@@ -31,9 +40,16 @@ pub(super) fn run(lanes: Vec<Lane>) -> anyhow::Result<Counts> {
     }))
 }
 
-fn run_lane(programs: Lane, console: &Console) -> anyhow::Result<Counts> {
+fn run_lane(all: Lane, console: &Console) -> anyhow::Result<Counts> {
     let mut sum = Counts::default();
-    for (name, mut command) in programs {
+    if let Some(after) = all.after
+        && let Err(error) = after()
+    {
+        let names: Vec<&str> = all.programs.iter().map(|(name, _)| name.as_str()).collect();
+        console.print(&format!("error: {error:#}\n   not run: {}\n", names.join(", ")))?;
+        return Ok(Counts::one(false));
+    }
+    for (name, mut command) in all.programs {
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
         let mut counts = Counts::default();

@@ -8,6 +8,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -16,6 +18,7 @@ use lexopt::prelude::*;
 use crate::interrupt::Interrupt;
 use crate::tally::{self, Counts};
 use crate::{check, dist, packages, vm, workspace};
+use lanes::{After, Lane};
 use programs::{Lints, SELECTION, TestProgram};
 
 const HELP: &str = "\
@@ -70,12 +73,10 @@ impl Run {
     }
 
     fn everything(mut self, quick: bool, options: &[OsString]) -> anyhow::Result<ExitCode> {
-        // The release build links on one core for minutes: the tests' build has the other meanwhile. It is of another
-        // profile, so the cargos do not wait for each other.
-        let mut dist = None;
+        let mut release = None;
         if !quick {
             self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
-            dist = Some(std::thread::spawn(dist::build));
+            release = Some(Release::begin());
         }
         self.step("format", |_| passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
         let mut tests = Vec::new();
@@ -99,21 +100,20 @@ impl Run {
                 tests = programs::build(&[], lints)?;
             }
             let is_apart = |test: &TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-            let lane = tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect();
-            let mut counts = lanes::run(vec![lane])?;
+            let programs = tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect();
+            let mut counts = lanes::run(vec![Lane { programs, after: None }])?;
             counts.add(run.doc_tests(lints)?);
             Ok(counts)
         })?;
-        if !quick {
-            let mut faulty = None;
+        if let Some(release) = release {
+            let mut built = None;
             self.step("programs for the integration tests", |_| {
-                let built = dist.map(std::thread::JoinHandle::join);
-                built.transpose().map_err(|_| anyhow::anyhow!("the release build panicked"))?.transpose()?;
-                faulty = Some(faulty_runtime(lints)?);
+                let faulty = faulty_runtime(lints)?;
+                built = Some((faulty, release.static_programs()?));
                 Ok(Counts::default())
             })?;
-            self.step("integration tests", |run| match &faulty {
-                Some(faulty) => run.integration_tests(&tests, faulty, options),
+            self.step("integration tests", |run| match built {
+                Some((faulty, host)) => run.integration_tests(&tests, &faulty, host, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
         }
@@ -171,12 +171,18 @@ impl Run {
         cargo.args(["test", "--quiet", "--doc", "--no-fail-fast"]).args(SELECTION);
         lints.apply(&mut cargo);
         cargo.env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
-        lanes::run(vec![vec![("doc tests".to_owned(), cargo)]])
+        lanes::run(vec![Lane { programs: vec![("doc tests".to_owned(), cargo)], after: None }])
     }
 
-    /// Those of real engines, and a virtual machine, run beside all others: each has a place of its own, and waits more
-    /// than it works.
-    fn integration_tests(&self, tests: &[TestProgram], faulty: &Path, options: &[OsString]) -> anyhow::Result<Counts> {
+    /// Those of real engines, those of the daemons, and a virtual machine, run beside all others: each has a place of its
+    /// own, and waits more than it works. The daemons' wait for the `host`'s programs; the others begin meanwhile.
+    fn integration_tests(
+        &self,
+        tests: &[TestProgram],
+        faulty: &Path,
+        host: After,
+        options: &[OsString],
+    ) -> anyhow::Result<Counts> {
         let dist = workspace::dist_folder();
         let entry = |test: &TestProgram| {
             let (name, mut command) = self.entry(test);
@@ -188,7 +194,10 @@ impl Run {
         let ours = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
         let on_the_host = tests.iter().filter(ours).filter(|test| test.name != IN_A_MACHINE);
         let (engines, others): (Vec<_>, Vec<_>) = on_the_host.partition(|test| test.name == ENGINES);
-        let lanes = [engines, others].map(|lane| lane.into_iter().map(entry).collect()).into();
+        let is_of_daemons = |test: &&TestProgram| OF_DAEMONS.contains(&test.name.as_str());
+        let (daemons, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_daemons);
+        let lane = |tests: Vec<&TestProgram>, after| Lane { programs: tests.into_iter().map(entry).collect(), after };
+        let lanes = vec![lane(engines, None), lane(others, None), lane(daemons, Some(host))];
         std::thread::scope(|scope| {
             let machine = scope.spawn(|| self.virtual_machine(tests));
             let mut counts = lanes::run(lanes)?;
@@ -249,6 +258,32 @@ impl Run {
     }
 }
 
+/// The release build. It links on one core for minutes: the tests' build has the other meanwhile. It is of another profile,
+/// so the cargos do not wait for each other.
+struct Release {
+    built_static: mpsc::Receiver<anyhow::Result<()>>,
+    built: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Release {
+    fn begin() -> Self {
+        let (tell, built_static) = mpsc::channel();
+        let built = std::thread::spawn(move || {
+            // A receiver that is gone is a run that was interrupted.
+            let _ = tell.send(dist::build_those(true).map(drop));
+            dist::build_those(false).map(drop)
+        });
+        Self { built_static, built }
+    }
+
+    /// Waits for the static programs; what waits for the host's.
+    fn static_programs(self) -> anyhow::Result<After> {
+        const PANICKED: &str = "the release build panicked";
+        self.built_static.recv().context(PANICKED)??;
+        Ok(Box::new(|| self.built.join().map_err(|_| anyhow::anyhow!(PANICKED))?))
+    }
+}
+
 /// Runs a program that is one check: it passes with exit status 0.
 fn passes(command: &mut Command) -> anyhow::Result<Counts> {
     let status = command.stdin(Stdio::null()).status();
@@ -260,6 +295,8 @@ fn passes(command: &mut Command) -> anyhow::Result<Counts> {
 const INTEGRATION: &str = "integration-tests";
 const ENGINES: &str = "engines";
 const IN_A_MACHINE: &str = "vm";
+/// The tests of programs for the host's own target.
+const OF_DAEMONS: [&str; 3] = ["bundles", "supervisor", "swarm"];
 /// The package that looks at the linked init side: it wants the release build.
 const LINKED: &str = "integration-tests/init-object";
 
