@@ -23,6 +23,9 @@ use crate::workspace;
 const IMAGE: &str = "localhost/demo:1";
 /// How long flintd may take until it answers, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the node is left alone before its idleness is measured, and how long that takes.
+const SETTLING: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(10);
 /// How long all pods together may take.
 const PODS_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -179,7 +182,19 @@ impl Node {
             println!("  {name:<22} {kib:>8} KiB (PSS)");
         }
         println!("  together for each pod  {:>8} KiB", total / u64::from(count));
+        println!("  CPU while nothing happens {:>5.2} % of a core, over {} s", self.idle()? * 100.0, IDLE.as_secs());
         Ok(())
+    }
+
+    /// The part of a core that flintd and its shims use together while nothing is asked of them.
+    fn idle(&self) -> anyhow::Result<f64> {
+        let mut pids = self.shims()?;
+        pids.push(self.flintd.id());
+        let used = || pids.iter().map(|pid| processor_time(*pid)).sum::<anyhow::Result<Duration>>();
+        std::thread::sleep(SETTLING);
+        let (started, before) = (Instant::now(), used()?);
+        std::thread::sleep(IDLE);
+        Ok((used()?.saturating_sub(before)).as_secs_f64() / started.elapsed().as_secs_f64())
     }
 
     /// What flintd and its shims hold in memory, in KiB.
@@ -254,6 +269,18 @@ impl Node {
         ensure!(status.success(), "flintd has ended with {status}: {}", self.last_words());
         Ok(())
     }
+}
+
+/// What the threads of a process have used of processors (/proc/PID/task/TID/schedstat, proc(5): nanoseconds).
+fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+    let mut nanoseconds = 0;
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("reading the threads of {pid}"))?;
+    for task in tasks {
+        // A thread may end meanwhile.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        nanoseconds += text.split_whitespace().next().and_then(|used| used.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 /// flintd's configuration, with all it touches in the demo's folder.
