@@ -65,29 +65,35 @@ pub(crate) fn build(folder: &Path) -> Option<PathBuf> {
     }
     lines += "USER web\n";
     fs::write(context.join("Containerfile"), lines).expect("write the Containerfile");
+    Some(of_buildah(folder, "awkward"))
+}
+
+/// Builds `folder`/context by buildah, each line of its Containerfile a layer, into `folder`/layout, an OCI layout with the
+/// tag `1`.
+pub(crate) fn of_buildah(folder: &Path, name: &str) -> PathBuf {
     let storage = folder.join("storage");
     let buildah = |args: &[&str]| {
         let of_its_own = ["--storage-driver".to_owned(), "overlay".to_owned(), "--root".to_owned()];
         let command = Command::new("buildah").args(of_its_own).args([storage.join("root")]);
-        command.args(["--runroot"]).args([storage.join("run")]).args(args.iter().copied()).output().ok()
+        let output = command.args(["--runroot"]).args([storage.join("run")]).args(args.iter().copied()).output();
+        let _ = output.ok();
     };
-    let (context, layout) = (context.display().to_string(), folder.join("layout"));
-    let name = "localhost/awkward";
-    let isolation = ["bud", "--isolation", "chroot", "--layers", "--quiet", "-t", name, &context];
-    let _ = buildah(&isolation);
-    let _ = buildah(&["push", "--quiet", name, &format!("oci:{}:1", layout.display())]);
+    let (context, layout) = (folder.join("context").display().to_string(), folder.join("layout"));
+    let name = format!("localhost/{name}");
+    buildah(&["bud", "--isolation", "chroot", "--layers", "--quiet", "-t", &name, &context]);
+    buildah(&["push", "--quiet", &name, &format!("oci:{}:1", layout.display())]);
     fs::remove_dir_all(&storage).expect("remove buildah's storage");
-    Some(layout)
+    layout
 }
 
 /// The tree that umoci makes of a layout.
-fn of_umoci(layout: &Path, target: &Path) {
+pub(crate) fn of_umoci(layout: &Path, target: &Path) {
     let image = format!("{}:1", layout.display());
     let _ = Command::new("umoci").args(["raw", "unpack", "--image", &image]).args([target]).output().ok();
 }
 
 #[track_caller]
-fn assert_same(one: (&str, &Path), other: (&str, &Path), but: impl Fn(&str) -> bool) {
+pub(crate) fn assert_same(one: (&str, &Path), other: (&str, &Path), but: impl Fn(&str) -> bool) {
     // No layer of buildah's names the root: umoci gives it the time 0, others leave it the time when it was made.
     let tree_of = |root: &Path| {
         let mut all = tree(root);

@@ -3,5 +3,6 @@
 
 mod create;
 mod images;
+mod large;
 mod progress;
 mod registry;
