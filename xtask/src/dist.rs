@@ -117,17 +117,14 @@ fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
     for program in programs {
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
-    match target {
-        Some(target) => {
-            cargo.args(["--target", target]);
-        }
+    if let Some(target) = target {
+        cargo.args(["--target", target]);
+    } else {
         // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
         // would be minutes on one core for nothing that was measured, and small code is less to keep in memory. What an
         // image's bytes go through stays fast: Cargo.toml names those crates.
-        None => {
-            cargo.env("CARGO_PROFILE_DIST_LTO", "off").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
-            cargo.env("CARGO_PROFILE_DIST_OPT_LEVEL", "s");
-        }
+        cargo.env("CARGO_PROFILE_DIST_LTO", "off").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
+        cargo.env("CARGO_PROFILE_DIST_OPT_LEVEL", "s");
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(target.is_some())?);
     if let Some(commit) = workspace::commit() {

@@ -93,15 +93,28 @@ impl Run {
             let deny = ["deny", "--offline", "check", "bans", "licenses", "sources"];
             self.step("cargo-deny", |_| passes(workspace::cargo().args(deny)))?;
         }
-        self.step("unit tests", |run| {
+        self.step(if quick { "unit tests" } else { "unit tests, and systems for the others" }, |run| {
             if tests.is_empty() {
                 // What is told of the lints should not hide what the tests say.
                 lints = Lints::None;
                 tests = programs::build(&[], lints)?;
             }
             let is_apart = |test: &TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-            let programs = tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect();
-            let mut counts = lanes::run(vec![Lane { programs, after: None }])?;
+            let lane = |chosen: &dyn Fn(&&TestProgram) -> bool| Lane {
+                programs: tests.iter().filter(chosen).map(|test| run.entry(test)).collect(),
+                after: None,
+            };
+            let mut counts = std::thread::scope(|scope| {
+                // What it says is said again where the machine is needed.
+                let machine = scope.spawn(|| (!quick && vm::missing().is_none()).then(vm::prepare));
+                let mut lanes = vec![lane(&|test| !is_apart(test))];
+                if !quick {
+                    lanes.push(lane(&|test| test.name == SYSTEMS));
+                }
+                let counts = lanes::run(lanes);
+                let _ = machine.join();
+                counts
+            })?;
             counts.add(run.doc_tests(lints)?);
             Ok(counts)
         })?;
@@ -192,7 +205,8 @@ impl Run {
             (name, command)
         };
         let ours = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-        let on_the_host = tests.iter().filter(ours).filter(|test| test.name != IN_A_MACHINE);
+        let on_the_host =
+            tests.iter().filter(ours).filter(|test| ![IN_A_MACHINE, SYSTEMS].contains(&test.name.as_str()));
         let (engines, others): (Vec<_>, Vec<_>) = on_the_host.partition(|test| test.name == ENGINES);
         let is_of_daemons = |test: &&TestProgram| OF_DAEMONS.contains(&test.name.as_str());
         let (daemons, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_daemons);
@@ -291,10 +305,12 @@ fn passes(command: &mut Command) -> anyhow::Result<Counts> {
     Ok(Counts::one(status.success()))
 }
 
-/// The package of the integration tests, and its tests with real engines and those for a virtual machine alone.
+/// The package of the integration tests, and its tests with real engines, those for a virtual machine alone, and those that
+/// make what others start.
 const INTEGRATION: &str = "integration-tests";
 const ENGINES: &str = "engines";
 const IN_A_MACHINE: &str = "vm";
+const SYSTEMS: &str = "systems";
 /// The tests of programs for the host's own target.
 const OF_DAEMONS: [&str; 3] = ["bundles", "supervisor", "swarm"];
 /// The package that looks at the linked init side: it wants the release build.

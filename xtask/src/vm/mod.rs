@@ -132,6 +132,18 @@ pub(crate) fn run(
     machine::run(&options, &parts, interrupt, stdout)
 }
 
+/// Builds the kernel and the image that machines have by default where they are missing: minutes, most of them spent on
+/// waiting for a mirror.
+///
+/// # Errors
+///
+/// When one cannot be built.
+pub(crate) fn prepare() -> anyhow::Result<()> {
+    let options = Options::default();
+    kernel::kernel(&options.kernel)?;
+    image::disk(&options.image).map(drop)
+}
+
 /// The programs under test, and the variables that name them to the tests.
 fn flint(options: &mut Options) -> anyhow::Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
