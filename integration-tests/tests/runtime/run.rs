@@ -20,6 +20,32 @@ fn prints_and_exits() {
 }
 
 #[test]
+fn takes_another_file_as_config() {
+    let Some([runtime]) = under_test_only("--config, as crun has it") else { return };
+    let case = Case::new(&runtime);
+    let bundle = case.bundle().shell("echo of the bundle");
+    let folder = bundle.write();
+    let elsewhere = folder.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let other = elsewhere.join("other.json");
+    let text = fs::read_to_string(folder.join("config.json")).unwrap();
+    fs::write(&other, text.replace("of the bundle", "of another file")).unwrap();
+    let run = |config: &[&str], at: &std::path::Path| {
+        let command = case.command(["run", "--bundle"]).args([&folder]).args(config.iter().copied());
+        command.args([case.id("run")]).dir(at).output()
+    };
+    let absolute = other.display().to_string();
+    assert_eq!(run(&["--config", &absolute], "/".as_ref()).ok().stdout, "of another file\n");
+    // A relative path starts at the caller's folder, but for the name that is in every bundle.
+    assert_eq!(run(&["-f", "other.json"], &elsewhere).ok().stdout, "of another file\n");
+    assert_eq!(run(&["--config", "config.json"], "/".as_ref()).ok().stdout, "of the bundle\n");
+    let missing = run(&["--config", "none.json"], "/".as_ref());
+    assert_ne!(missing.code, 0);
+    assert!(missing.stderr.contains("JSON specification file /none.json not found"), "{}", missing.stderr);
+    case.finish();
+}
+
+#[test]
 fn passes_the_exit_code_of_a_signal() {
     let Some(peers) = peers() else { return };
     for runtime in peers {

@@ -31,10 +31,19 @@ impl Bundle {
     /// `NotFound` without folder or config.json; `Invalid` for one that is too large, malformed (with line and
     /// column) or of another specification version than 1.x.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(path, CONFIG)
+    }
+
+    /// Reads a bundle whose configuration is in the file `config`; a relative path starts at the bundle's folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::load`].
+    pub fn load_with(path: impl AsRef<Path>, config: impl AsRef<Path>) -> Result<Self> {
         let given = path.as_ref();
         let path = std::fs::canonicalize(given)
             .map_err(|error| Error::os(format!("open the bundle {}", given.display()), error))?;
-        let json = read_config(&path.join(CONFIG))?;
+        let json = read_config(&path.join(config))?;
         Self::from_parts(path, json)
     }
 

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
-use super::{BUNDLE, CONSOLE_SOCKET, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb};
+use super::{
+    BUNDLE, CONFIG, CONSOLE_SOCKET, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb,
+};
 use crate::Session;
 use crate::arguments::Arguments;
 
@@ -12,7 +14,7 @@ pub(super) const VERB: Verb = Verb {
     description: "Makes all that the container needs and stops just before its program. \"flint start\"
 then starts that. The id must be unique among the containers below --root; it may have
 letters, digits and the characters _ + - and the dot.",
-    flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+    flags: &[BUNDLE, CONFIG, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
     failure: "flint create failed: ",
     clones: true,
     run,

@@ -129,6 +129,7 @@ impl Verb {
 }
 
 const BUNDLE: Flag = option("bundle", Some('b'), "FOLDER", "the bundle's folder (default: the current folder)");
+const CONFIG: Flag = option("config", Some('f'), "FILE", "a file to read instead of the bundle's config.json");
 const CONSOLE_SOCKET: Flag = option(
     "console-socket",
     None,
@@ -181,7 +182,11 @@ fn pid_file(arguments: &Arguments) -> Result<Option<PathBuf>> {
 
 fn load_bundle(arguments: &Arguments) -> Result<Bundle> {
     let folder = arguments.value("bundle").unwrap_or(".".as_ref());
-    Ok(Bundle::load(folder)?)
+    // As crun has it: a relative path starts at the caller's folder, but for the name that a bundle has anyhow.
+    match arguments.value("config").filter(|file| *file != "config.json") {
+        Some(file) => Ok(Bundle::load_with(folder, std::path::absolute(file)?)?),
+        None => Ok(Bundle::load(folder)?),
+    }
 }
 
 /// A terminal needs somebody at its other end, and a console socket needs a terminal.

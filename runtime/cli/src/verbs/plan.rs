@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{BUNDLE, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, Verb};
+use super::{BUNDLE, CONFIG, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, Verb};
 use crate::arguments::{Arguments, switch};
 use crate::{Session, print};
 
@@ -13,7 +13,7 @@ pub(super) const VERB: Verb = Verb {
     count: (0, 1),
     description: "Compiles the bundle as \"flint run\" does and prints the steps in their order. Nothing is made
 and nothing is run. The id only matters for what is named after it.",
-    flags: &[BUNDLE, switch("json", None, "print the plan as JSON"), NO_PIVOT, NO_NEW_KEYRING],
+    flags: &[BUNDLE, CONFIG, switch("json", None, "print the plan as JSON"), NO_PIVOT, NO_NEW_KEYRING],
     run,
     ..CONTAINER
 };

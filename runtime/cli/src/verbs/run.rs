@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use flint_runtime::{Bundle, Container, CreateOptions, Kind, Runtime};
 
-use super::{BUNDLE, CONSOLE_SOCKET, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb};
+use super::{
+    BUNDLE, CONFIG, CONSOLE_SOCKET, CONTAINER, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb,
+};
 use crate::Session;
 use crate::arguments::{Arguments, switch};
 use crate::foreground::{self, Program};
@@ -19,6 +21,7 @@ forwarded to it, and its exit code is flint's (128 and the signal's number when 
 ended it). With --detach, flint ends once the program runs.",
     flags: &[
         BUNDLE,
+        CONFIG,
         CONSOLE_SOCKET,
         PIDFD_SOCKET,
         PID_FILE,
