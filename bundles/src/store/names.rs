@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Notes that an image is used now. Only the order of a collection depends on it: a failure is none.
-    pub(crate) fn used(&self, record: &ImageRecord) {
+    pub fn used(&self, record: &ImageRecord) {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(CWD, self.image_path(&record.name), &times, AtFlags::empty());

@@ -69,10 +69,13 @@ impl Node {
     fn configure(&self) {
         let folder = self.bundler.path().display();
         fs::create_dir_all(self.bundler.path().join("manifests")).expect("make the folder of manifests");
+        // How full this machine's own disk is must not count.
+        let disks = "{\"nodefs.available\" = \"0%\", \"nodefs.inodesFree\" = \"0%\", \
+                     \"imagefs.available\" = \"0%\", \"imagefs.inodesFree\" = \"0%\"}";
         let text = format!(
             "root = \"{folder}/root\"\nrun = \"{folder}/run\"\nsocket = \"{folder}/run/flintd.sock\"\n\
              manifests = \"{folder}/manifests\"\nshim = \"{}\"\nnamespace = \"{}ns\"\n\
-             [images]\nstore = \"{folder}/store\"\n[network]\nname = \"fs{}\"\n[labels]\nrack = \"real\"\n",
+             eviction.hard = {disks}\n[images]\nstore = \"{folder}/store\"\n[network]\nname = \"fs{}\"\n[labels]\nrack = \"real\"\n",
             self.shim.display(),
             self.prefix,
             std::process::id() % 100_000,

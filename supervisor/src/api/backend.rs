@@ -186,6 +186,9 @@ pub struct NodeFacts {
     pub requested_memory: u64,
     /// Pressure and other conditions (`MemoryPressure`, `DiskPressure`, `Ready`, ...), whether each holds, and a sentence.
     pub conditions: BTreeMap<String, (bool, String)>,
+    /// What is left: bytes, inodes or process ids by the kubelet's names of signals (`memory.available`, ...).
+    #[serde(default)]
+    pub available: BTreeMap<String, u64>,
     /// The schedulers that the node works for, and how that goes.
     pub schedulers: BTreeMap<String, String>,
     /// What the node cannot do here, one sentence each.

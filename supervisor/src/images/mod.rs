@@ -11,15 +11,16 @@ mod bundle;
 
 pub(crate) use bundle::limit;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use flint_bundle::image::Platform;
 use flint_bundle::registry::{self, Settings};
-use flint_bundle::store::{ImageRecord, Store};
+use flint_bundle::store::{Collected, ImageRecord, Policy, Store, trim};
 use flint_bundle::{Fetch, Progress, Reference, Silent};
 use tokio::sync::{Semaphore, watch};
 
@@ -33,6 +34,7 @@ pub struct Images {
     store: Store,
     settings: Settings,
     pulls: Arc<Pulls>,
+    policy: Policy,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,13 @@ impl Images {
         let parallel = Semaphore::new(config.parallel.max(1));
         let pulls = Arc::new(Pulls { parallel, under_way: Mutex::default() });
         let store = Store::open(&root).with_context(|| format!("open the images in {}", root.display()))?;
-        Ok(Self { store, settings, pulls })
+        let policy = Policy {
+            high: config.gc_high_threshold,
+            low: config.gc_low_threshold,
+            min_age: Duration::from_secs(config.minimum_gc_age),
+            ..Policy::default()
+        };
+        Ok(Self { store, settings, pulls, policy })
     }
 
     /// The store itself.
@@ -86,6 +94,10 @@ impl Images {
     pub async fn ensure(&self, name: &str, policy: PullPolicy, credentials: Option<&str>) -> Pulled {
         let reference: Reference = name.parse().map_err(|error| reason("InvalidImageName", error))?;
         let here = self.find(&reference).await?;
+        if let Some(record) = &here {
+            // It is young for the collection until a container is made of it.
+            self.store.used(record);
+        }
         match (policy, here) {
             (PullPolicy::IfNotPresent | PullPolicy::Never, Some(record)) => Ok(record),
             // What a digest names cannot have changed.
@@ -162,6 +174,20 @@ impl Images {
     pub async fn size(&self, record: &ImageRecord) -> Result<u64> {
         let (store, record) = (self.store.clone(), record.clone());
         Ok(tokio::task::spawn_blocking(move || store.image(&record).map(|image| image.size())).await??)
+    }
+
+    /// Removes images that are too many for their disk, the longest unused first; `all`: each that may go, as when the disk is
+    /// short. What containers are made of, `keep`, and what was used lately stays.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read or written, or pulls go on in it for too long.
+    pub async fn collect(&self, keep: BTreeSet<String>, all: bool) -> Result<Collected> {
+        let (store, mut policy) = (self.store.clone(), Policy { keep, ..self.policy.clone() });
+        if all {
+            (policy.high, policy.low) = (0, 0);
+        }
+        Ok(tokio::task::spawn_blocking(move || trim(&store, &policy)).await??)
     }
 
     /// Forgets a name; whether there was one. What nobody else needs of it goes with the next collection.

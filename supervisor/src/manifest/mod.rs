@@ -44,5 +44,15 @@ pub use objects::{Data, Object, Objects};
 pub use problem::Problem;
 pub use watch::{KnownUid, watch};
 
+/// A quantity (`100Mi`, `1.5`) in whole ones, rounded up; None: it is none.
+pub(crate) fn whole(text: &str) -> Option<u64> {
+    quantity::Quantity::parse(text).map(quantity::Quantity::whole)
+}
+
+/// The same in thousandths.
+pub(crate) fn milli(text: &str) -> Option<u64> {
+    quantity::Quantity::parse(text).map(quantity::Quantity::milli)
+}
+
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,10 @@ impl Node {
     /// There is no such pod; the store cannot be written.
     pub async fn restart(&self, key: &Key, container: Option<&str>) -> Result<(), Refused> {
         let entry = self.present(key)?;
+        if entry.read(|record| record.ending.is_some()) {
+            // It was evicted perhaps, and would be again.
+            self.pressure.admit(&entry.view().pod)?;
+        }
         let changed = entry.change(self, |record| {
             record.generation += 1;
             record.ending = None;
@@ -153,6 +157,7 @@ impl Node {
         let there = self.find(&pod.key).filter(|entry| !entry.is_leaving());
         let Some(entry) = there else {
             self.capacity.admit(self, &pod, None)?;
+            self.pressure.admit(&pod)?;
             if pod.uid.is_empty() {
                 pod.uid = new_uid();
             } else if let Some(other) = self.entry(&pod.uid) {
@@ -177,6 +182,7 @@ impl Node {
             let applied = if pod.sandbox_hash() == old.sandbox_hash() { Applied::Changed } else { Applied::Replaced };
             return Ok(Change::Alter(entry, pod, applied));
         }
+        self.pressure.admit(&pod)?;
         if given.is_empty() {
             pod.uid = new_uid();
         }

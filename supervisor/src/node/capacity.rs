@@ -15,13 +15,16 @@ pub struct Capacity {
     pub memory: u64,
     /// Pods.
     pub pods: u32,
+    /// Bytes of the disk for volumes, logs and writable layers: the file system of flintd's data, less what has to be left of it.
+    pub storage: u64,
 }
 
 /// What a pod asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Request {
-    milli_cpus: u64,
-    memory: u64,
+pub(super) struct Request {
+    pub(super) milli_cpus: u64,
+    pub(super) memory: u64,
+    pub(super) storage: u64,
 }
 
 impl Capacity {
@@ -29,16 +32,19 @@ impl Capacity {
     ///
     /// # Errors
     ///
-    /// /proc cannot be read.
+    /// /proc or the file system with flintd's data cannot be read.
     pub(super) fn measure(config: &Config) -> Result<Self> {
         let text = std::fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
         let memory = total(&text).ok_or_else(|| anyhow!("/proc/meminfo has no MemTotal"))?;
+        let disk = rustix::fs::statvfs(&config.root).with_context(|| format!("statvfs {}", config.root.display()))?;
+        let storage = disk.f_blocks.saturating_mul(disk.f_frsize);
         // The affinity's, not all: flintd in a cpuset has no more to give.
         let cpus = std::thread::available_parallelism().context("count the CPUs")?.get() as u64;
         Ok(Self {
             milli_cpus: (cpus * 1000).saturating_sub(config.reserved.milli_cpus),
             memory: memory.saturating_sub(config.reserved.memory),
             pods: config.max_pods,
+            storage: storage.saturating_sub(config.eviction.hard.node_disk.of(storage)),
         })
     }
 
@@ -67,6 +73,12 @@ impl Capacity {
                 asked.memory, self.memory, used.memory
             ));
         }
+        if over(asked.storage, used.storage, self.storage) {
+            return Err(format!(
+                "it asks for {} bytes of ephemeral-storage, and of the node's {} are {} promised to others",
+                asked.storage, self.storage, used.storage
+            ));
+        }
         Ok(())
     }
 }
@@ -84,6 +96,7 @@ impl Node {
                 let request = Request::of(&view.pod);
                 used.milli_cpus = used.milli_cpus.saturating_add(request.milli_cpus);
                 used.memory = used.memory.saturating_add(request.memory);
+                used.storage = used.storage.saturating_add(request.storage);
                 pods += 1;
             }
         }
@@ -99,22 +112,25 @@ impl Node {
 
 impl Request {
     /// The sum of its containers, or its largest init container, as Kubernetes counts. A limit without a request is one.
-    fn of(pod: &Pod) -> Self {
+    pub(super) fn of(pod: &Pod) -> Self {
         let of = |container: &crate::desired::Container| {
             let resources = &container.resources;
             Self {
                 milli_cpus: resources.cpu_request.or(resources.cpu_limit).unwrap_or(0),
                 memory: resources.memory_request.or(resources.memory_limit).unwrap_or(0),
+                storage: resources.storage_request.or(resources.storage_limit).unwrap_or(0),
             }
         };
         let mut sum = Self::default();
         for one in pod.containers.iter().map(of) {
             sum.milli_cpus = sum.milli_cpus.saturating_add(one.milli_cpus);
             sum.memory = sum.memory.saturating_add(one.memory);
+            sum.storage = sum.storage.saturating_add(one.storage);
         }
         for one in pod.init_containers.iter().map(of) {
             sum.milli_cpus = sum.milli_cpus.max(one.milli_cpus);
             sum.memory = sum.memory.max(one.memory);
+            sum.storage = sum.storage.max(one.storage);
         }
         sum
     }
@@ -133,11 +149,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_its_reason() {
-        let capacity = Capacity { milli_cpus: 2000, memory: 1000, pods: 2 };
-        let ask = |milli_cpus, memory| Request { milli_cpus, memory };
+        let capacity = Capacity { milli_cpus: 2000, memory: 1000, pods: 2, storage: 100 };
+        let ask = |milli_cpus, memory| Request { milli_cpus, memory, storage: 0 };
         assert_eq!(capacity.fits(ask(1000, 0), 1, ask(1000, 1000)), Ok(()));
         assert!(capacity.fits(ask(1000, 0), 1, ask(1001, 0)).unwrap_err().contains("1001 m of CPU"));
         assert!(capacity.fits(ask(0, 999), 1, ask(0, 2)).unwrap_err().contains("bytes of memory"));
+        let (taken, more) = (Request { storage: 60, ..ask(0, 0) }, Request { storage: 41, ..ask(0, 0) });
+        assert!(capacity.fits(taken, 1, more).unwrap_err().contains("ephemeral-storage"));
         assert!(capacity.fits(ask(0, 0), 2, ask(0, 0)).unwrap_err().contains("2 pods"));
         // Who asks for nothing always fits: the node may be promised away by limits that shrank.
         assert_eq!(capacity.fits(ask(9000, 9000), 1, ask(0, 0)), Ok(()));

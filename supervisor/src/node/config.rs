@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
+
+use crate::pressure::Thresholds;
 
 /// The configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -34,7 +38,9 @@ pub struct Config {
     pub max_pods: u32,
     /// What is kept from pods.
     pub reserved: Reserved,
-    /// How images come.
+    /// When pods are evicted.
+    pub eviction: Eviction,
+    /// How images come and go.
     pub images: ImageConfig,
     /// Logs of containers.
     pub logs: LogConfig,
@@ -54,7 +60,19 @@ pub struct Reserved {
     pub memory: u64,
 }
 
-/// How images come.
+/// When pods are evicted. Times are seconds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Eviction {
+    /// What has to be left of memory, disks and process ids (the kubelet's evictionHard).
+    pub hard: Thresholds,
+    /// How long enough has to be left before a condition of the node goes off (evictionPressureTransitionPeriod).
+    pub pressure_transition_period: u64,
+    /// How often it is looked.
+    pub monitoring_interval: u64,
+}
+
+/// How images come and go.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImageConfig {
@@ -66,6 +84,15 @@ pub struct ImageConfig {
     pub plain_http: Vec<String>,
     /// Where to ask before a registry: `registry = "https://mirror"`.
     pub mirrors: BTreeMap<String, String>,
+    /// Percent of the images' file system in use from which on unused images are removed; 100: never (the kubelet's
+    /// imageGCHighThresholdPercent).
+    pub gc_high_threshold: u8,
+    /// Percent down to which they are removed (imageGCLowThresholdPercent).
+    pub gc_low_threshold: u8,
+    /// Seconds for which an image stays after its last use (imageMinimumGCAge).
+    pub minimum_gc_age: u64,
+    /// Seconds between two looks.
+    pub gc_period: u64,
 }
 
 /// Logs of containers.
@@ -95,6 +122,7 @@ impl Default for Config {
             parallel: 16,
             max_pods: 4096,
             reserved: Reserved::default(),
+            eviction: Eviction::default(),
             images: ImageConfig::default(),
             logs: LogConfig::default(),
             network: crate::network::Settings::default(),
@@ -109,9 +137,35 @@ impl Default for Reserved {
     }
 }
 
+impl Default for Eviction {
+    /// The kubelet's.
+    fn default() -> Self {
+        Self { hard: Thresholds::default(), pressure_transition_period: 300, monitoring_interval: 10 }
+    }
+}
+
+impl Eviction {
+    pub(crate) fn calm(&self) -> Duration {
+        Duration::from_secs(self.pressure_transition_period)
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        Duration::from_secs(self.monitoring_interval.max(1))
+    }
+}
+
 impl Default for ImageConfig {
     fn default() -> Self {
-        Self { store: None, parallel: 3, plain_http: Vec::new(), mirrors: BTreeMap::new() }
+        Self {
+            store: None,
+            parallel: 3,
+            plain_http: Vec::new(),
+            mirrors: BTreeMap::new(),
+            gc_high_threshold: 85,
+            gc_low_threshold: 80,
+            minimum_gc_age: 120,
+            gc_period: 300,
+        }
     }
 }
 
@@ -130,7 +184,16 @@ impl Config {
     /// A file that cannot be read, that is no TOML, or that has a line nobody knows.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        toml_edit::de::from_str(&text).with_context(|| format!("{} is wrong", path.display()))
+        let config: Self = toml_edit::de::from_str(&text).with_context(|| format!("{} is wrong", path.display()))?;
+        let ImageConfig { gc_high_threshold: high, gc_low_threshold: low, .. } = config.images;
+        // The kubelet's own rule: between equal ones it would remove and pull in turns.
+        if high > 100 || low >= high {
+            bail!(
+                "{} is wrong: gc-low-threshold ({low}) has to be below gc-high-threshold ({high}), and that at most 100",
+                path.display()
+            );
+        }
+        Ok(config)
     }
 
     /// The store's file.

@@ -199,7 +199,7 @@ impl Node {
         let description = self.describe();
         let capacity = self.capacity();
         let (milli_cpus, memory) = self.asked_for();
-        let mut conditions = BTreeMap::new();
+        let mut conditions = self.pressure.conditions();
         conditions.insert("Ready".to_owned(), (true, "flintd takes pods".to_owned()));
         NodeFacts {
             hostname: description.hostname,
@@ -213,6 +213,7 @@ impl Node {
             requested_milli_cpus: milli_cpus,
             requested_memory: memory,
             conditions,
+            available: self.pressure.available(),
             schedulers: BTreeMap::new(),
             limitations: Vec::new(),
         }

@@ -15,22 +15,26 @@ mod capacity;
 mod cgroup;
 mod config;
 mod entry;
+mod eviction;
 mod exits;
 mod following;
 mod host;
+mod images;
 mod journal;
 mod local;
 mod manifests;
+mod pressure;
 mod probing;
 mod process;
 mod session;
+mod storage;
 mod usage;
 
 pub(crate) use addresses::with_addresses;
 pub use apply::Applied;
 pub use capacity::Capacity;
 pub(crate) use cgroup::{path as cgroup, remove_cgroups};
-pub use config::{Config, ImageConfig, LogConfig, Reserved};
+pub use config::{Config, Eviction, ImageConfig, LogConfig, Reserved};
 pub use entry::{Entry, View};
 pub(crate) use exits::ended;
 pub use following::follow_manifests;
@@ -70,6 +74,7 @@ pub struct Node {
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
     capacity: Capacity,
+    pressure: pressure::Pressure,
     pods: Mutex<Pods>,
     /// One change of the set of pods at a time: what is looked at before is true when it is written.
     changing: tokio::sync::Mutex<()>,
@@ -119,6 +124,7 @@ impl Node {
         let networks = Networks::open(&config.network, &config.run.join("network"))?;
         let executor = Executor::new(&config, store.clone())?;
         let capacity = Capacity::measure(&config).context("measure what the host has")?;
+        let pressure = pressure::Pressure::open(&config, images.store().root(), &capacity)?;
         let loaded = store.load::<Object>(Table::Objects)?;
         for sentence in &loaded.damaged {
             tracing::error!("{sentence}");
@@ -133,6 +139,7 @@ impl Node {
             networks,
             volumes,
             capacity,
+            pressure,
             pods: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             changes: watch::channel(0).0,
@@ -145,6 +152,8 @@ impl Node {
         });
         node.probes.get_or_init(|| probing::begin(&node));
         node.adopt().await?;
+        tokio::spawn(eviction::keep(node.clone()));
+        tokio::spawn(images::keep(node.clone()));
         Ok(node)
     }
 

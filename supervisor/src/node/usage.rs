@@ -27,7 +27,7 @@ impl Node {
         all
     }
 
-    async fn usage_of(&self, entry: &Entry) -> BTreeMap<String, Usage> {
+    pub(super) async fn usage_of(&self, entry: &Entry) -> BTreeMap<String, Usage> {
         let (shim, running) = entry.read(|record| {
             let running =
                 record.containers.iter().filter(|(_, there)| matches!(there.phase, ContainerPhase::Running { .. }));

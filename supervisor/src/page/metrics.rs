@@ -30,6 +30,7 @@ pub(super) fn text(backend: &dyn Backend, usage: &[PodUsage]) -> String {
     containers(&mut registry, &pods, usage);
     process(&mut registry, &facts);
     registry.register_with_unit("step", "How long steps of pods' lives took", Unit::Seconds, timings().steps.clone());
+    registry.register("evictions", "Pods that were evicted, by what was short", timings().evictions.clone());
     let mut text = String::new();
     // A String takes all that is written to it.
     let _ = encode(&mut text, &registry);
@@ -63,6 +64,11 @@ fn node(registry: &mut Registry, facts: &NodeFacts) {
     for (name, (holds, _)) in &facts.conditions {
         conditions.get_or_create(&vec![("condition", name.clone())]).set(f64::from(u8::from(*holds)));
     }
+    let available = Numbers::default();
+    for (signal, left) in &facts.available {
+        available.get_or_create(&vec![("signal", signal.clone())]).set(*left as f64);
+    }
+    registry.register("node_available", "What is left of memory, disks, inodes and process ids", available);
     registry.register("node_condition", "Whether a condition of the node holds", conditions);
 }
 

@@ -1,9 +1,10 @@
-//! How long the steps of a pod's life take, for the metrics.
+//! How long the steps of a pod's life take, and who was evicted, for the metrics.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
@@ -36,16 +37,31 @@ pub(super) struct StepLabel {
     step: Step,
 }
 
-/// Histograms of steps.
+/// The label of what was short.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SignalLabel {
+    signal: &'static str,
+}
+
+/// Histograms of steps, and what was done to pods.
 #[derive(Debug)]
 pub struct Timings {
     pub(super) steps: Family<StepLabel, Histogram>,
+    pub(super) evictions: Family<SignalLabel, Counter>,
 }
 
 impl Timings {
     fn new() -> Self {
         // A start takes some milliseconds, a pull minutes.
-        Self { steps: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 18))) }
+        Self {
+            steps: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 18))),
+            evictions: Family::default(),
+        }
+    }
+
+    /// A pod was evicted, for want of this.
+    pub fn evicted(&self, signal: &'static str) {
+        self.evictions.get_or_create(&SignalLabel { signal }).inc();
     }
 
     /// A step has taken so long.

@@ -243,7 +243,7 @@ pub(super) async fn expire(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> {
         sentence: "the pod was active on the node longer than its active deadline".to_owned(),
     };
     node.tell(Some(&entry.key()), None, true, why.clone());
-    entry.change(node, |record| record.ending = Some(Ending { at: SystemTime::now(), reason: why })).await
+    entry.change(node, |record| record.ending = Some(Ending { at: SystemTime::now(), reason: why, grace: None })).await
 }
 
 /// Nothing of the pod runs or is mounted any more: its folder and its record go.

@@ -195,9 +195,16 @@ fn goals_and_deadlines() {
     change(&mut record, |pod| pod.active_deadline = Some(Duration::from_secs(60)));
     assert_next(&record, after(1), "wait until 60");
     assert_next(&record, after(60), "expire");
-    record.ending = Some(Ending { at: after(60), reason: Reason::default() });
+    record.ending = Some(Ending { at: after(60), reason: Reason::default(), grace: None });
     assert_next(&record, after(60), "stop main in 30 s");
     assert_eq!(status(&record, 0, after(60)).phase, Phase::Failed);
+    // One that was evicted has no time to spare, and one that is on its way out already gets no more by it.
+    record.ending = Some(Ending { at: after(60), reason: Reason::default(), grace: Some(1) });
+    assert_next(&record, after(60), "stop main in 1 s");
+    record.containers.get_mut("main").unwrap().stopping =
+        Some(Stopping { until: after(90), killed: false, reason: Reason::default() });
+    assert_next(&record, after(60), "wait until 61");
+    assert_next(&record, after(61), "kill main");
 }
 
 #[test]
@@ -253,7 +260,7 @@ fn act(record: &mut PodRecord, world: &mut World, action: Action, now: SystemTim
             record.sandbox = crate::store::SandboxRecord::default();
         }
         Action::Forget => unreachable!("the caller takes it"),
-        Action::Expire => record.ending = Some(Ending { at: now, reason: Reason::default() }),
+        Action::Expire => record.ending = Some(Ending { at: now, reason: Reason::default(), grace: None }),
         Action::Drop { container } => drop(record.containers.remove(&container)),
         Action::Pull { container } => {
             let there = record.containers.entry(container).or_default();

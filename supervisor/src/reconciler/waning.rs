@@ -123,8 +123,8 @@ fn end(
 
 /// When containers are killed at the latest, if somebody has said so.
 fn latest(record: &PodRecord) -> Option<SystemTime> {
-    match &record.removal {
-        Some(removal) => Some(removal.since + Duration::from_secs(removal.grace?)),
-        None => record.stop_by.filter(|_| record.pod.goal == Goal::Stopped),
-    }
+    let removal = record.removal.as_ref().and_then(|removal| Some((removal.since, removal.grace?)));
+    let ending = record.ending.as_ref().and_then(|ending| Some((ending.at, ending.grace?)));
+    let said = [removal, ending].into_iter().flatten().map(|(since, grace)| since + Duration::from_secs(grace)).min();
+    said.or_else(|| record.stop_by.filter(|_| record.removal.is_none() && record.pod.goal == Goal::Stopped))
 }

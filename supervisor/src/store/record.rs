@@ -76,6 +76,9 @@ pub struct Ending {
     pub at: SystemTime,
     /// Why.
     pub reason: Reason,
+    /// In place of the pod's grace period, in seconds.
+    #[serde(default)]
+    pub grace: Option<u64>,
 }
 
 /// What a pod's containers share.

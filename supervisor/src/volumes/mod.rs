@@ -38,6 +38,7 @@ use crate::desired::{Container, Mount, Pod, Propagation, Volume, VolumeSource};
 pub use error::{Error, Result};
 pub use named::NamedVolume;
 pub use usage::TooBig;
+pub(crate) use usage::{disk_usage, inodes};
 
 /// Where volumes are.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::{Error, Result, Volumes};
@@ -27,6 +27,8 @@ struct Count {
     bytes: u64,
     files: u64,
     enough: u64,
+    /// The file system that is counted: what is mounted below it is another's.
+    device: u64,
 }
 
 impl Volumes {
@@ -58,17 +60,38 @@ impl Volumes {
     }
 }
 
-fn disk_usage(path: &Path, enough: u64) -> Result<u64> {
+/// Bytes on disk of a folder and what is below it on the same file system; none of one that is not there. Counting ends at
+/// `enough`, and so much it is with more than a million files; with [`u64::MAX`] those behind the million are not counted.
+///
+/// # Errors
+///
+/// A folder cannot be read.
+pub(crate) fn disk_usage(path: &Path, enough: u64) -> Result<u64> {
+    let count = count(path, enough)?;
+    Ok(if count.files > FILES && enough < u64::MAX { count.bytes.max(enough) } else { count.bytes })
+}
+
+/// Files and folders below a folder, on the same file system; at most a million and one.
+///
+/// # Errors
+///
+/// A folder cannot be read.
+pub(crate) fn inodes(path: &Path) -> Result<u64> {
+    Ok(count(path, u64::MAX)?.files)
+}
+
+fn count(path: &Path, enough: u64) -> Result<Count> {
     let doing = |error| Error::os(format!("count what is in {}", path.display()), error);
+    let mut count = Count { bytes: 0, files: 0, enough, device: 0 };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let folder = match openat(CWD, path, flags, Mode::empty()) {
         Ok(folder) => folder,
-        Err(Errno::NOENT) => return Ok(0),
+        Err(Errno::NOENT) => return Ok(count),
         Err(error) => return Err(doing(error)),
     };
-    let mut count = Count { bytes: 0, files: 0, enough };
+    count.device = fstat(&folder).map_err(doing)?.st_dev;
     count.add(folder.as_fd(), 0).map_err(doing)?;
-    Ok(if count.files > FILES { count.bytes.max(enough) } else { count.bytes })
+    Ok(count)
 }
 
 impl Count {
@@ -87,6 +110,9 @@ impl Count {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error),
             };
+            if status.st_dev != self.device {
+                continue;
+            }
             self.files += 1;
             self.bytes = self.bytes.saturating_add(status.st_blocks as u64 * 512);
             if FileType::from_raw_mode(status.st_mode) == FileType::Directory && depth < 2048 {

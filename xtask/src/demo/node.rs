@@ -288,9 +288,11 @@ fn configuration(folder: &Path, images: &Path, dist: &Path, namespace: &str) -> 
     let place = |name: &str| folder.join(name).display().to_string();
     let (root, run, manifests) = (place("lib"), place("run"), place("manifests"));
     let (shim, images) = (dist.join("containerd-shim-flint-v1").display().to_string(), images.display());
+    // How full the disk is that the demo runs on is not what it shows: what it writes is small.
+    let disks = "{'nodefs.available' = '0%', 'nodefs.inodesFree' = '0%', 'imagefs.available' = '0%', 'imagefs.inodesFree' = '0%'}";
     format!(
         "root = '{root}'\nrun = '{run}'\nsocket = '{run}/flintd.sock'\nmanifests = '{manifests}'\npage = ''\nshim = '{shim}'\nnamespace = '{namespace}'\n\
-         [images]\nstore = '{images}'\n"
+         eviction.hard = {disks}\n[images]\nstore = '{images}'\n"
     )
 }
 

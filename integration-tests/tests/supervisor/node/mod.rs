@@ -1,5 +1,7 @@
 //! flintd as a whole, with real shims.
 
+mod collection;
+mod eviction;
 mod kills;
 mod rig;
 

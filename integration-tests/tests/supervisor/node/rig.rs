@@ -10,6 +10,23 @@ use serde_json::Value;
 /// What pods of tests are made of.
 pub(crate) const IMAGE: &str = "tests/busybox:1";
 
+/// What a test's node has otherwise than others.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Lines of the configuration before its first table.
+    pub(crate) keys: &'a str,
+    /// Folders that are a tmpfs each, with its size: `root`, `store`.
+    pub(crate) small: &'a [(&'a str, &'a str)],
+    /// What is logged.
+    pub(crate) log: &'static str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { keys: "", small: &[], log: "info" }
+    }
+}
+
 /// flintd, and what it needs.
 pub(crate) struct Node {
     flintd: PathBuf,
@@ -18,8 +35,16 @@ pub(crate) struct Node {
     bundler: Bundler,
     daemon: Option<std::process::Child>,
     leaks: Leaks,
+    /// What is logged.
+    level: &'static str,
     /// Of all names.
     pub(crate) prefix: String,
+}
+
+/// A port of this host that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    free.expect("a free port").port()
 }
 
 /// A program of this workspace: that of `FLINT_DIST`, else the newest build; None after a skip.
@@ -40,13 +65,26 @@ impl Node {
     /// A node without pods, its flintd running; None after a skip.
     #[track_caller]
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&Setup::default())
+    }
+
+    /// The same with a setup of its own.
+    #[track_caller]
+    pub(crate) fn start_with(setup: &Setup<'_>) -> Option<Self> {
         let (flintd, flintctl, shim) = (program("flintd")?, program("flintctl")?, shim_program()?);
         let (bundler, busybox) = (Bundler::new()?, find_program("busybox")?);
+        for (name, size) in setup.small {
+            let folder = bundler.path().join(name);
+            fs::create_dir_all(&folder).expect("make a folder");
+            let options = std::ffi::CString::new(format!("size={size},mode=0755")).expect("no NUL");
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("tmpfs", &folder, "tmpfs", flags, options.as_c_str()).expect("mount a tmpfs");
+        }
         let prefix = new_prefix();
         let leaks = Leaks::watch(&prefix, &bundler.path().join("run/state").join(format!("{prefix}ns")));
-        let mut node = Self { flintd, flintctl, shim, bundler, daemon: None, leaks, prefix };
+        let mut node = Self { flintd, flintctl, shim, bundler, daemon: None, leaks, level: setup.log, prefix };
         node.import(&busybox);
-        node.configure();
+        node.configure(setup);
         node.launch();
         Some(node)
     }
@@ -62,19 +100,65 @@ impl Node {
         let _ = self.bundler.call(["import", &rootfs.display().to_string(), IMAGE]).ok();
     }
 
-    fn configure(&self) {
+    fn configure(&self, setup: &Setup<'_>) {
         let folder = self.bundler.path().display();
         fs::create_dir_all(self.bundler.path().join("manifests")).expect("make the folder of manifests");
+        // How full this machine's own disk is must not count, unless a test says what does.
+        let disks = "eviction.hard = {\"nodefs.available\" = \"0%\", \"nodefs.inodesFree\" = \"0%\", \
+                     \"imagefs.available\" = \"0%\", \"imagefs.inodesFree\" = \"0%\"}\n";
+        let disks = if setup.keys.contains("eviction.hard") { "" } else { disks };
         // The namespace is in names of state folders; the network's name has 8 letters at most.
         let text = format!(
             "root = \"{folder}/root\"\nrun = \"{folder}/run\"\nsocket = \"{folder}/run/flintd.sock\"\n\
-             manifests = \"{folder}/manifests\"\nshim = \"{}\"\nnamespace = \"{}ns\"\npods-per-shim = 4\n\
-             [images]\nstore = \"{folder}/store\"\n[network]\nname = \"ft{}\"\n",
+             manifests = \"{folder}/manifests\"\nshim = \"{}\"\nnamespace = \"{}ns\"\npods-per-shim = 4\n{}{disks}\
+             images.store = \"{folder}/store\"\n[network]\nname = \"ft{}\"\n",
             self.shim.display(),
             self.prefix,
+            setup.keys,
             std::process::id() % 100_000,
         );
         fs::write(self.bundler.path().join("config.toml"), text).expect("write the configuration");
+    }
+
+    /// Imports the image once more, with so many bytes beside, by another name.
+    #[track_caller]
+    pub(crate) fn import_as(&self, name: &str, bytes: usize) {
+        let rootfs = self.bundler.path().join("rootfs");
+        // What compresses well would fill no disk.
+        let mut noise = 1_u64;
+        let filler = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (noise >> 56) as u8
+        });
+        fs::write(rootfs.join("filler"), [name.as_bytes(), &filler.take(bytes).collect::<Vec<_>>()].concat())
+            .expect("write a file");
+        let _ = self.bundler.call(["import", &rootfs.display().to_string(), name]).ok();
+        fs::remove_file(rootfs.join("filler")).expect("remove a file");
+    }
+
+    /// The names of all images, as flintctl tells them.
+    #[track_caller]
+    pub(crate) fn images(&self) -> Vec<String> {
+        let output = self.ctl(["images", "--json"]).ok();
+        let images: Vec<Value> = serde_json::from_str(&output.stdout).expect("images prints JSON");
+        images.iter().filter_map(|image| Some(image["name"].as_str()?.to_owned())).collect()
+    }
+
+    /// The words and sentences of all events.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<(String, String)> {
+        let output = self.ctl(["events", "--json"]).ok();
+        let told = |line: &str| {
+            let event: Value = serde_json::from_str(line).expect("events prints JSON");
+            let text = |name: &str| event["reason"][name].as_str().unwrap_or_default().to_owned();
+            (text("word"), text("sentence"))
+        };
+        output.stdout.lines().map(told).collect()
+    }
+
+    /// flintd's folder for all that is the test's.
+    pub(crate) fn path(&self) -> &Path {
+        self.bundler.path()
     }
 
     fn socket(&self) -> PathBuf {
@@ -88,6 +172,7 @@ impl Node {
         let child = std::process::Command::new(&self.flintd)
             .arg("--config")
             .arg(self.bundler.path().join("config.toml"))
+            .args(["--log", self.level])
             .stdin(std::process::Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log)
@@ -113,6 +198,22 @@ impl Node {
     /// flintd's log.
     pub(crate) fn log(&self) -> PathBuf {
         self.bundler.path().join("flintd.log")
+    }
+
+    /// flintd's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("flintd runs").id()
+    }
+
+    /// What the page answers at a path; the port is the test's.
+    #[track_caller]
+    pub(crate) fn get(port: u16, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connect to the page");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("ask");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("read the answer");
+        text
     }
 
     /// Ends flintd: SIGKILL, or SIGTERM.

@@ -87,6 +87,7 @@ mod tests {
             requested_milli_cpus: 250,
             requested_memory: 64 << 20,
             conditions: BTreeMap::from([("MemoryPressure".to_owned(), (false, "20 GiB are free".to_owned()))]),
+            available: BTreeMap::new(),
             schedulers: BTreeMap::new(),
             limitations: vec!["no quota".to_owned()],
         };

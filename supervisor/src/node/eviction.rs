@@ -1,0 +1,130 @@
+//! Ends pods when the node runs out of something, or when they write more than they may.
+//!
+//! ```text
+//!  each interval:  look ─> conditions ─> pods over limits of their own: all of them go
+//!                   └─> short of something: unused images (disks) ─> one pod ─> until nothing of it runs, then again
+//! ```
+//!
+//! An evicted pod is `Failed` with the reason `Evicted`, and stays so until somebody restarts, changes or removes it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result};
+
+use super::pressure::CRITICAL;
+use super::{Entry, Node};
+use crate::desired::Goal;
+use crate::observed::{Phase, Reason};
+use crate::page::timings;
+use crate::pod::blocking;
+use crate::pressure::{Signal, choose, evicted};
+use crate::store::{Ending, Sandbox};
+
+/// What an evicted pod's containers have to end, in seconds (the kubelet's `immediateEvictionGracePeriodSeconds`).
+const GRACE: u64 = 1;
+/// How long an evicted pod is waited for before the next one is chosen (its `podCleanupTimeout`).
+const CLEANUP: Duration = Duration::from_secs(30);
+
+/// Looks until flintd ends.
+pub(super) async fn keep(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(node.config.eviction.interval());
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = look(&node).await {
+            tracing::error!("look for what the node is short of: {error:#}");
+        }
+    }
+}
+
+async fn look(node: &Arc<Node>) -> Result<()> {
+    let short = read(node).await?;
+    for (entry, why) in super::storage::over_limits(node).await {
+        evict(node, &entry, "localStorage", why).await?;
+    }
+    let Some(signal) = short else { return Ok(()) };
+    if signal.is_disk() && free_images(node, signal).await {
+        // What is short now counts.
+        let Some(still) = read(node).await? else { return Ok(()) };
+        return make_room(node, still).await;
+    }
+    make_room(node, signal).await
+}
+
+/// Looks, tells conditions that have changed, and says what is to be mended first.
+async fn read(node: &Arc<Node>) -> Result<Option<Signal>> {
+    let holder = node.clone();
+    let reading = blocking(move || Ok(holder.pressure.read()?)).await?;
+    let look = node.pressure.update(reading, Instant::now());
+    for (condition, holds, sentence) in look.changed {
+        node.tell(None, None, holds, Reason { word: condition.event(holds).to_owned(), sentence });
+        // Who waits for the node to take pods, or shows it, looks again.
+        node.tell_change();
+    }
+    Ok(look.short.into_iter().next())
+}
+
+/// Removes images that nobody needs; whether it was worth it.
+async fn free_images(node: &Arc<Node>, signal: Signal) -> bool {
+    let is_elsewhere = matches!(signal, Signal::NodeDisk | Signal::NodeInodes) && !node.pressure.images_are_with_data();
+    if is_elsewhere {
+        return false;
+    }
+    match super::images::collect(node, true).await {
+        Ok(freed) => freed > 0,
+        Err(error) => {
+            let sentence = format!("remove unused images: {error:#}");
+            node.tell(None, None, true, Reason { word: "FreeDiskSpaceFailed".to_owned(), sentence });
+            false
+        }
+    }
+}
+
+/// Evicts the pod whose turn it is, and waits until nothing of it runs.
+async fn make_room(node: &Arc<Node>, signal: Signal) -> Result<()> {
+    let candidates = super::storage::candidates(node, signal).await;
+    let (amount, least) = node.pressure.amount(signal);
+    let sentence = format!("Attempting to reclaim {}", signal.resource());
+    let Some(chosen) = choose(signal, &candidates) else {
+        tracing::warn!(signal = signal.name(), "{sentence}: no pod uses any of it that may be evicted");
+        return Ok(());
+    };
+    node.tell(None, None, true, Reason { word: "EvictionThresholdMet".to_owned(), sentence });
+    let Some(entry) = node.entry(&chosen.uid) else { return Ok(()) };
+    evict(node, &entry, signal.name(), evicted(signal, amount, least, chosen)).await
+}
+
+/// Whether a pod could be evicted: something of it is there, and nobody ends it already.
+pub(super) fn may_go(entry: &Entry) -> bool {
+    let view = entry.view();
+    let is_over = matches!(view.status.phase, Phase::Succeeded | Phase::Failed);
+    let is_there = entry
+        .read(|record| record.removal.is_none() && record.ending.is_none() && record.sandbox.state != Sandbox::Absent);
+    is_there && !is_over && view.pod.goal != Goal::Stopped && view.pod.priority < CRITICAL
+}
+
+async fn evict(node: &Arc<Node>, entry: &Arc<Entry>, signal: &'static str, sentence: String) -> Result<()> {
+    let reason = Reason { word: "Evicted".to_owned(), sentence };
+    let why = reason.clone();
+    let ended = entry.change(node, |record| {
+        let is_new = record.ending.is_none() && record.removal.is_none();
+        if is_new {
+            record.ending = Some(Ending { at: SystemTime::now(), reason: why, grace: Some(GRACE) });
+        }
+        is_new
+    });
+    if !ended.await.with_context(|| format!("evict {}", entry.key()))? {
+        return Ok(());
+    }
+    timings().evicted(signal);
+    node.tell(Some(&entry.key()), None, true, reason);
+    let mut changes = node.changes();
+    let gone = async {
+        while entry.read(|record| record.sandbox.state != Sandbox::Absent) && changes.changed().await.is_ok() {}
+    };
+    if tokio::time::timeout(CLEANUP, gone).await.is_err() {
+        tracing::warn!(pod = %entry.key(), "it was evicted {CLEANUP:?} ago, and something of it is there still");
+    }
+    Ok(())
+}
