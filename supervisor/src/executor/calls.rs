@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, anyhow};
 use containerd_shim_protos::api::{KillRequest, StartRequest, UpdateTaskRequest};
 use flint_shim_protocol::{
-    AdoptRequest, Container, CreateRequest, ListRequest, MakeSandboxesRequest, Phase, RemoveRequest,
+    AdoptRequest, Container, CreateRequest, ListRequest, MakeSandboxesRequest, Network, Phase, RemoveRequest,
     RemoveSandboxesRequest, Sandbox,
 };
 use protobuf::MessageField;
@@ -58,6 +58,15 @@ pub enum Found {
         /// When.
         at: SystemTime,
     },
+}
+
+/// What a shim has beside what it was asked for.
+#[derive(Debug)]
+pub struct Strangers {
+    /// Containers.
+    pub containers: Vec<ContainerState>,
+    /// All its sandboxes: who asks knows which of them are pods.
+    pub sandboxes: Vec<Sandbox>,
 }
 
 /// A container as a shim has it.
@@ -196,7 +205,7 @@ impl Executor {
     }
 
     /// Takes over sandboxes and containers: of a shim that flintd left alone for a while, or of one that has died and is
-    /// started anew. What there is of each container, and the ids of those that nobody asked about.
+    /// started anew. What there is of each container, and all that nobody asked about.
     ///
     /// # Errors
     ///
@@ -206,7 +215,7 @@ impl Executor {
         shim: &str,
         sandboxes: Vec<Sandbox>,
         containers: Vec<Container>,
-    ) -> Result<(Vec<ContainerState>, Vec<ContainerState>)> {
+    ) -> Result<(Vec<ContainerState>, Strangers)> {
         let id = shim;
         let known = self.shims().by_id.get(id).filter(|shim| shim.is_alive()).cloned();
         let shim = match known {
@@ -228,8 +237,21 @@ impl Executor {
             }
             states.push(read(state));
         }
-        let all = shim.node.list(&ListRequest {}).await.map_err(told)?.containers;
-        let strangers = all.into_iter().filter(|state| !asked.contains(&state.id)).map(read).collect();
+        let all = shim.node.list(&ListRequest {}).await.map_err(told)?;
+        let strangers = Strangers {
+            containers: all.containers.into_iter().filter(|state| !asked.contains(&state.id)).map(read).collect(),
+            sandboxes: all
+                .sandboxes
+                .into_iter()
+                .map(|state| Sandbox {
+                    network: Network::Own as i32,
+                    network_path: self.network(&state.id).display().to_string(),
+                    id: state.id,
+                    folder: state.folder,
+                    ..Sandbox::default()
+                })
+                .collect(),
+        };
         self.shims().by_id.insert(id.to_owned(), shim);
         Ok((states, strangers))
     }

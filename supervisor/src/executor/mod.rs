@@ -18,7 +18,7 @@ mod execs;
 mod shim;
 mod start;
 
-pub use calls::{ContainerState, Failure, Found, is_lost, is_missing};
+pub use calls::{ContainerState, Failure, Found, Strangers, is_lost, is_missing};
 pub use events::{Listener, Occurrence, Told};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,6 +139,24 @@ impl Executor {
     /// Whether pods are in a shim, as far as is known here.
     pub(crate) fn has_pods(&self, id: &str) -> bool {
         self.shims().pods.get(id).is_some_and(|pods| !pods.is_empty())
+    }
+
+    /// Ids of shims that an earlier flintd started, as far as their folders are there.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let folders = std::fs::read_dir(self.place.run.join("shims")).into_iter().flatten().flatten();
+        folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// Whether a shim of this id listens; none is started.
+    pub(crate) async fn listens(&self, id: &str) -> bool {
+        if self.shims().by_id.get(id).is_some_and(|shim| shim.is_alive()) {
+            return true;
+        }
+        let address = std::fs::read_to_string(self.place.run.join("shims").join(id).join("address"));
+        let Ok(address) = address else { return false };
+        let Ok(shim) = Shim::connect(&self.place, id, &address, self.lost.clone()).await else { return false };
+        self.shims().by_id.insert(id.to_owned(), shim);
+        true
     }
 
     /// Ends a shim without pods, if it is there, and forgets it.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::exits::{parse_id, saw_exit};
 use super::{Entry, Node};
-use crate::executor::{ContainerState, Found};
+use crate::executor::{ContainerState, Found, Strangers};
 use crate::observed::Reason;
 use crate::pod::{blocking, container_of, remove_own, sandbox_of, signal_again};
 use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Sandbox, ShimRecord, Table};
@@ -85,10 +85,12 @@ impl Node {
         Ok(entries)
     }
 
-    /// Of all shims that were written down.
+    /// Of all shims that were written down, or are there.
     async fn take_over_all(self: &Arc<Self>, entries: &[Arc<Entry>]) -> Result<()> {
         let known = self.store.load::<ShimRecord>(Table::Shims)?.records.into_iter().map(|(id, _)| id);
         let mut shims: BTreeSet<String> = known.collect();
+        // Of a store that was damaged nothing is known.
+        shims.extend(self.executor.left());
         shims.extend(entries.iter().filter_map(|entry| entry.read(|record| record.sandbox.shim.clone())));
         let mut taking = tokio::task::JoinSet::new();
         for shim in shims {
@@ -149,7 +151,8 @@ impl Node {
                 containers.extend(left.filter_map(|(name, _)| container_of(self, record, name)));
             });
         }
-        if sandboxes.is_empty() && containers.is_empty() && !self.executor.has_pods(shim) {
+        let is_nobodys = sandboxes.is_empty() && containers.is_empty() && !self.executor.has_pods(shim);
+        if is_nobodys && !self.executor.listens(shim).await {
             return self.executor.end(shim).await;
         }
         let (states, strangers) = self.executor.take_over(shim, sandboxes, containers).await?;
@@ -158,14 +161,26 @@ impl Node {
         for state in states {
             self.found(state).await?;
         }
-        for stranger in strangers {
+        self.remove_from(shim, strangers).await;
+        if is_nobodys { self.executor.end(shim).await } else { Ok(()) }
+    }
+
+    /// What nobody knows is removed from a shim: of a record or a store that was damaged.
+    async fn remove_from(&self, shim: &str, strangers: Strangers) {
+        for stranger in strangers.containers {
             tracing::warn!(container = stranger.id, shim, "nobody knows this container: it is removed");
             let container = crate::executor::Executor::named(&stranger.id, &stranger.bundle);
             if let Err(error) = self.executor.remove(shim, container).await {
                 tracing::error!(container = stranger.id, "{error:#}");
             }
         }
-        Ok(())
+        for sandbox in strangers.sandboxes.into_iter().filter(|sandbox| self.entry(&sandbox.id).is_none()) {
+            tracing::warn!(pod = sandbox.id, shim, "nobody knows this sandbox: it is removed");
+            let id = sandbox.id.clone();
+            if let Err(error) = self.executor.remove_sandbox(shim, sandbox).await {
+                tracing::error!(pod = id, "{error:#}");
+            }
+        }
     }
 
     /// Writes down how a container was found.

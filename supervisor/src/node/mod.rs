@@ -118,7 +118,10 @@ impl Node {
         for folder in [&config.root, &config.run] {
             make_private(folder)?;
         }
-        let store = Store::open(&config.store())?;
+        let (store, damage) = Store::open(&config.store())?;
+        // Never closed as long as flintd lives: redb looks at the checksums of all pages of a file that was left open, and
+        // trusts one that was closed, damaged or not.
+        std::mem::forget(store.clone());
         let images = Images::open(&config.images)?;
         let volumes = Volumes::open(volumes::Config { data: config.root.clone(), run: config.run.clone() })?;
         let networks = Networks::open(&config.network, &config.run.join("network"))?;
@@ -150,6 +153,9 @@ impl Node {
             probes: OnceLock::new(),
             started: SystemTime::now(),
         });
+        if let Some(sentence) = damage {
+            node.tell(None, None, true, Reason { word: "DamagedStore".to_owned(), sentence });
+        }
         node.probes.get_or_init(|| probing::begin(&node));
         node.adopt().await?;
         tokio::spawn(eviction::keep(node.clone()));

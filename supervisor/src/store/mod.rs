@@ -5,9 +5,10 @@
 //! ```
 //!
 //! A redb file of JSON documents in tables, by their keys. Writes of many pods at a time share an fsync. What cannot be
-//! read is moved to the table `damaged`, told once, and the rest is kept. The file carries the version of what is in it: an
-//! older one is raised, a newer one refused.
+//! read is moved to the table `damaged`, told once, and the rest is kept; a file that is damaged as a whole is renamed. The file
+//! carries the version of what is in it: an older one is raised, a newer one refused.
 
+mod damage;
 mod record;
 mod table;
 mod version;
@@ -45,33 +46,25 @@ pub struct Loaded<T> {
     pub damaged: Vec<String>,
 }
 
-/// redb's cache; its default of a gigabyte is not for a supervisor.
-const CACHE: usize = 2 << 20;
-
 impl Store {
-    /// Opens the store in a file, which is made (0600) where it is missing. Another flintd's is refused.
+    /// Opens the store in a file, which is made (0600) where it is missing. Another flintd's is refused. A file that is damaged
+    /// as a whole is set aside, and a sentence says so; the store is empty then.
     ///
     /// # Errors
     ///
-    /// A file that cannot be opened, is used by another process, is damaged as a whole, or is of a newer version.
-    pub fn open(path: &Path) -> Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt as _;
+    /// A file that cannot be opened or set aside, is used by another process, or is of a newer version.
+    pub fn open(path: &Path) -> Result<(Self, Option<String>)> {
         let told = || format!("open the store {}", path.display());
-        // Secrets are in it. redb keeps the mode of a file that is there.
-        std::fs::File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .with_context(told)?;
-        let database = Database::builder().set_cache_size(CACHE).create(path).with_context(|| {
-            format!("{}: if no other flintd runs, move the file away to start without what it knew", told())
-        })?;
+        let (database, damage) = match damage::open_whole(path) {
+            Ok(database) => (database, None),
+            Err(error) if damage::is_damage(&error) => {
+                let damage = damage::set_aside(path, &error).with_context(told)?;
+                (damage::open_whole(path).with_context(told)?, Some(damage))
+            }
+            Err(error) => return Err(error.context(told())),
+        };
         let database = Arc::new(database);
-        version::raise(&database).with_context(told)?;
-        Ok(Self { writer: Writer::start(database.clone()), database })
+        Ok((Self { writer: Writer::start(database.clone()), database }, damage))
     }
 
     /// Reads a whole table; sets aside what is damaged.

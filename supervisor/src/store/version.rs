@@ -39,6 +39,13 @@ pub(super) fn raise(database: &Database) -> Result<()> {
 }
 
 #[cfg(test)]
+pub(super) fn found(database: &Database) -> Option<u64> {
+    use redb::ReadableDatabase as _;
+    let meta = database.begin_read().unwrap().open_table(META).unwrap();
+    meta.get("version").unwrap().map(|value| value.value())
+}
+
+#[cfg(test)]
 pub(super) fn pretend(database: &Database, version: u64, readable_by: u64) {
     let write = database.begin_write().unwrap();
     {

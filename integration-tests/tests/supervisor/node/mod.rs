@@ -1,6 +1,7 @@
 //! flintd as a whole, with real shims.
 
 mod collection;
+mod damage;
 mod eviction;
 mod kills;
 mod rig;
