@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod capabilities;
 pub mod desired;
 pub mod executor;
 pub mod images;

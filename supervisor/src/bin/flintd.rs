@@ -135,6 +135,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("it takes root: containers of the node are made and mounted here");
     }
+    // While there is one thread.
+    flintd::capabilities::keep_needed().context("give up the capabilities that flintd does not need")?;
     log(arguments)?;
     let swarm = config.root.join("schedulers/swarm");
     if matches!(arguments.verb, Some(Verb::Leave)) {

@@ -5,6 +5,7 @@ mod damage;
 mod eviction;
 mod kills;
 mod rig;
+mod secrecy;
 
 use integration_tests::wait_until;
 use rustix::process::Signal;
