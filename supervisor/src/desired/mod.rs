@@ -271,7 +271,7 @@ impl Pod {
     }
 
     /// What its sandbox is made from: a pod in which this has changed is made anew, else only containers are. The content
-    /// of files is not part of it: `Volumes::prepare` puts changed content in place.
+    /// of files is not part of it: `Volumes::refresh` puts changed content in place.
     #[must_use]
     pub fn sandbox_hash(&self) -> SpecHash {
         let volumes: Vec<Volume> = self.volumes.iter().map(Volume::without_content).collect();

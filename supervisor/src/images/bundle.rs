@@ -27,8 +27,17 @@ impl Images {
         cgroup: &str,
         parts: &[Bind],
     ) -> Result<()> {
-        let wishes = wishes(pod, container)?;
+        let wishes = wishes(pod, container);
+        let profile = match &container.security.seccomp {
+            SeccompProfile::Localhost(path) if !container.security.privileged => {
+                Some(super::seccomp::profile(&self.profiles, path)?)
+            }
+            _ => None,
+        };
         let edit = |config: &mut Value| {
+            if let Some(profile) = &profile {
+                config["linux"]["seccomp"] = profile.clone();
+            }
             furnish(config, pod, container, cgroup, parts)
                 .map_err(|error| flint_bundle::Error::refused(format!("{error:#}")))
         };
@@ -58,21 +67,15 @@ impl Images {
     }
 }
 
-fn wishes(pod: &Pod, container: &Container) -> Result<Wishes> {
+fn wishes(pod: &Pod, container: &Container) -> Wishes {
     let security = &container.security;
     let mut cap_add = security.cap_add.clone();
     if security.privileged {
         cap_add = vec!["ALL".to_owned()];
     }
-    let seccomp = match &security.seccomp {
-        _ if security.privileged => false,
-        SeccompProfile::RuntimeDefault => true,
-        SeccompProfile::Unconfined => false,
-        SeccompProfile::Localhost(path) => {
-            bail!("the seccomp profile {path}: profiles of the node are not supported yet; use the runtime's default")
-        }
-    };
-    Ok(Wishes {
+    // One of the node's own is put in its place.
+    let seccomp = !security.privileged && security.seccomp == SeccompProfile::RuntimeDefault;
+    Wishes {
         entrypoint: container.entrypoint.clone(),
         command: container.args.clone().unwrap_or_default(),
         env: container.env.iter().map(|variable| format!("{}={}", variable.name, variable.value)).collect(),
@@ -88,7 +91,7 @@ fn wishes(pod: &Pod, container: &Container) -> Result<Wishes> {
         cap_add,
         cap_drop: if security.privileged { Vec::new() } else { security.cap_drop.clone() },
         ..Wishes::default()
-    })
+    }
 }
 
 /// The container's part of the pod, in its config.json.
@@ -187,7 +190,7 @@ fn memory_of_the_host() -> u64 {
 const PERIOD: u64 = 100_000;
 
 /// Limits and shares, beside the devices that are there.
-pub(crate) fn limit(resources: &mut Value, container: &Container) {
+fn limit(resources: &mut Value, container: &Container) {
     let wanted = &container.resources;
     let mut cpu = serde_json::Map::new();
     // cgroup v1's scale, which the runtime translates; 2 is the least it takes.
@@ -206,11 +209,21 @@ pub(crate) fn limit(resources: &mut Value, container: &Container) {
     }
 }
 
+/// All limits of a container that runs: those that it is to have no more are lifted.
+pub(crate) fn limits(container: &Container) -> Value {
+    let mut resources = json!({"memory": {"limit": -1}, "pids": {"limit": -1}});
+    limit(&mut resources, container);
+    if container.resources.cpu_limit.is_none() {
+        resources["cpu"]["quota"] = json!(-1);
+    }
+    resources
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Bind, furnish};
+    use super::{Bind, furnish, limits};
     use crate::desired::tests::{container, pod};
     use crate::desired::{Container, Pids, Resources};
 
@@ -252,6 +265,20 @@ mod tests {
         assert_eq!(config["mounts"].as_array().unwrap().len(), 1, "it takes the place of the default one");
         assert_eq!(config["mounts"][0]["options"], json!(["rbind", "rslave", "ro"]));
         assert!(config["process"]["env"].as_array().unwrap().contains(&json!("HOSTNAME=web")));
+    }
+
+    #[test]
+    fn limits_that_are_wanted_no_more_are_lifted() {
+        let mut one = container("main");
+        assert_eq!(
+            limits(&one),
+            json!({"cpu": {"shares": 2, "quota": -1}, "memory": {"limit": -1}, "pids": {"limit": -1}})
+        );
+        one.resources = Resources { cpu_limit: Some(1000), memory_limit: Some(9), ..Resources::default() };
+        assert_eq!(
+            limits(&one),
+            json!({"cpu": {"shares": 1024, "period": 100_000, "quota": 100_000}, "memory": {"limit": 9}, "pids": {"limit": -1}})
+        );
     }
 
     #[test]

@@ -8,12 +8,13 @@
 //! It must not decide when to try again: failures go to the pod's worker, whose reconciler has the pauses.
 
 mod bundle;
+mod seccomp;
 
-pub(crate) use bundle::limit;
+pub(crate) use bundle::limits;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Images {
     settings: Settings,
     pulls: Arc<Pulls>,
     policy: Policy,
+    /// The folder of filters of system calls.
+    profiles: PathBuf,
 }
 
 #[derive(Debug)]
@@ -54,12 +57,12 @@ fn reason(word: &str, sentence: impl std::fmt::Display) -> Reason {
 }
 
 impl Images {
-    /// Opens the store.
+    /// Opens the store; `profiles` is the folder of seccomp profiles.
     ///
     /// # Errors
     ///
     /// It cannot be made, or is of another version.
-    pub fn open(config: &ImageConfig) -> Result<Self> {
+    pub fn open(config: &ImageConfig, profiles: PathBuf) -> Result<Self> {
         let root = config.store.clone().map_or_else(Store::default_root, Ok)?;
         let settings = Settings {
             plain_http: config.plain_http.clone(),
@@ -77,7 +80,7 @@ impl Images {
             min_age: Duration::from_secs(config.minimum_gc_age),
             ..Policy::default()
         };
-        Ok(Self { store, settings, pulls, policy })
+        Ok(Self { store, settings, pulls, policy, profiles })
     }
 
     /// The store itself.

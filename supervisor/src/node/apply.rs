@@ -218,6 +218,7 @@ impl Node {
             for container in record.containers.values_mut() {
                 container.retry = crate::store::Retry::default();
             }
+            record.sandbox.is_stale |= record.pod.volumes != pod.volumes;
             record.pod = Arc::new(pod);
         });
         if let Err(error) = changed.await {

@@ -40,6 +40,8 @@ pub struct Config {
     pub reserved: Reserved,
     /// When pods are evicted.
     pub eviction: Eviction,
+    /// The folder of seccomp profiles that pods name (`type: Localhost`); ROOT/seccomp if none is given.
+    pub seccomp_profile_root: Option<PathBuf>,
     /// How images come and go.
     pub images: ImageConfig,
     /// Logs of containers.
@@ -123,6 +125,7 @@ impl Default for Config {
             max_pods: 4096,
             reserved: Reserved::default(),
             eviction: Eviction::default(),
+            seccomp_profile_root: None,
             images: ImageConfig::default(),
             logs: LogConfig::default(),
             network: crate::network::Settings::default(),
@@ -200,6 +203,10 @@ impl Config {
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.root.join("flintd.redb")
+    }
+
+    pub(crate) fn seccomp_profiles(&self) -> PathBuf {
+        self.seccomp_profile_root.clone().unwrap_or_else(|| self.root.join("seccomp"))
     }
 
     /// What is a pod's own on the disk.

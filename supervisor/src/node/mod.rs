@@ -122,7 +122,7 @@ impl Node {
         // Never closed as long as flintd lives: redb looks at the checksums of all pages of a file that was left open, and
         // trusts one that was closed, damaged or not.
         std::mem::forget(store.clone());
-        let images = Images::open(&config.images)?;
+        let images = Images::open(&config.images, config.seccomp_profiles())?;
         let volumes = Volumes::open(volumes::Config { data: config.root.clone(), run: config.run.clone() })?;
         let networks = Networks::open(&config.network, &config.run.join("network"))?;
         let executor = Executor::new(&config, store.clone())?;

@@ -227,8 +227,7 @@ pub(super) async fn update(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> 
     let Some(container) = wanted(&pod, name) else { return Ok(()) };
     let (shim, id) = entry.read(|record| (record.sandbox.shim.clone(), record.runtime_id(name)));
     let (Some(shim), Some(id)) = (shim, id) else { return Ok(()) };
-    let mut resources = serde_json::json!({});
-    images::limit(&mut resources, &container);
+    let resources = images::limits(&container);
     match node.executor.update(&shim, &id, resources.to_string().into_bytes()).await {
         Ok(()) => {
             let done = entry.change(node, |record| {

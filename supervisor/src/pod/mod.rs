@@ -87,6 +87,7 @@ async fn act(node: &Arc<Node>, entry: &Arc<Entry>, action: Action) -> Result<()>
         Action::TearDown => end::tear_down(node, entry).await,
         Action::Expire => end::expire(node, entry).await,
         Action::Prepare => prepare::prepare(node, entry).await,
+        Action::Refresh => prepare::refresh(node, entry).await,
         Action::Create { container } => make::create(node, entry, &container).await,
         Action::Start { container } => make::start(node, entry, &container).await,
         Action::Update { container } => make::update(node, entry, &container).await,
@@ -110,7 +111,7 @@ fn step(action: &Action) -> Option<Step> {
         Action::Delete { .. } => Step::Delete,
         Action::Update { .. } => Step::Update,
         Action::TearDown => Step::TearDown,
-        Action::Drop { .. } | Action::Expire | Action::Forget => return None,
+        Action::Drop { .. } | Action::Expire | Action::Refresh | Action::Forget => return None,
     })
 }
 

@@ -44,6 +44,25 @@ pub(super) async fn prepare(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> 
         sandbox.addresses = attached.addresses;
         sandbox.ports = attached.ports;
         sandbox.network = network;
+        sandbox.is_stale = record.pod.volumes != pod.volumes;
+    });
+    done.await
+}
+
+/// Puts changed content of files in place. Containers see all of the old or all of the new.
+pub(super) async fn refresh(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> {
+    let pod = entry.view().pod;
+    let (holder, wanted) = (node.clone(), pod.clone());
+    let result = blocking(move || Ok(holder.volumes.refresh(&wanted)?)).await;
+    if let Err(error) = result {
+        let why = reason("FailedMount", &error);
+        node.tell(Some(&pod.key), None, true, why.clone());
+        return entry.change(node, |record| record.sandbox.retry.failed(why, false)).await;
+    }
+    let done = entry.change(node, |record| {
+        record.sandbox.retry = Retry::default();
+        // It may have changed once more meanwhile.
+        record.sandbox.is_stale = record.pod.volumes != pod.volumes;
     });
     done.await
 }

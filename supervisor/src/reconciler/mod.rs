@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  removed, failed, stopped, made from something else ─> Stop ─> Kill ─> Delete ─> TearDown ─> Forget
-//!  wanted ─> Prepare ─> (Pull ─> Create ─> Start) of each init container, then of each container ─> wait
+//!  wanted ─> Prepare (Refresh) ─> (Pull ─> Create ─> Start) of each init container, then of each container ─> wait
 //! ```
 //!
 //! It says one action of a pod at a time, removals first, and when to ask again if nothing happens before. It must not know
@@ -56,6 +56,8 @@ pub enum Action {
     Expire,
     /// Make the volumes, the sandbox and the network.
     Prepare,
+    /// Put changed content of files in place, while containers run.
+    Refresh,
     /// See to it that a container's image is here.
     Pull {
         /// The container's name.

@@ -208,6 +208,18 @@ fn goals_and_deadlines() {
 }
 
 #[test]
+fn changed_content_of_files_is_put_in_place_while_the_container_runs() {
+    let mut record = running();
+    record.sandbox.is_stale = true;
+    assert_next(&record, START, "refresh");
+    // What cannot be put in place is tried again, and holds up nothing else.
+    record.sandbox.retry.next = Some(after(10));
+    assert_next(&record, START, "wait until 10");
+    change(&mut record, |pod| pod.containers[0].resources = Resources { cpu_limit: Some(1), ..Resources::default() });
+    assert_next(&record, START, "update main");
+}
+
+#[test]
 fn a_restart_that_was_asked_for_is_done_once() {
     let mut record = running();
     record.generation = 1;
@@ -300,6 +312,7 @@ fn act(record: &mut PodRecord, world: &mut World, action: Action, now: SystemTim
             let there = record.containers.get_mut(&container).unwrap();
             if fails { there.retry.next = later } else { (there.is_left, there.stopping) = (false, None) }
         }
+        Action::Refresh => record.sandbox.is_stale = false,
         Action::Update { container } => {
             let spec = record.pod.all_containers().find(|wanted| wanted.name == container).unwrap().clone();
             record.containers.get_mut(&container).unwrap().resources = Some(spec.resources);

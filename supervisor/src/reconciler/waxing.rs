@@ -15,6 +15,9 @@ pub(super) fn next(record: &PodRecord, now: SystemTime, wake: &mut Wake) -> Opti
     if record.sandbox.state != Sandbox::Ready {
         return wake.is_due(record.sandbox.retry.next, now).then_some(Action::Prepare);
     }
+    if record.sandbox.is_stale && wake.is_due(record.sandbox.retry.next, now) {
+        return Some(Action::Refresh);
+    }
     if record.pod.goal == Goal::Prepared {
         return record.pod.all_containers().find_map(|container| pull(record, container, now, wake));
     }

@@ -100,6 +100,9 @@ pub struct SandboxRecord {
     pub network: Option<std::path::PathBuf>,
     /// Why it is not there yet.
     pub retry: Retry,
+    /// The content of files in volumes has changed since it was put in place.
+    #[serde(default)]
+    pub is_stale: bool,
 }
 
 /// How far a sandbox is.

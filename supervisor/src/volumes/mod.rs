@@ -9,7 +9,7 @@
 //!  RUN/pods/UID/parts/CONTAINER/N   what subPath leads to, bound once it is resolved
 //! ```
 //!
-//! A pod: [`Volumes::prepare`] before its sandbox, and again when the content of its files has changed; [`Volumes::mounts`] before each start of a
+//! A pod: [`Volumes::prepare`] before its sandbox; [`Volumes::refresh`] when the content of its files has changed; [`Volumes::mounts`] before each start of a
 //! container; [`Volumes::release`] when it is gone. [`Volumes::retain`] after a start of flintd. All of it blocks, may be
 //! repeated, and finds by itself what an earlier flintd left.
 //!
@@ -113,6 +113,21 @@ impl Volumes {
             places.insert(volume.name.clone(), place);
         }
         Ok(places)
+    }
+
+    /// Brings the content of files up to date in a pod whose volumes are there; nothing else of them is touched.
+    ///
+    /// # Errors
+    ///
+    /// The first volume whose files cannot be exchanged: it has all of the old.
+    pub fn refresh(&self, pod: &Pod) -> Result<()> {
+        check_name(&pod.uid, "a pod's uid")?;
+        let has_content = |volume: &&Volume| matches!(volume.source, VolumeSource::Files(_) | VolumeSource::Secret(_));
+        for volume in pod.volumes.iter().filter(has_content) {
+            check_name(&volume.name, "a volume's name")?;
+            self.make(pod, volume).map_err(|error| error.about(format!("volume {}", volume.name)))?;
+        }
+        Ok(())
     }
 
     fn make(&self, pod: &Pod, volume: &Volume) -> Result<Place> {

@@ -4,6 +4,7 @@ mod collection;
 mod damage;
 mod eviction;
 mod kills;
+mod life;
 mod rig;
 mod secrecy;
 

@@ -109,7 +109,10 @@ pub(in super::super) static SYSCTL: Shape = Shape { name: "Sysctl", fields: &[ye
 
 pub(in super::super) static SECCOMP_PROFILE: Shape = Shape {
     name: "SeccompProfile",
-    fields: &[yes("type"), within("localhostProfile", "a file in the node's folder of profiles")],
+    fields: &[
+        yes("type"),
+        within("localhostProfile", "a file in the node's folder of profiles, see docs/supervisor.md"),
+    ],
 };
 
 pub(in super::super) static APP_ARMOR_PROFILE: Shape = Shape {

@@ -1,0 +1,227 @@
+//! Changes while a container runs, hooks of its life, and filters of its system calls.
+
+use std::fs;
+use std::path::PathBuf;
+
+use integration_tests::wait_until;
+
+use super::rig::Node;
+
+/// Says what two files of a volume are, whenever that has changed, and what a secret is. A look that found the old folder on its way
+/// out has less than both files.
+const READER: &str = "last=; secret=; while true; do \
+                      both=\"$(cd /conf/..data && cat a b 2>/dev/null)\"; \
+                      [ ${#both} -lt 2 ] || [ \"$both\" = \"$last\" ] || { last=\"$both\"; echo \"sees $both\"; }; \
+                      key=\"$(cat /secret/key)\"; \
+                      [ \"$key\" = \"$secret\" ] || { secret=\"$key\"; echo \"knows $key\"; }; sleep 0.05; done";
+
+fn objects(content: &str, secret: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{a: \"{content}\", b: \"{content}\"}}\n---\n\
+         apiVersion: v1\nkind: Secret\nmetadata: {{name: secret}}\nstringData: {{key: {secret}}}\n---\n"
+    )
+}
+
+fn reader(node: &Node, name: &str) -> String {
+    let volumes = "  volumes: [{name: conf, configMap: {name: conf}}, {name: secret, secret: {secretName: secret}}]\n";
+    node.manifest(name, volumes, READER).replace(
+        "    command:",
+        "    volumeMounts: [{name: conf, mountPath: /conf}, {name: secret, mountPath: /secret}]\n    command:",
+    )
+}
+
+fn pid(node: &Node, name: &str) -> u64 {
+    node.status(name)["containers"]["main"]["pid"].as_u64().expect("a pid")
+}
+
+#[track_caller]
+fn says(node: &Node, name: &str, text: &str) {
+    wait_until(&format!("{name} says {text:?}"), || {
+        let logs = node.ctl(["logs", name]);
+        logs.stdout.contains(text) || logs.stderr.contains(text)
+    });
+}
+
+#[track_caller]
+fn remove(node: &Node, name: &str) {
+    let _ = node.ctl(["rm", name]).ok();
+    node.wait_gone(name);
+}
+
+#[test]
+fn files_of_config_maps_and_secrets_change_while_the_container_runs() {
+    let Some(mut node) = Node::start() else { return };
+    // By the local API, and by the folder of manifests with the objects in a file of their own.
+    node.apply(&(objects("1", "one") + &reader(&node, "applied")));
+    let manifests = node.path().join("manifests");
+    let put = |name: &str, text: &str| {
+        fs::write(manifests.join(".new"), text).expect("write a manifest");
+        fs::rename(manifests.join(".new"), manifests.join(name)).expect("put a manifest in place");
+    };
+    put("objects.yaml", &objects("1", "one"));
+    put("pod.yaml", &reader(&node, "followed"));
+    for name in ["applied", "followed"] {
+        says(&node, name, "sees 11\n");
+        says(&node, name, "knows one\n");
+    }
+    let before = [pid(&node, "applied"), pid(&node, "followed")];
+    node.apply(&(objects("2", "two") + &reader(&node, "applied")));
+    put("objects.yaml", &objects("2", "two"));
+    for name in ["applied", "followed"] {
+        says(&node, name, "sees 22\n");
+        says(&node, name, "knows two\n");
+    }
+    // A change that was acknowledged to a flintd that is killed is made by the next.
+    node.apply(&(objects("3", "three") + &reader(&node, "applied")));
+    node.end(rustix::process::Signal::KILL);
+    node.launch();
+    says(&node, "applied", "sees 33\n");
+    says(&node, "applied", "knows three\n");
+    assert_eq!([pid(&node, "applied"), pid(&node, "followed")], before, "they are the same processes");
+    for name in ["applied", "followed"] {
+        let log = node.ctl(["logs", name]).stdout;
+        let whole = ["sees 11", "sees 22", "sees 33"];
+        let mixed = log.lines().find(|line| line.starts_with("sees") && !whole.contains(line));
+        assert_eq!(mixed, None, "each look sees all of one make: {log}");
+    }
+    fs::remove_file(manifests.join("pod.yaml")).expect("remove a manifest");
+    remove(&node, "applied");
+    node.wait_gone("followed");
+    node.finish();
+}
+
+/// A file of a container's cgroup: v1's name of it, or v2's.
+fn cgroup_file(node: &Node, name: &str, v1: (&str, &str), v2: &str) -> String {
+    let container = format!("{}ns/{}{name}.main.1", node.prefix, node.prefix);
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let path = if root.join(v1.0).is_dir() {
+        root.join(v1.0).join(container).join(v1.1)
+    } else {
+        root.join(container).join(v2)
+    };
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display())).trim().to_owned()
+}
+
+#[test]
+fn limits_change_and_go_while_the_container_runs() {
+    let Some(node) = Node::start() else { return };
+    let with = |resources: &str| {
+        let manifest = node.manifest("limited", "", "while true; do sleep 0.1; done");
+        manifest.replace("    command:", &format!("    resources: {resources}\n    command:"))
+    };
+    let memory = || cgroup_file(&node, "limited", ("memory", "memory.limit_in_bytes"), "memory.max");
+    let quota = || cgroup_file(&node, "limited", ("cpu", "cpu.cfs_quota_us"), "cpu.max");
+    node.apply(&with("{limits: {memory: 64Mi, cpu: 500m}}"));
+    node.wait_for("limited", "Running");
+    let first = pid(&node, "limited");
+    assert_eq!((memory(), quota().split(' ').next()), ((64_u64 << 20).to_string(), Some("50000")));
+    // More, less, and none.
+    for (resources, bytes, micros) in [
+        ("{limits: {memory: 96Mi, cpu: 750m}}", Some(96_u64 << 20), Some("75000")),
+        ("{limits: {memory: 32Mi, cpu: 250m}}", Some(32 << 20), Some("25000")),
+        ("{}", None, None),
+    ] {
+        node.apply(&with(resources));
+        wait_until(&format!("it has {resources}: {} {}", memory(), quota()), || {
+            let is_memory = match bytes {
+                Some(bytes) => memory() == bytes.to_string(),
+                // v1 writes the largest number of pages there is.
+                None => memory() == "max" || memory().parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60),
+            };
+            let quota = quota();
+            let quota = quota.split(' ').next().unwrap_or_default();
+            is_memory && micros.map_or(quota == "-1" || quota == "max", |micros| quota == micros)
+        });
+    }
+    assert_eq!(pid(&node, "limited"), first, "it is the same process");
+    assert_eq!(node.status("limited")["containers"]["main"]["restarts"], 0);
+    remove(&node, "limited");
+    node.finish();
+}
+
+/// `main` with this lifecycle, which writes to /out.
+fn with_hooks(node: &Node, name: &str, lifecycle: &str, script: &str) -> String {
+    let out = node.folder("out");
+    let volumes = format!("  volumes: [{{name: out, hostPath: {{path: {}}}}}]\n", out.display());
+    node.manifest(name, &volumes, script).replace(
+        "    command:",
+        &format!("    volumeMounts: [{{name: out, mountPath: /out}}]\n    lifecycle: {lifecycle}\n    command:"),
+    )
+}
+
+#[test]
+fn hooks_run_after_the_start_and_before_the_signal() {
+    let Some(node) = Node::start() else { return };
+    let hook = |name: &str, script: &str| format!("{name}: {{exec: {{command: [/bin/sh, -c, {script:?}]}}}}");
+    let lifecycle = format!(
+        "{{{}, {}}}",
+        hook("postStart", "echo after the start >> /out/hooks"),
+        hook("preStop", "sleep 0.3; echo before the stop >> /out/hooks")
+    );
+    let script = "trap 'echo signalled >> /out/hooks; exit 0' TERM; while true; do sleep 0.1; done";
+    node.apply(&with_hooks(&node, "hooked", &lifecycle, script));
+    let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
+    wait_until("the hook after the start has run", || told() == "after the start\n");
+    remove(&node, "hooked");
+    assert_eq!(told(), "after the start\nbefore the stop\nsignalled\n");
+    // A hook that fails ends the container; what it said is told.
+    let lifecycle = format!("{{{}}}", hook("postStart", "echo no such thing >&2; exit 4"));
+    let manifest = with_hooks(&node, "failing", &lifecycle, "while true; do sleep 0.1; done");
+    node.apply(&manifest.replace("  containers:", "  restartPolicy: Never\n  containers:"));
+    node.wait_for("failing", "Failed");
+    let (_, sentence) = node
+        .events()
+        .into_iter()
+        .find(|(word, _)| word == "FailedPostStartHook")
+        .expect("the hook's failure is an event");
+    assert!(sentence.contains("no such thing"), "{sentence}");
+    // One that hangs has the grace period and no more: then comes SIGKILL.
+    let lifecycle = format!("{{{}}}", hook("preStop", "sleep 1000"));
+    node.apply(&with_hooks(&node, "hanging", &lifecycle, "while true; do sleep 0.1; done"));
+    node.wait_for("hanging", "Running");
+    let _ = node.ctl(["stop", "--grace", "1s", "hanging"]).ok();
+    wait_until("it was killed", || node.state("hanging")["exited"]["status"] == 137);
+    for name in ["failing", "hanging"] {
+        remove(&node, name);
+    }
+    node.finish();
+}
+
+#[test]
+fn a_seccomp_profile_of_the_node_is_applied() {
+    let Some(node) = Node::start() else { return };
+    let profiles = node.folder("root/seccomp/profiles");
+    let rule = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
+    fs::write(profiles.join("no-folders.json"), rule).expect("write a profile");
+    fs::write(node.path().join("outside.json"), rule).expect("write a file");
+    std::os::unix::fs::symlink("../../../outside.json", profiles.join("out.json")).expect("make a link");
+    let pod = |name: &str, profile: &str, script: &str| {
+        let more = format!("  restartPolicy: Never\n  securityContext: {{seccompProfile: {profile}}}\n");
+        node.apply(&node.manifest(name, &more, script));
+    };
+    let localhost = |file: &str| format!("{{type: Localhost, localhostProfile: {file}}}");
+    pod("filtered", &localhost("profiles/no-folders.json"), "/bin/busybox mkdir /made");
+    pod("unconfined", "{type: Unconfined}", "/bin/busybox mkdir /made && cat /proc/self/status");
+    pod("default", "{type: RuntimeDefault}", "/bin/busybox mkdir /made && cat /proc/self/status");
+    pod("missing", &localhost("profiles/none.json"), "true");
+    pod("outside", &localhost("profiles/out.json"), "true");
+    node.wait_for("filtered", "Failed");
+    // 95 is EOPNOTSUPP: the filter's own number.
+    says(&node, "filtered", "Operation not supported");
+    for (name, mode) in [("unconfined", "0"), ("default", "2")] {
+        node.wait_for(name, "Succeeded");
+        says(&node, name, &format!("Seccomp:\t{mode}\n"));
+    }
+    for (name, why) in [("missing", "No such file"), ("outside", "profiles/out.json")] {
+        wait_until(&format!("{name} is told to be wrong"), || {
+            let waiting = &node.state(name)["waiting"];
+            waiting["word"] == "CreateContainerConfigError"
+                && waiting["sentence"].as_str().is_some_and(|sentence| sentence.contains(why))
+        });
+    }
+    for name in ["filtered", "unconfined", "default", "missing", "outside"] {
+        remove(&node, name);
+    }
+    node.finish();
+}
