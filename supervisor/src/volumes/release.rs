@@ -1,6 +1,7 @@
 //! The end of a pod's volumes.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -18,19 +19,26 @@ impl Volumes {
     /// Something cannot be unmounted or removed; it is tried again with the next call.
     pub fn release(&self, uid: &str) -> Result<()> {
         check_name(uid, "a pod's uid")?;
-        let (on_disk, in_memory) = (self.data("pods").join(uid), self.run("pods").join(uid));
+        let (beside, in_memory) = (self.data("pods").join(uid), self.run("pods").join(uid));
         let secrets = self.run("secrets").join(uid);
+        // Logs and bundles are there, too, and stay as long as the pod is known.
+        let (empty, files) = (beside.join("empty"), beside.join("files"));
         // A container may have mounted something in a volume that shows mounts to the host.
-        for folder in [&in_memory, &on_disk] {
+        for folder in [&in_memory, &empty, &files] {
             if folder.exists() {
                 unmount_below(folder)?;
             }
         }
         parts::let_go_all(&in_memory.join("parts"))?;
-        for folder in [&in_memory, &secrets, &on_disk] {
+        for folder in [&in_memory, &secrets, &empty, &files] {
             removal::remove_tree(folder)?;
         }
-        Ok(())
+        match std::fs::remove_dir(&beside) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                Err(Error::os(format!("remove folder {}", beside.display()), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Releases the volumes of all pods but these: after a start of flintd. Says which were released, and what went wrong

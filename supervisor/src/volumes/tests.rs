@@ -111,7 +111,12 @@ fn each_kind_is_made_kept_over_a_restart_and_taken_away() {
     assert_eq!(mounted, 2, "the tmpfs of secrets and that of v1, once each");
 
     assert_eq!(again.retain(&BTreeSet::from(["uid-1".to_owned()])).unwrap().0, Vec::<String>::new());
+    fs::create_dir(place.path("data/pods/uid-1/logs")).unwrap();
     assert_eq!(again.retain(&BTreeSet::new()).unwrap().0, ["uid-1"]);
+    assert!(!place.path("data/pods/uid-1/empty").exists() && !place.path("data/pods/uid-1/files").exists());
+    assert!(place.path("data/pods/uid-1/logs").exists(), "what lies beside is not the volumes'");
+    fs::remove_dir(place.path("data/pods/uid-1/logs")).unwrap();
+    again.release("uid-1").unwrap();
     assert!(!place.path("data/pods/uid-1").exists() && !place.path("run/secrets/uid-1").exists());
     assert_eq!(fs::read_to_string(made["v2"].path.join("file")).unwrap(), "kept", "a named volume outlives its pods");
     assert!(again.remove_named("data", std::slice::from_ref(&pod)).is_err(), "not while a pod has it");
