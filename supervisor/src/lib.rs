@@ -21,6 +21,7 @@ pub mod executor;
 pub mod images;
 pub mod logs;
 pub mod manifest;
+pub mod manual;
 pub mod network;
 pub mod node;
 pub mod observed;

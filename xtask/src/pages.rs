@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// A program that prints its own pages, and the section of the manual that they are of.
-const PROGRAMS: [(&str, u8); 3] = [("flint", 8), ("flint-bundle", 1), ("flintctl", 1)];
+const PROGRAMS: [(&str, u8); 4] = [("flint", 8), ("flint-bundle", 1), ("flintctl", 1), ("flintd", 8)];
 
 /// Where each shell looks for a completion of PROGRAM, below `completions/`.
 fn completions(program: &str) -> [(&'static str, String); 3] {
@@ -92,6 +92,7 @@ mod tests {
             ("flint", ".BR flint\\-run (8)"),
             ("flint-bundle", "flint\\-bundle\\-pull(1)"),
             ("flintctl", "flintctl\\-ps(1)"),
+            ("flintd", "flintd\\-join(8)"),
         ] {
             let program = dist.path().join(name);
             std::fs::write(&program, format!("#!/bin/sh\ncase \"$*\" in man) echo '{page}';; *) echo \"$@\";; esac\n"))
@@ -100,11 +101,12 @@ mod tests {
         }
         std::fs::create_dir(dist.path().join("man")).unwrap();
         std::fs::write(dist.path().join("man/flint-gone.8"), "").unwrap();
-        assert_eq!(install(dist.path()).unwrap(), 6);
+        assert_eq!(install(dist.path()).unwrap(), 8);
         let read = |path: &str| std::fs::read_to_string(dist.path().join(path)).unwrap();
         assert_eq!(read("man/flint-run.8"), "man run\n");
         assert_eq!(read("man/flint-bundle-pull.1"), "man pull\n");
         assert_eq!(read("man/flintctl-ps.1"), "man ps\n");
+        assert_eq!(read("man/flintd-join.8"), "man join\n");
         assert!(!dist.path().join("man/flint-gone.8").exists());
         assert_eq!(read("completions/flint.fish"), "completion fish\n");
         assert!(read("completions/_flint").contains("zsh") && read("completions/flint").contains("bash"));

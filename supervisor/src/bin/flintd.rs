@@ -1,6 +1,7 @@
 //! `flintd`: keeps the pods of a node as they are desired.
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use flintd::api::{Access, Server};
+use flintd::manual;
 use flintd::node::{Config, LocalApi, Node};
 use flintd::page::Page;
 use flintd::scheduler::Scheduler as _;
@@ -23,7 +25,7 @@ use tokio::sync::watch;
 /// Pods come from the folder of manifests, from flintctl, and from a remote scheduler. Containers live in shims: when flintd ends, for whatever
 /// reason, they go on, and the next flintd takes them over. SIGTERM and SIGINT end flintd, and no container.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "flintd", version)]
 struct Arguments {
     /// The configuration, TOML [default: /etc/flintd/config.toml, if there is one]
     #[arg(long, value_name = "FILE")]
@@ -69,6 +71,16 @@ enum Verb {
     },
     /// Leave the swarm; its pods are removed
     Leave,
+    /// Print a manual page: of the program, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+    /// Print a completion for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 const CONFIG: &str = "/etc/flintd/config.toml";
@@ -127,6 +139,14 @@ fn page_address(config: &Config) -> Result<Option<SocketAddr>> {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    let printed = match &arguments.verb {
+        Some(Verb::Man { command }) => Some(manual::page(Arguments::command(), command.as_deref(), "8")?),
+        Some(Verb::Completion { shell }) => Some(manual::completion(Arguments::command(), *shell)),
+        _ => None,
+    };
+    if let Some(text) = printed {
+        return std::io::stdout().write_all(&text).context("write to stdout");
+    }
     let config = configuration(arguments)?;
     if arguments.check {
         println!("{config:#?}");
