@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::image::Image;
+pub use user::user;
 pub use wishes::{BindMount, Resources, Wishes};
 
 /// PATH of images that have none; docker's.
@@ -35,7 +36,7 @@ pub struct Generated {
 pub fn generate(image: &Image, name: &str, rootfs: &Path, wishes: &Wishes) -> Result<Generated> {
     let config = image.config.config().clone().unwrap_or_default();
     let named = wishes.user.clone().or_else(|| config.user().clone()).unwrap_or_default();
-    let user = user::resolve(rootfs, &named)?;
+    let user = user(rootfs, &named)?;
     let capabilities = wishes.capabilities(&defaults::CAPABILITIES)?;
     let args = arguments(&config, wishes)?;
     let cwd = wishes.cwd.clone().or_else(|| config.working_dir().clone()).filter(|cwd| !cwd.is_empty());
@@ -43,15 +44,12 @@ pub fn generate(image: &Image, name: &str, rootfs: &Path, wishes: &Wishes) -> Re
     if !cwd.starts_with('/') {
         return Err(Error::refused(format!("the working directory {cwd:?} is not absolute")));
     }
-    let mut additional = user.additional;
-    // docker's and containerd's answer to CVE-2022-36109: the first group is among the others, too.
-    additional.insert(0, user.gid);
-    additional.dedup();
+    let is_root = user["uid"] == json!(0);
     let mut spec = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": wishes.terminal,
-            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": additional},
+            "user": user,
             "args": args,
             "env": environment(config.env().as_deref().unwrap_or_default(), wishes),
             "cwd": cwd,
@@ -83,7 +81,7 @@ pub fn generate(image: &Image, name: &str, rootfs: &Path, wishes: &Wishes) -> Re
     }
     let mut user_left_out = None;
     if !rustix::process::geteuid().is_root() {
-        user_left_out = (user.uid != 0).then_some(named);
+        user_left_out = (!is_root).then_some(named);
         defaults::for_a_user(&mut spec);
     }
     Ok(Generated { config: spec, user_left_out })

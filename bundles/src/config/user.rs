@@ -6,23 +6,37 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result, Told};
 
 /// /etc/passwd of more bytes is none.
 const LIMIT: u64 = 1 << 20;
 
-/// Who the program runs as.
+/// Who a program runs as.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+struct User {
+    uid: u32,
+    gid: u32,
     /// Groups whose member the user is.
-    pub(super) additional: Vec<u32>,
+    additional: Vec<u32>,
 }
 
-/// Resolves `[USER][:GROUP]`: docker's rules. An empty one is root.
-pub(super) fn resolve(rootfs: &Path, text: &str) -> Result<User> {
+/// Whom `[USER][:GROUP]` means in a root filesystem, by docker's rules: `process.user` of the runtime-spec. An empty text is root.
+/// The files are read by descriptors below the folder, so that links of the image end in it.
+///
+/// # Errors
+///
+/// There is no such user or group in its /etc/passwd and /etc/group, or these are no files of a reasonable size.
+pub fn user(rootfs: &Path, text: &str) -> Result<Value> {
+    let User { uid, gid, mut additional } = resolve(rootfs, text)?;
+    // docker's and containerd's answer to CVE-2022-36109: the first group is among the others, too.
+    additional.insert(0, gid);
+    additional.dedup();
+    Ok(json!({"uid": uid, "gid": gid, "additionalGids": additional}))
+}
+
+fn resolve(rootfs: &Path, text: &str) -> Result<User> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let user = if user.is_empty() { "0" } else { user };
     let passwd = read(rootfs, "etc/passwd")?;

@@ -247,7 +247,7 @@ pub struct Container {
     /// A fifo; empty: none.
     #[prost(string, tag = "4")]
     pub stdin: String,
-    /// As in the task API, and `cri-log:///PATH?max-size=BYTES&max-files=N`.
+    /// As in the task API, and `cri-log:///PATH?max-size=BYTES&max-files=N&delay=MILLISECONDS`.
     #[prost(string, tag = "5")]
     pub stdout: String,
     /// The same; not looked at with a terminal.

@@ -214,6 +214,15 @@ pub struct Exec {
     pub size: Option<(u16, u16)>,
 }
 
+/// How a client connects to a container's own streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attach {
+    /// Whether its input is ours. One that is for a single client (`stdinOnce`) ends with us.
+    pub stdin: bool,
+    /// Whether all that its last run wrote comes first, also if that has ended; else what comes from now on.
+    pub from_start: bool,
+}
+
 /// The streams of a program. Reading to the end of both outputs comes before [`SessionControl::wait`] in a client's eyes: nothing
 /// that was written is lost by an early exit.
 pub struct Session {
@@ -350,13 +359,13 @@ pub trait Backend: Send + Sync + 'static {
     /// The container does not run, or the program cannot be started.
     async fn exec(&self, key: &Key, container: &str, exec: Exec) -> Result<Session, Failure>;
 
-    /// Connects to a container's own streams. Its output is what comes from now on; an input only if the container keeps one open.
-    /// A client that does not read holds up neither the container nor its log.
+    /// Connects to a container's own streams, until this run of it ends; an input only if the container keeps one open. A client
+    /// that does not read holds up neither the container nor its log.
     ///
     /// # Errors
     ///
     /// The container does not run.
-    async fn attach(&self, key: &Key, container: &str) -> Result<Session, Failure>;
+    async fn attach(&self, key: &Key, container: &str, attach: Attach) -> Result<Session, Failure>;
 
     /// What pods use.
     async fn usage(&self) -> Vec<PodUsage>;

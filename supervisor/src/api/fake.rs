@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::api::{
-    Action, Backend, Change, Exec, Failure, ImageView, Manifest, NodeFacts, PodUsage, PodView, PullStep, Session,
-    SessionControl,
+    Action, Attach, Backend, Change, Exec, Failure, ImageView, Manifest, NodeFacts, PodUsage, PodView, PullStep,
+    Session, SessionControl,
 };
 use crate::desired::{Goal, Key, Pod, Quality, RestartPolicy, Source};
 use crate::observed::{ContainerState, ContainerStatus, Event, Phase, PodStatus, Reason, Usage};
@@ -226,8 +226,10 @@ impl Backend for Fake {
         Ok(program(exec.command, self.abandoned.clone()))
     }
 
-    async fn attach(&self, _: &Key, _: &str) -> Result<Session, Failure> {
-        Ok(program(vec!["cat".to_owned()], self.abandoned.clone()))
+    async fn attach(&self, _: &Key, _: &str, attach: Attach) -> Result<Session, Failure> {
+        self.called(format!("attach {attach:?}"));
+        let session = program(vec!["cat".to_owned()], self.abandoned.clone());
+        Ok(if attach.stdin { session } else { Session { stdin: None, ..session } })
     }
 
     async fn usage(&self) -> Vec<PodUsage> {

@@ -65,7 +65,7 @@ messages! {
         #[prost(message, repeated, tag = "1")] documents: Vec<Document>,
         #[prost(bool, tag = "2")] dry_run: bool,
     }
-    /// Of `Remove`, `Stop`, `Restart`, `Inspect`, `Attach`.
+    /// Of `Remove`, `Stop`, `Restart`, `Inspect`.
     PodRequest {
         #[prost(string, tag = "1")] namespace: String,
         #[prost(string, tag = "2")] name: String,
@@ -92,6 +92,12 @@ messages! {
     ExecRequest {
         #[prost(message, optional, tag = "1")] pod: Option<PodRequest>,
         #[prost(bytes = "vec", tag = "2")] exec: Vec<u8>,
+    }
+    /// Of `Attach`.
+    AttachRequest {
+        #[prost(message, optional, tag = "1")] pod: Option<PodRequest>,
+        #[prost(bool, tag = "2")] stdin: bool,
+        #[prost(bool, tag = "3")] from_start: bool,
     }
     /// The answer of a call with one.
     Reply {

@@ -23,8 +23,8 @@ mod tell;
 
 pub use access::Access;
 pub use backend::{
-    Action, Backend, Change, Exec, Failure, FailureKind, ImageView, Inspection, Manifest, NodeFacts, PodUsage, PodView,
-    PullStep, Refusal, Session, SessionControl,
+    Action, Attach, Backend, Change, Exec, Failure, FailureKind, ImageView, Inspection, Manifest, NodeFacts, PodUsage,
+    PodView, PullStep, Refusal, Session, SessionControl,
 };
 pub use redaction::redact;
 pub use server::Server;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::messages::{Answer, ExecRequest, PIECE, PodRequest};
+use super::messages::{Answer, AttachRequest, ExecRequest, PIECE};
 use super::server::{Caller, decode, named};
 use super::stream::{ClientGone, Inlet, Outlet};
 use super::tell::container_of;
-use super::{Exec, Failure, Session};
+use super::{Attach, Exec, Failure, Session};
 
 /// A program that has ended may leave its output to others, which never close it: so long is waited for more of it.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
@@ -31,11 +31,12 @@ pub(super) async fn exec(caller: &Caller, request: &[u8], outlet: Outlet, inlet:
 }
 
 pub(super) async fn attach(caller: &Caller, request: &[u8], outlet: Outlet, inlet: Inlet) -> Result<(), Failure> {
-    let request: PodRequest = decode(request)?;
-    let (key, container) = named(&request);
+    let request: AttachRequest = decode(request)?;
+    let (key, container) = named(request.pod.as_ref().ok_or_else(|| Failure::refused("attach to which pod?"))?);
     let container = container_of(caller, &key, container)?;
     caller.note("attach", &format!("{container} of {key}"));
-    let session = caller.server.backend.attach(&key, &container).await?;
+    let attach = Attach { stdin: request.stdin, from_start: request.from_start };
+    let session = caller.server.backend.attach(&key, &container, attach).await?;
     run(session, outlet, inlet).await
 }
 
@@ -126,10 +127,13 @@ async fn feed(
         let Some(sink) = &mut stdin else { continue };
         let is_end = piece.is_empty();
         let written = async {
+            if is_end {
+                return sink.shutdown().await;
+            }
             sink.write_all(&piece).await?;
             sink.flush().await
         };
-        if is_end || written.await.is_err() {
+        if written.await.is_err() || is_end {
             stdin = None;
         }
         let is_closed = stdin.is_none();

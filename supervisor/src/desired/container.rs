@@ -163,6 +163,10 @@ pub struct Container {
     /// Whether its input is kept open for `attach`.
     #[serde(default)]
     pub stdin: bool,
+    /// Whether its input ends with the first client that used it. Not written where it is false: what was made before there was this
+    /// field is the same still, see [`Container::spec_hash`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_once: bool,
     /// More annotations for the runtime.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,

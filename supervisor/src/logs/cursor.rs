@@ -18,6 +18,17 @@ const BLOCK: usize = 64 << 10;
 /// No entry has so many bytes; more without a newline is damage.
 const MAX_ENTRY: usize = 1 << 20;
 
+/// Which of a container's attempts is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// The last one and, when following, those after it.
+    Last,
+    /// The one before the last, alone.
+    Previous,
+    /// This one alone; it may have no file yet.
+    Only(u32),
+}
+
 /// What a step has brought.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -32,6 +43,7 @@ pub(super) enum Step {
 pub(super) struct Cursor {
     folder: PathBuf,
     request: LogRequest,
+    attempt: Attempt,
     /// Without following: the attempt that is read, and the inode of the last file there was.
     until: Option<(u32, u64)>,
     file: Option<Open>,
@@ -57,10 +69,11 @@ struct Open {
 
 impl Cursor {
     /// At the beginning of what is asked for: of the last attempt, or the one before it.
-    pub(super) fn new(folder: &Path, request: LogRequest, previous: bool) -> io::Result<Self> {
+    pub(super) fn new(folder: &Path, request: LogRequest, attempt: Attempt) -> io::Result<Self> {
         let mut cursor = Self {
             folder: folder.to_owned(),
             request,
+            attempt,
             until: None,
             file: None,
             floor: None,
@@ -69,26 +82,28 @@ impl Cursor {
             last: SystemTime::UNIX_EPOCH,
         };
         // Files may be rotated between the list and the opening: then once more.
-        while !cursor.seek_start(previous)? {}
+        while !cursor.seek_start()? {}
         Ok(cursor)
     }
 
     /// Opens the first file; false if it was another one by then.
-    fn seek_start(&mut self, previous: bool) -> io::Result<bool> {
+    fn seek_start(&mut self) -> io::Result<bool> {
         let files = list(&self.folder)?;
         let mut attempts: Vec<u32> = files.iter().map(|file| file.place.attempt).collect();
         attempts.dedup();
-        let wanted = if previous {
-            attempts.len().checked_sub(2).map(|index| attempts[index])
-        } else {
-            attempts.last().copied()
-        };
-        let Some(attempt) = wanted else {
-            if previous {
-                return Err(io::Error::new(ErrorKind::NotFound, "there was no attempt before"));
+        let wanted = match self.attempt {
+            Attempt::Last => attempts.last().copied(),
+            Attempt::Previous => {
+                let before = attempts.len().checked_sub(2).map(|index| attempts[index]);
+                Some(before.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "there was no attempt before"))?)
             }
-            return Ok(true);
+            Attempt::Only(wanted) => {
+                // Files of attempts before are none of its.
+                self.floor = Some(Place { attempt: wanted, age: Age::Rotated(String::new()) });
+                attempts.contains(&wanted).then_some(wanted)
+            }
         };
+        let Some(attempt) = wanted else { return Ok(true) };
         let files: Vec<&LogFile> = files.iter().filter(|file| file.place.attempt == attempt).collect();
         if !self.request.follow {
             self.until = files.last().map(|last| (attempt, last.inode));
@@ -206,7 +221,8 @@ impl Cursor {
         };
         let Some(file) = files.get(next) else { return Ok(None) };
         let is_behind = |(attempt, inode)| file.place.attempt > attempt || open.is_some_and(|open| open.inode == inode);
-        if self.until.is_some_and(is_behind) {
+        let is_of_another = matches!(self.attempt, Attempt::Only(only) if file.place.attempt != only);
+        if is_of_another || self.until.is_some_and(is_behind) {
             return Ok(None);
         }
         let before = next.checked_sub(1).map(|index| files[index].place.clone());

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 pub use line::{parse_rfc3339, rfc3339};
 
 use crate::scheduler::{LogLine, LogRequest};
-use cursor::{Cursor, Step};
+use cursor::{Attempt, Cursor, Step};
 use watch::{Watch, Watches};
 
 /// Lines that a reader may be behind before its cursor waits.
@@ -71,9 +71,30 @@ impl Logs {
         over: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<mpsc::Receiver<LogLine>> {
         let watch = if request.follow { Some(self.watches.add(folder)?) } else { None };
-        let cursor = Cursor::new(folder, request.clone(), false)?;
+        let cursor = Cursor::new(folder, request.clone(), Attempt::Last)?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(run(folder.to_owned(), cursor, watch, sender, over));
+        Ok(receiver)
+    }
+
+    /// Follows one attempt of a container, byte for byte as it wrote: from its beginning or, without `whole`, from the line that has
+    /// not ended, as a prompt. The channel closes as that of [`Logs::read`].
+    ///
+    /// # Errors
+    ///
+    /// There is no such folder, or it cannot be watched.
+    pub fn follow_attempt(
+        &self,
+        folder: &Path,
+        attempt: u32,
+        whole: bool,
+        over: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<mpsc::Receiver<LogLine>> {
+        let watch = self.watches.add(folder)?;
+        let request = LogRequest { follow: true, tail: (!whole).then_some(0), since: None };
+        let cursor = Cursor::new(folder, request, Attempt::Only(attempt))?;
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        tokio::spawn(run(folder.to_owned(), cursor, Some(watch), sender, over));
         Ok(receiver)
     }
 
@@ -84,7 +105,7 @@ impl Logs {
     /// There is no such folder, or no such attempt in it.
     pub fn read_previous(&self, folder: &Path, request: &LogRequest) -> io::Result<mpsc::Receiver<LogLine>> {
         let request = LogRequest { follow: false, ..request.clone() };
-        let cursor = Cursor::new(folder, request, true)?;
+        let cursor = Cursor::new(folder, request, Attempt::Previous)?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(run(folder.to_owned(), cursor, None, sender, std::future::pending()));
         Ok(receiver)

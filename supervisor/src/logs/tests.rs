@@ -93,6 +93,37 @@ async fn reads_what_is_there_with_parts_joined_and_streams_apart() {
 }
 
 #[tokio::test]
+async fn one_attempt_is_followed_to_its_end_and_no_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = Logs::new().unwrap();
+    let follow = |whole, over: oneshot::Receiver<()>| {
+        logs.follow_attempt(folder.path(), 2, whole, async move { drop(over.await) }).unwrap()
+    };
+    Writer::new(folder.path(), 1).line("of the attempt before");
+    let (end, over) = oneshot::channel();
+    let mut early = follow(false, over);
+    let mut writer = Writer::new(folder.path(), 2);
+    writer.line("one");
+    writer.write("stdout", "P", "$ ");
+    assert_eq!(next(&mut early).await.unwrap(), "one\n");
+    assert_eq!(next(&mut early).await.unwrap(), "$ ", "a prompt waits for nothing");
+    let (late_end, over) = oneshot::channel();
+    let mut late = follow(false, over);
+    assert_eq!(next(&mut late).await.unwrap(), "$ ", "who comes late sees it, too");
+    writer.rotate();
+    writer.write("stdout", "F", "ls");
+    Writer::new(folder.path(), 3).line("of the attempt behind");
+    end.send(()).unwrap();
+    late_end.send(()).unwrap();
+    assert_eq!(all(early).await, ["ls\n"]);
+    assert_eq!(all(late).await, ["ls\n"]);
+    let (_end, over) = oneshot::channel();
+    let mut whole = follow(true, over);
+    assert_eq!(next(&mut whole).await.unwrap(), "one\n");
+    assert_eq!(next(&mut whole).await.unwrap(), "$ ls\n");
+}
+
+#[tokio::test]
 async fn only_the_last_attempt_is_read_or_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new().unwrap();

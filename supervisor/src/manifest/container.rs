@@ -77,6 +77,7 @@ pub(super) fn read(
         stop_signal,
         tty: fields.boolean("tty").unwrap_or(false),
         stdin: fields.boolean("stdin").unwrap_or(false),
+        stdin_once: fields.boolean("stdinOnce").unwrap_or(false),
         annotations: BTreeMap::new(),
         env: environment.into_variables(),
     })

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::session::session;
 use super::{ExecRequest, Node, View};
 use crate::api::{
-    Backend, Change, Exec, Failure, ImageView, Manifest, NodeFacts, PodUsage, PodView, PullStep, Session,
+    Attach, Backend, Change, Exec, Failure, ImageView, Manifest, NodeFacts, PodUsage, PodView, PullStep, Session,
 };
 use crate::desired::{Goal, Key, Pod, Source};
 use crate::observed::{ContainerState, Event};
@@ -101,12 +101,8 @@ impl Backend for LocalApi {
         Ok(session(executed.map_err(|error| Failure::refused(format!("{error:#}")))?))
     }
 
-    async fn attach(&self, key: &Key, container: &str) -> Result<Session, Failure> {
-        self.present(key)?;
-        let sentence = format!(
-            "attach to {container} of {key}: containers' own streams go to their log alone; use `flintctl logs -f`, or exec"
-        );
-        Err(Failure::refused(sentence))
+    async fn attach(&self, key: &Key, container: &str, attach: Attach) -> Result<Session, Failure> {
+        self.0.attach(key, container, attach)
     }
 
     async fn usage(&self) -> Vec<PodUsage> {

@@ -11,6 +11,7 @@
 mod addresses;
 mod adoption;
 mod apply;
+mod attach;
 mod capacity;
 mod cgroup;
 mod config;
@@ -160,6 +161,7 @@ impl Node {
         node.adopt().await?;
         tokio::spawn(eviction::keep(node.clone()));
         tokio::spawn(images::keep(node.clone()));
+        node.end_old_execs();
         Ok(node)
     }
 

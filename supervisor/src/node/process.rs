@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
 use super::Node;
+use super::exits::parse_id;
 use crate::desired::Key;
 use crate::store::ContainerPhase;
 
@@ -26,7 +27,7 @@ pub struct ExecRequest {
     pub env: Vec<(String, String)>,
     /// The working directory in place of the container's.
     pub cwd: Option<String>,
-    /// `UID[:GID]` in place of the container's.
+    /// `USER[:GROUP]` in place of the container's, as numbers or as the container's root filesystem names them.
     pub user: Option<String>,
     /// The terminal's rows and columns.
     pub size: Option<(u16, u16)>,
@@ -51,6 +52,8 @@ pub struct Executed {
 }
 
 const SIGKILL: u32 = 9;
+/// In a program's folder: its shim and its container, a line each.
+const PLACE: &str = "place";
 /// How long a program waits for a shim that has died to be replaced.
 const REVIVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -77,8 +80,10 @@ impl Node {
         let bundle = self.config.pod_folder(&entry.uid()).join("bundles").join(&runtime_id);
         let process = process(&bundle, request)?;
         let exec = format!("exec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let folder = self.config.run.join("execs").join(&exec);
+        let folder = self.execs().join(&exec);
         super::make_private(&folder)?;
+        // Before it is there: the next flintd ends what nobody waits for any more.
+        std::fs::write(folder.join(PLACE), format!("{shim}\n{runtime_id}\n")).context("note where a program runs")?;
         let mut executed = Executed {
             node: self.clone(),
             shim,
@@ -100,6 +105,38 @@ impl Node {
 }
 
 impl Node {
+    fn execs(&self) -> PathBuf {
+        self.config.run.join("execs")
+    }
+
+    /// Ends the programs that a flintd before this one had started: their clients have gone with it.
+    pub(super) fn end_old_execs(self: &Arc<Self>) {
+        let Ok(folders) = std::fs::read_dir(self.execs()) else { return };
+        for entry in folders.flatten() {
+            let (folder, name) = (entry.path(), entry.file_name());
+            let place = std::fs::read_to_string(folder.join(PLACE)).unwrap_or_default();
+            let place = place
+                .trim_end()
+                .split_once('\n')
+                .filter(|(_, container)| parse_id(container).is_some_and(|(uid, ..)| self.entry(uid).is_some()));
+            let (Some((shim, container)), Some(id)) = (place, name.to_str()) else {
+                // It was not started yet, or went with its pod.
+                let _ = std::fs::remove_dir_all(folder);
+                continue;
+            };
+            drop(Executed {
+                node: self.clone(),
+                shim: shim.to_owned(),
+                container: container.to_owned(),
+                id: id.to_owned(),
+                folder,
+                stdin: None,
+                stdout: None,
+                stderr: None,
+            });
+        }
+    }
+
     /// Until a shim that has died is back with its containers; not for ever.
     async fn revived(&self, shim: &str) {
         let mut changes = self.changes();
@@ -188,15 +225,17 @@ impl Executed {
 impl Drop for Executed {
     /// The shim forgets it, and its fifos go.
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
         let (node, shim, container, id) =
             (self.node.clone(), self.shim.clone(), self.container.clone(), self.id.clone());
+        let folder = std::mem::take(&mut self.folder);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 // One that runs still is somebody's who did not wait: it is not left behind.
                 let _ = node.executor.kill(&shim, &container, &id, SIGKILL).await;
                 let _ = node.executor.wait(&shim, &container, &id).await;
                 let _ = node.executor.delete_exec(&shim, &container, &id).await;
+                // Last: if flintd ends before, the next one does it again.
+                let _ = std::fs::remove_dir_all(folder);
             });
         }
     }
@@ -214,9 +253,7 @@ fn process(bundle: &Path, request: &ExecRequest) -> Result<Vec<u8>> {
         process["cwd"] = json!(cwd);
     }
     if let Some(user) = &request.user {
-        let (user, group) = user.split_once(':').unwrap_or((user, "0"));
-        let number = |text: &str| text.parse::<u32>().map_err(|_| anyhow!("the user {text:?} is no number"));
-        process["user"] = json!({"uid": number(user)?, "gid": number(group)?});
+        process["user"] = flint_bundle::config::user(&bundle.join("rootfs"), user)?;
     }
     if let Some(env) = process["env"].as_array_mut() {
         let more = request.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -1,4 +1,4 @@
-//! A program in a container, as the local API has it: streams, and the rest.
+//! A program in a container, as the local API has it: streams, and the rest. Its input is that of an attached container, too.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,18 +14,25 @@ use crate::api::{Failure, Session, SessionControl};
 /// What is not a stream.
 struct ExecControl(Arc<Executed>);
 
-/// The program's input. The shim holds it open as well, so its end has to be told.
-struct Input {
-    sender: pipe::Sender,
-    executed: Arc<Executed>,
+/// An input whose end has to be told: the shim holds it open as well.
+pub(super) struct Input<F> {
+    pub(super) sender: pipe::Sender,
+    pub(super) end: F,
 }
 
 /// Takes a program's streams apart.
 pub(super) fn session(mut executed: Executed) -> Session {
     let (stdin, stdout, stderr) = (executed.stdin.take(), executed.stdout.take(), executed.stderr.take());
     let executed = Arc::new(executed);
-    let input =
-        |sender| -> Box<dyn AsyncWrite + Send + Unpin> { Box::new(Input { sender, executed: executed.clone() }) };
+    let input = |sender| -> Box<dyn AsyncWrite + Send + Unpin> {
+        let executed = executed.clone();
+        let end = move || {
+            let executed = executed.clone();
+            // One that has ended has no input.
+            tokio::spawn(async move { drop(executed.close_stdin().await) });
+        };
+        Box::new(Input { sender, end })
+    };
     Session {
         stdin: stdin.map(input),
         stdout: stdout.map(|stream| Box::new(stream) as _),
@@ -52,7 +59,7 @@ impl SessionControl for ExecControl {
     }
 }
 
-impl AsyncWrite for Input {
+impl<F: Fn() + Unpin> AsyncWrite for Input<F> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.sender).poll_write(context, bytes)
     }
@@ -61,18 +68,9 @@ impl AsyncWrite for Input {
         Pin::new(&mut self.sender).poll_flush(context)
     }
 
+    /// The client has said that there is no more.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        (self.end)();
         Pin::new(&mut self.sender).poll_shutdown(context)
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        let executed = self.executed.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = executed.close_stdin().await;
-            });
-        }
     }
 }

@@ -1,10 +1,12 @@
 //! Images and containers come.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
 use flint_shim_protocol::{Container as ShimContainer, Network as ShimNetwork, Sandbox as ShimSandbox};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{blocking, failed, of};
 use crate::desired::{Container, Network, Pids, Pod};
@@ -17,6 +19,10 @@ use crate::volumes::Bind;
 
 /// Bytes of the tmpfs that a pod's containers share at /dev/shm; docker's.
 const SHM: u64 = 64 << 20;
+
+/// So long the beginning of a line may wait for more before it is in the log of a container that somebody may type to. Who types
+/// waits for it; a shorter one would make an entry of the log of each byte that a program writes alone.
+const PROMPT: Duration = Duration::from_millis(5);
 
 /// A pod's sandbox in the shim's words; the same at each call, so that a shim can take it over.
 pub(crate) fn sandbox_of(node: &Node, pod: &Pod) -> ShimSandbox {
@@ -44,17 +50,27 @@ pub(crate) fn container_of(node: &Node, record: &PodRecord, name: &str) -> Optio
     let terminal = wanted.is_some_and(|container| container.tty);
     let log = node.config.logs(&record.pod.uid, name).join(format!("{attempt}.log"));
     let limits = &node.config.logs;
-    let log = format!("cri-log://{}?max-size={}&max-files={}", log.display(), limits.max_size, limits.max_files);
+    let mut log = format!("cri-log://{}?max-size={}&max-files={}", log.display(), limits.max_size, limits.max_files);
+    let has_input = wanted.is_some_and(|container| container.stdin);
+    if terminal || has_input {
+        let _ = write!(log, "&delay={}", PROMPT.as_millis());
+    }
+    let stdin = if has_input { input_of(node, &record.pod.uid, &id).display().to_string() } else { String::new() };
     Some(ShimContainer {
         bundle: bundle(node, &record.pod.uid, &id).display().to_string(),
         id,
         sandbox: record.pod.uid.clone(),
-        stdin: String::new(),
+        stdin,
         stderr: if terminal { String::new() } else { log.clone() },
         stdout: log,
         terminal,
         rootfs: Vec::new(),
     })
+}
+
+/// The fifo that is a container's input, if it keeps one open. It goes with the bundle.
+pub(crate) fn input_of(node: &Node, uid: &str, id: &str) -> std::path::PathBuf {
+    bundle(node, uid, id).join("stdin.fifo")
 }
 
 pub(super) fn bundle(node: &Node, uid: &str, id: &str) -> std::path::PathBuf {
@@ -141,7 +157,13 @@ async fn furnish(node: &Arc<Node>, pod: &Arc<Pod>, container: &Container, descri
         let mut parts = files_of(&node, &pod);
         parts.extend(node.volumes.mounts(&pod, &container)?);
         let container = crate::node::with_addresses(&node, &pod.uid, container);
-        node.images.make_bundle(&image, &folder, &pod, &container, &crate::node::cgroup(&node, &id), &parts)
+        node.images.make_bundle(&image, &folder, &pod, &container, &crate::node::cgroup(&node, &id), &parts)?;
+        if container.stdin {
+            let fifo = input_of(&node, &pod.uid, &id);
+            mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+                .with_context(|| format!("make the fifo {}", fifo.display()))?;
+        }
+        Ok(())
     })
     .await
 }

@@ -25,7 +25,7 @@ use crate::reconciler::{self, Action, Decision, pull_pause};
 use crate::store::{ContainerRecord, PodRecord, Retry};
 
 pub(crate) use end::{remove_own, signal_again};
-pub(crate) use make::{container_of, sandbox_of};
+pub(crate) use make::{container_of, input_of, sandbox_of};
 
 /// A store that cannot be written is tried again so often.
 const STORE_PAUSE: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ mod damage;
 mod eviction;
 mod kills;
 mod life;
-mod rig;
+pub(crate) mod rig;
 mod secrecy;
 
 use integration_tests::wait_until;

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use integration_tests::{Bundler, Command, Leaks, Output, find_program, new_prefix, shim_program, skip, wait_until};
+use integration_tests::{
+    Bundler, Command, Leaks, Output, PtyRun, find_program, new_prefix, shim_program, skip, wait_until,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -94,7 +96,8 @@ impl Node {
         let rootfs = self.bundler.path().join("rootfs");
         fs::create_dir_all(rootfs.join("bin")).expect("make the rootfs");
         fs::copy(busybox, rootfs.join("bin/busybox")).expect("copy busybox");
-        for applet in ["sh", "sleep", "cat", "echo", "true", "false", "kill", "ps"] {
+        let applets = "sh sleep cat echo true false kill ps stty tty grep id seq mkdir head";
+        for applet in applets.split(' ') {
             std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).expect("link an applet");
         }
         let _ = self.bundler.call(["import", &rootfs.display().to_string(), IMAGE]).ok();
@@ -107,9 +110,11 @@ impl Node {
         let disks = "eviction.hard = {\"nodefs.available\" = \"0%\", \"nodefs.inodesFree\" = \"0%\", \
                      \"imagefs.available\" = \"0%\", \"imagefs.inodesFree\" = \"0%\"}\n";
         let disks = if setup.keys.contains("eviction.hard") { "" } else { disks };
+        let page = if setup.keys.contains("page = ") { "" } else { "page = \"127.0.0.1:0\"\n" };
         // The namespace is in names of state folders; the network's name has 8 letters at most.
         let text = format!(
             "root = \"{folder}/root\"\nrun = \"{folder}/run\"\nsocket = \"{folder}/run/flintd.sock\"\n\
+             {page}\
              manifests = \"{folder}/manifests\"\nshim = \"{}\"\nnamespace = \"{}ns\"\npods-per-shim = 4\n{}{disks}\
              images.store = \"{folder}/store\"\n[network]\nname = \"ft{}\"\n",
             self.shim.display(),
@@ -227,7 +232,30 @@ impl Node {
     /// flintctl with these arguments, run to its end.
     #[track_caller]
     pub(crate) fn ctl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Output {
-        Command::new(&self.flintctl).env("FLINT_SOCKET", self.socket()).args(args).output()
+        self.ctl_command(args).output()
+    }
+
+    /// flintctl with these arguments, to be run.
+    pub(crate) fn ctl_command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        Command::new(&self.flintctl).env("FLINT_SOCKET", self.socket()).args(args)
+    }
+
+    /// The same, for a test that reads its pipes itself.
+    pub(crate) fn ctl_process(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.flintctl);
+        command.env("FLINT_SOCKET", self.socket()).args(args).stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// flintctl on a terminal of 33 times 77.
+    pub(crate) fn ctl_on_terminal(&self, args: &[&str]) -> PtyRun {
+        let socket = self.socket().display().to_string();
+        PtyRun::start(&self.flintctl, args, &[("FLINT_SOCKET", &socket)], 33, 77)
+    }
+
+    /// The programs of `exec` that flintd knows of.
+    pub(crate) fn execs(&self) -> usize {
+        fs::read_dir(self.bundler.path().join("run/execs")).map_or(0, Iterator::count)
     }
 
     /// Applies manifests.

@@ -216,7 +216,7 @@ mod tests {
     use crate::stdio::log::lines::Sink as _;
 
     fn log(path: &Path, max_bytes: u64, max_files: u32) -> LogFile {
-        LogFile::new(Form { path: path.to_owned(), max_bytes, max_files })
+        LogFile::new(Form { path: path.to_owned(), max_bytes, max_files, delay: std::time::Duration::from_secs(1) })
     }
 
     fn write(file: &mut LogFile, texts: &[String]) {

@@ -6,13 +6,13 @@ use super::Stream;
 
 /// Bytes of text that a line of the log has at most, as containerd's CRI plugin has it: what is longer is cut into parts.
 pub(super) const LONGEST: usize = 16 << 10;
-/// A line that does not end is written as a part after so long: a prompt is seen, and its memory given back.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What came of one stream and is no whole line yet.
 #[derive(Debug)]
 pub(super) struct Lines {
     stream: Stream,
+    /// So long a line may wait for its end.
+    delay: Duration,
     /// Less than [`LONGEST`]; without memory while it is empty.
     rest: Vec<u8>,
     /// When the rest began.
@@ -28,8 +28,8 @@ pub(super) trait Sink {
 }
 
 impl Lines {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, rest: Vec::new(), since: None, in_parts: false }
+    pub(super) fn new(stream: Stream, delay: Duration) -> Self {
+        Self { stream, delay, rest: Vec::new(), since: None, in_parts: false }
     }
 
     /// Takes what was read; `stamp` is the time as the log has it.
@@ -87,7 +87,7 @@ impl Lines {
 
     /// When the rest is to be written though its line has not ended.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.since.map(|since| since + PATIENCE)
+        self.since.map(|since| since + self.delay)
     }
 
     /// Writes the rest as a part: its line has not ended, and perhaps never will.
@@ -103,6 +103,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{LONGEST, Lines, Sink};
     use crate::stdio::log::Stream;
 
@@ -116,7 +118,7 @@ mod tests {
     }
 
     fn seen(chunks: &[&str]) -> Vec<String> {
-        let (mut lines, mut seen) = (Lines::new(Stream::Stderr), Seen::default());
+        let (mut lines, mut seen) = (Lines::new(Stream::Stderr, Duration::from_secs(1)), Seen::default());
         for chunk in chunks {
             lines.take(chunk.as_bytes(), b"T", &mut seen);
         }

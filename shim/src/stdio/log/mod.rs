@@ -1,4 +1,4 @@
-//! `cri-log:///PATH?max-size=BYTES&max-files=N`: output as lines of Kubernetes' log format, in files that are rotated.
+//! `cri-log:///PATH?max-size=BYTES&max-files=N&delay=MILLISECONDS`: output as lines of Kubernetes' log format, in files that are rotated.
 //!
 //! ```text
 //!  container ─fifo─▶ writer: one thread for all of the shim ─▶ lines: split, stamped ─▶ file: written, rotated
@@ -14,6 +14,7 @@ mod lines;
 mod writer;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(crate) use writer::{Log, dropped};
 
@@ -24,6 +25,8 @@ const MAX_BYTES: u64 = 10 << 20;
 const MAX_FILES: u32 = 5;
 /// A file that is smaller would hold a line or none.
 const LEAST_BYTES: u64 = 1 << 10;
+/// A prompt is seen after so long, and its memory given back.
+const DELAY: Duration = Duration::from_secs(1);
 
 /// What the URI says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) struct Form {
     pub(crate) max_bytes: u64,
     /// Files that are kept, with the one that is written.
     pub(crate) max_files: u32,
+    /// A line that does not end is written as a part after so long.
+    pub(crate) delay: Duration,
 }
 
 impl Form {
@@ -47,7 +52,7 @@ impl Form {
         if !path.starts_with('/') || path.ends_with('/') {
             return Err(wrong("a log's path is absolute and names a file (cri-log:///var/log/x)"));
         }
-        let mut form = Self { path: path.into(), max_bytes: MAX_BYTES, max_files: MAX_FILES };
+        let mut form = Self { path: path.into(), max_bytes: MAX_BYTES, max_files: MAX_FILES, delay: DELAY };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let number = |text: &str| text.parse::<u64>().map_err(|_| wrong(&format!("{pair} has no number")));
             match pair.split_once('=') {
@@ -55,7 +60,11 @@ impl Form {
                 Some(("max-files", files)) => {
                     form.max_files = u32::try_from(number(files)?).unwrap_or(u32::MAX).max(1);
                 }
-                _ => return Err(wrong(&format!("the parameter {pair} is unknown: there are max-size and max-files"))),
+                Some(("delay", milliseconds)) => form.delay = Duration::from_millis(number(milliseconds)?),
+                _ => {
+                    let known = "there are max-size, max-files and delay";
+                    return Err(wrong(&format!("the parameter {pair} is unknown: {known}")));
+                }
             }
         }
         Ok(form)
@@ -87,9 +96,10 @@ mod tests {
         let form = Form::parse("/var/log/a b/0.log?max-size=2048&max-files=3").unwrap();
         assert_eq!((form.path.to_str(), form.max_bytes, form.max_files), (Some("/var/log/a b/0.log"), 2048, 3));
         let form = Form::parse("/x").unwrap();
-        assert_eq!((form.max_bytes, form.max_files), (10 << 20, 5));
+        assert_eq!((form.max_bytes, form.max_files, form.delay.as_millis()), (10 << 20, 5, 1000));
+        assert_eq!(Form::parse("/x?delay=5").unwrap().delay.as_millis(), 5);
         assert_eq!(Form::parse("/x?max-files=0").unwrap().max_files, 1);
-        for wrong in ["x", "/x/", "", "/x?max-size=a", "/x?mode=1", "/x?max-size"] {
+        for wrong in ["x", "/x/", "", "/x?max-size=a", "/x?delay=-1", "/x?mode=1", "/x?max-size"] {
             let error = Form::parse(wrong).unwrap_err().to_string();
             assert!(error.contains(&format!("cri-log://{wrong}")), "{error}");
         }

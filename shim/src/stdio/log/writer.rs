@@ -190,11 +190,12 @@ impl Work {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Add { log, form, sources } => {
+                let delay = form.delay;
                 self.logs.insert(log, LogFile::new(form));
                 for (stream, pipe) in sources {
                     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
                     if epoll::add(&self.epoll, &pipe, EventData::new_u64(number), EventFlags::IN).is_ok() {
-                        let source = Source { pipe: pipe.into(), lines: Lines::new(stream), log };
+                        let source = Source { pipe: pipe.into(), lines: Lines::new(stream, delay), log };
                         self.sources.insert(number, source);
                     }
                 }

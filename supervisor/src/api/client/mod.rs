@@ -41,7 +41,10 @@ pub enum Error {
     /// The node has failed.
     #[error("{0}")]
     Broken(String),
-    /// The connection broke, or the other side speaks another language.
+    /// The connection broke.
+    #[error("flintd has closed the connection: {0}; it may have ended, or refused this user")]
+    Gone(String),
+    /// The other side speaks another language.
     #[error("flintd does not answer as it should: {0}")]
     Protocol(String),
 }
@@ -61,7 +64,7 @@ fn advice(error: &io::Error) -> &'static str {
 impl From<ttrpc::Error> for Error {
     fn from(error: ttrpc::Error) -> Self {
         let ttrpc::Error::RpcStatus(status) = error else {
-            return Self::Protocol(format!("{error}; it may have ended, or refused this user"));
+            return Self::Gone(error.to_string());
         };
         let message = status.message.clone();
         match status.code() {

@@ -9,10 +9,10 @@ use ttrpc::proto::Request;
 
 use super::{Client, Error, Target};
 use crate::api::messages::{
-    Answer, Ask, ExecRequest, FollowRequest, ImageRequest, LogsRequest, PIECE, SERVICE, Size, WINDOW,
+    Answer, Ask, AttachRequest, ExecRequest, FollowRequest, ImageRequest, LogsRequest, PIECE, SERVICE, Size, WINDOW,
 };
 use crate::api::tell::{PodsFrame, PullFrame};
-use crate::api::{Exec, ImageView, PodView, PullStep};
+use crate::api::{Attach, Exec, ImageView, PodView, PullStep};
 use crate::desired::Key;
 use crate::observed::Event;
 use crate::scheduler::{LogLine, LogRequest, Stream};
@@ -96,8 +96,10 @@ impl Client {
     /// # Errors
     ///
     /// The node does not answer; the rest comes with the output.
-    pub async fn attach(&self, target: &Target) -> Result<(Attached, Typist), Error> {
-        Ok(attached(self.open("Attach", &target.request()).await?))
+    pub async fn attach(&self, target: &Target, attach: Attach) -> Result<(Attached, Typist), Error> {
+        let Attach { stdin, from_start } = attach;
+        let request = AttachRequest { pod: Some(target.request()), stdin, from_start };
+        Ok(attached(self.open("Attach", &request).await?))
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Node, soon, target};
-use crate::api::Exec;
 use crate::api::client::{Attached, Client, Error, Outcome, Output, Typist};
 use crate::api::fake::pod;
+use crate::api::{Attach, Exec};
 
 async fn exec(client: &Client, command: &[&str]) -> (Attached, Typist) {
     let command = command.iter().map(ToString::to_string).collect();
@@ -80,6 +80,28 @@ async fn a_program_that_does_not_read_is_no_trap() {
 }
 
 #[tokio::test]
+async fn an_attached_client_says_what_it_wants() {
+    let (node, client) = node().await;
+    let wanted = Attach { stdin: true, from_start: true };
+    let (mut attached, mut typist) = client.attach(&target("web"), wanted).await.unwrap();
+    assert_eq!(soon(attached.next()).await.unwrap(), Some(Output::Stderr(b"reading\n".to_vec())));
+    let typing = tokio::spawn(async move {
+        assert!(typist.send(b"typed").await);
+        typist.end().await;
+    });
+    assert_eq!(soon(attached.next()).await.unwrap(), Some(Output::Stdout(b"typed".to_vec())));
+    assert_eq!(soon(attached.next()).await.unwrap(), None, "its input has ended");
+    assert_eq!(attached.outcome(), Outcome::Exited(3));
+    soon(typing).await.unwrap();
+    assert_eq!(*node.fake.calls.lock().unwrap(), [format!("attach {wanted:?}")]);
+    // Without an input what is typed is nobody's, and that is told.
+    let (mut attached, mut typist) = client.attach(&target("web"), Attach::default()).await.unwrap();
+    let reading = tokio::spawn(async move { while let Ok(Some(_)) = attached.next().await {} });
+    assert!(!soon(typist.send(b"typed")).await);
+    reading.abort();
+}
+
+#[tokio::test]
 async fn who_goes_is_noticed_and_what_cannot_be_is_told() {
     let (node, client) = node().await;
     for (command, words) in [(&["missing"][..], "no such program"), (&[], "which program")] {
@@ -87,7 +109,7 @@ async fn who_goes_is_noticed_and_what_cannot_be_is_told() {
         assert!(matches!(soon(attached.next()).await, Err(Error::Refused(text)) if text.contains(words)));
     }
     let sleeping = exec(&client, &["sleep"]).await;
-    let attached = client.attach(&target("web")).await.unwrap();
+    let attached = client.attach(&target("web"), Attach { stdin: true, from_start: false }).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(node.fake.abandoned.load(Ordering::SeqCst), 0);
     drop((sleeping, attached, client));

@@ -10,6 +10,7 @@
 mod applying;
 mod command;
 mod control;
+mod detaching;
 mod events;
 mod images;
 mod logs;

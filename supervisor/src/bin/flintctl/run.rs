@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use flintd::api::client::{Client, Target};
-use flintd::api::{Action, PodView};
+use flintd::api::{Action, Attach, PodView};
 use flintd::desired::Key;
 use flintd::observed::{ContainerState, Phase};
 use flintd::scheduler::LogRequest;
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::command::{FAILURE, Session, print, shown};
 use crate::control::Removal;
-use crate::session::{End, carry, variables};
+use crate::detaching::DetachKeys;
+use crate::session::{Carriage, End, carry, variables};
 use crate::terminal;
 use crate::values::{bytes, milli_cpus, plain};
 use crate::{applying, control, logs, waiting};
@@ -86,6 +87,9 @@ pub(crate) struct Run {
     /// Give it a terminal
     #[arg(long, short)]
     tty: bool,
+    /// The keys that leave it, with -it
+    #[arg(long, value_name = "KEYS", default_value_t)]
+    detach_keys: DetachKeys,
     /// Show its output
     #[arg(long, short)]
     attach: bool,
@@ -133,8 +137,12 @@ impl Run {
             print(&format!("{}\n", shown(&key)))?;
             return Ok(0);
         }
+        let name = shown(&key);
         let shown = self.show(&client, &key).await;
-        let is_left = matches!(shown, Ok(End::Detached));
+        let is_left = matches!(shown, Ok(End::Detached | End::Cut));
+        if is_left || (!self.rm && matches!(shown, Ok(End::Signal(_)))) {
+            eprintln!("flintctl: {name} goes on; `flintctl attach {name}` comes back to it");
+        }
         if self.rm && !is_left {
             let removed = control::remove(&client, std::slice::from_ref(&key), None, Removal::Silent).await;
             if let Err(error) = removed {
@@ -157,24 +165,17 @@ impl Run {
             return Ok(End::Exited(NOT_STARTED.into()));
         }
         if self.stdin || self.tty {
-            match client.attach(&target).await {
-                Ok((attached, typist)) => match carry(attached, typist, self.tty, self.stdin).await {
-                    Ok(End::Cut) => {}
-                    Ok(end) => return Ok(end),
-                    // It was over before we came: then its log has all of it.
-                    Err(error) if is_not_now(&error) => {
-                        logs::show(client, &target, &LogRequest::default(), false, false).await?;
-                    }
-                    Err(error) => return Err(error),
-                },
-                Err(error) => return Err(error.into()),
-            }
-        } else {
-            let wanted = LogRequest { follow: true, ..LogRequest::default() };
-            tokio::select! {
-                shown = logs::show(client, &target, &wanted, false, false) => shown?,
-                signal = terminal::ended() => return Ok(End::Signal(signal?)),
-            }
+            // It may have written something by now, or be over: all of it is shown.
+            let attach = Attach { stdin: self.stdin, from_start: true };
+            let (attached, typist) = client.attach(&target, attach).await?;
+            let keys = self.detach_keys.clone();
+            let carriage = Carriage { tty: self.tty, stdin: self.stdin, keys, hears_signals: true };
+            return carry(attached, typist, carriage).await;
+        }
+        let wanted = LogRequest { follow: true, ..LogRequest::default() };
+        tokio::select! {
+            shown = logs::show(client, &target, &wanted, false, false) => shown?,
+            signal = terminal::ended() => return Ok(End::Signal(signal?)),
         }
         let status = waiting::until(client, None, |pods| match pods.get(key) {
             Some(view) => exit_status(view),
@@ -214,7 +215,7 @@ impl Run {
         if !limits.is_empty() {
             set("resources", json!({"limits": limits}));
         }
-        for (field, value) in [("stdin", self.stdin), ("tty", self.tty)] {
+        for (field, value) in [("stdin", self.stdin), ("stdinOnce", self.stdin), ("tty", self.tty)] {
             if value {
                 set(field, json!(true));
             }
@@ -317,10 +318,6 @@ fn exit_status(view: &PodView) -> Option<u32> {
     }
 }
 
-fn is_not_now(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(flintd::api::client::Error::NotNow(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -362,7 +359,9 @@ mod tests {
         assert_eq!(plain["spec"], json!({"restartPolicy": "Always", "containers": [{"name": "main", "image": "web"}]}));
         let shown = manifest("flintctl run -it --rm web sh");
         assert_eq!(shown["spec"]["restartPolicy"], "Never");
-        assert_eq!(shown["spec"]["containers"][0]["tty"], true);
+        for field in ["tty", "stdin", "stdinOnce"] {
+            assert_eq!(shown["spec"]["containers"][0][field], true, "{field}");
+        }
     }
 
     #[test]

@@ -4,16 +4,17 @@ use std::io::Write as _;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use flintd::api::Exec;
 use flintd::api::client::{Attached, Error, Outcome, Output, Typist};
+use flintd::api::{Attach, Exec};
 
 use crate::command::{FAILURE, Session};
-use crate::terminal::{self, Detacher, Raw};
+use crate::detaching::{DetachKeys, Detacher};
+use crate::terminal::{self, Raw};
 
 /// Run a program in a container
 ///
-/// flintctl ends with the program's status; with 126 if it cannot be run and 127 if it is not there. A client that is ended ends its
-/// program, too.
+/// flintctl ends with the program's status; with 126 if it cannot be run and 127 if it is not there. A client that is ended, or leaves
+/// by --detach-keys, ends its program, too: nobody could come back to it.
 #[derive(Args)]
 pub(crate) struct ExecVerb {
     /// The pod
@@ -39,21 +40,48 @@ pub(crate) struct ExecVerb {
     /// The working directory in place of the container's
     #[arg(long, short, value_name = "PATH")]
     workdir: Option<String>,
+    /// The keys that leave it, with -it
+    #[arg(long, value_name = "KEYS", default_value_t)]
+    detach_keys: DetachKeys,
 }
 
 /// Connect to a container's own streams
 ///
-/// Ctrl-P Ctrl-Q, or the end of flintctl, leaves the container alone.
+/// What the container writes from now on is shown, its input is that of flintctl if the container keeps one open (`stdin`), and flintctl
+/// ends with the container's status. The detach keys, on a terminal, and the end of flintctl leave the container alone, but for an input
+/// that is for one client only (`stdinOnce` without `tty`), which ends with it.
 #[derive(Args)]
-pub(crate) struct Attach {
+pub(crate) struct AttachVerb {
     /// The pod
     pod: String,
     /// The container [default: the pod's first]
     #[arg(long, short, value_name = "NAME")]
     container: Option<String>,
+    /// Hand on standard input; refused if the container has none [default: if it has one]
+    #[arg(long = "stdin", short = 'i', conflicts_with = "no_stdin")]
+    stdin: bool,
+    /// Refuse a container without a terminal
+    #[arg(long, short)]
+    tty: bool,
     /// Do not hand on standard input
     #[arg(long)]
     no_stdin: bool,
+    /// The keys that leave the container, on a terminal
+    #[arg(long, value_name = "KEYS", default_value_t)]
+    detach_keys: DetachKeys,
+}
+
+/// How streams are carried.
+#[derive(Debug, Clone)]
+pub(crate) struct Carriage {
+    /// Whether the program has a terminal.
+    pub(crate) tty: bool,
+    /// Whether our input is handed on.
+    pub(crate) stdin: bool,
+    /// What leaves it.
+    pub(crate) keys: DetachKeys,
+    /// Whether something has to be done when a signal ends us.
+    pub(crate) hears_signals: bool,
 }
 
 /// How the streams ended.
@@ -61,7 +89,7 @@ pub(crate) struct Attach {
 pub(crate) enum End {
     /// The program has.
     Exited(u32),
-    /// The node has ended them without a status.
+    /// flintd has gone.
     Cut,
     /// Somebody has left.
     Detached,
@@ -98,8 +126,14 @@ impl ExecVerb {
             size: if self.tty { terminal::size() } else { None },
         };
         let (attached, typist) = client.exec(&target, &exec).await?;
-        match carry(attached, typist, self.tty, self.stdin).await {
-            Ok(end) => Ok(end.status()),
+        let carriage = Carriage { tty: self.tty, stdin: self.stdin, keys: self.detach_keys, hears_signals: false };
+        match carry(attached, typist, carriage).await {
+            Ok(end) => {
+                if end == End::Cut {
+                    eprintln!("flintctl: flintd has ended; the next one ends the program");
+                }
+                Ok(end.status())
+            }
             Err(error) => {
                 let status = error.downcast_ref::<Error>().map_or(FAILURE, not_started);
                 eprintln!("flintctl: {error:#}");
@@ -120,7 +154,7 @@ fn not_started(error: &Error) -> u8 {
     }
 }
 
-impl Attach {
+impl AttachVerb {
     pub(crate) async fn run(self, session: &Session) -> Result<u8> {
         let client = session.client().await?;
         let target = session.target(&self.pod, self.container.as_ref());
@@ -128,10 +162,23 @@ impl Attach {
         let containers = inspection.desired.map(|pod| pod.containers).unwrap_or_default();
         let container =
             containers.iter().find(|container| target.container.as_ref().is_none_or(|name| *name == container.name));
-        let (tty, stdin) =
-            container.map_or((false, false), |container| (container.tty, container.stdin && !self.no_stdin));
-        let (attached, typist) = client.attach(&target).await?;
-        Ok(carry(attached, typist, tty, stdin).await?.status())
+        let (tty, has_stdin) = container.map_or((false, false), |container| (container.tty, container.stdin));
+        for (is_wanted, is_there, field) in [(self.stdin, has_stdin, "stdin"), (self.tty, tty, "tty")] {
+            if is_wanted && !is_there {
+                bail!("the container has no {field}: its manifest has to say `{field}: true`");
+            }
+        }
+        let stdin = has_stdin && !self.no_stdin;
+        let (attached, typist) = client.attach(&target, Attach { stdin, from_start: false }).await?;
+        let carriage = Carriage { tty, stdin, keys: self.detach_keys, hears_signals: false };
+        let end = carry(attached, typist, carriage).await?;
+        if end == End::Cut {
+            eprintln!(
+                "flintctl: flintd has ended; the container goes on, and `flintctl attach {}` comes back to it",
+                self.pod
+            );
+        }
+        Ok(end.status())
     }
 }
 
@@ -145,27 +192,34 @@ pub(crate) fn variables(typed: &[String]) -> Vec<(String, String)> {
 }
 
 /// Carries bytes until the program or somebody else makes an end.
-pub(crate) async fn carry(mut attached: Attached, typist: Typist, tty: bool, stdin: bool) -> Result<End> {
+pub(crate) async fn carry(mut attached: Attached, typist: Typist, carriage: Carriage) -> Result<End> {
+    let Carriage { tty, stdin, keys, hears_signals } = carriage;
     let raw = if tty && stdin && terminal::has_keyboard() { Some(Raw::enter()?) } else { None };
     let has_raw = raw.is_some();
     if tty {
         follow_size(&typist)?;
     }
     let (detach, mut detached) = tokio::sync::oneshot::channel();
-    let typing = if stdin { Some(tokio::spawn(feed(typist, has_raw, detach))) } else { None };
+    let typing = if stdin {
+        Some(tokio::spawn(feed(typist, Detacher::new(if has_raw { keys } else { DetachKeys::none() }), detach)))
+    } else {
+        None
+    };
     let signals = async {
         // Without a raw terminal there is nothing to restore, and signals do what they always do.
-        if has_raw { terminal::ended().await } else { std::future::pending().await }
+        if has_raw || hears_signals { terminal::ended().await } else { std::future::pending().await }
     };
     tokio::pin!(signals);
     let end = loop {
         tokio::select! {
-            output = attached.next() => match output? {
-                Some(output) => show(&output)?,
-                None => break match attached.outcome() {
+            output = attached.next() => match output {
+                Ok(Some(output)) => show(&output)?,
+                Ok(None) => break match attached.outcome() {
                     Outcome::Exited(status) => End::Exited(status),
                     Outcome::Cut => End::Cut,
                 },
+                Err(Error::Gone(_)) => break End::Cut,
+                Err(error) => return Err(error.into()),
             },
             Ok(()) = &mut detached => break End::Detached,
             signal = &mut signals => break End::Signal(signal?),
@@ -188,12 +242,11 @@ fn show(output: &Output) -> Result<()> {
     }
 }
 
-/// Hands on what is typed; tells when Ctrl-P Ctrl-Q is.
-async fn feed(mut typist: Typist, has_raw: bool, detach: tokio::sync::oneshot::Sender<()>) {
+/// Hands on what is typed; tells when the keys to leave are.
+async fn feed(mut typist: Typist, mut detacher: Detacher, detach: tokio::sync::oneshot::Sender<()>) {
     let mut input = terminal::input();
-    let mut detacher = Detacher::default();
     while let Some(typed) = input.recv().await {
-        let (passed, leaves) = if has_raw { detacher.pass(&typed) } else { (typed, false) };
+        let (passed, leaves) = detacher.pass(&typed);
         if !passed.is_empty() && !typist.send(&passed).await {
             return;
         }

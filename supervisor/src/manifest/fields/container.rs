@@ -23,7 +23,7 @@ pub(in super::super) static CONTAINER: Shape = Shape {
         yes("securityContext"),
         yes("startupProbe"),
         within("stdin", "input is kept open for `flintctl attach`"),
-        no("stdinOnce", "input stays open for the next who attaches"),
+        within("stdinOnce", "input ends with the first client that attached to it; a terminal stays"),
         idle(
             "terminationMessagePath",
             "the file is not read: what a container has to say at its end is the end of its log",

@@ -227,6 +227,7 @@ fn container(spec: &ContainerSpec, values: &Values) -> Result<Container, Unmappa
         stop_signal: text(&spec.stop_signal),
         tty: spec.tty,
         stdin: spec.open_stdin,
+        stdin_once: false,
         annotations: BTreeMap::new(),
     })
 }
