@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How long a program may take before it counts as hung. Far above what any of them needs: it makes a hang a failure
 /// and asserts nothing about speed.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: u64 = 60;
 
 /// What a program left behind.
 #[derive(Clone, Debug)]
@@ -49,6 +49,17 @@ impl Output {
     pub fn error_lines(&self) -> Vec<&str> {
         self.stderr.lines().filter(|line| !line.trim().is_empty()).collect()
     }
+}
+
+/// How long a program may run, and a wait may last, before it is taken for one that hangs: `FLINT_PATIENCE` in seconds where a
+/// test has more to do than usual.
+fn patience() -> Duration {
+    static PATIENCE: std::sync::OnceLock<Duration> = std::sync::OnceLock::new();
+    *PATIENCE.get_or_init(|| {
+        let wanted = std::env::var("FLINT_PATIENCE").ok();
+        let seconds = wanted.map_or(HANG, |text| text.parse().expect("FLINT_PATIENCE is a number of seconds"));
+        Duration::from_secs(seconds)
+    })
 }
 
 /// A program to run, with a deadline.
@@ -166,7 +177,7 @@ impl Running {
     #[must_use]
     pub fn finish(mut self, what: &str) -> Output {
         let mut child = self.child.take().expect("a running child");
-        let deadline = Instant::now() + HANG;
+        let deadline = Instant::now() + patience();
         let mut pause = Duration::from_millis(1);
         let status = loop {
             if let Some(status) = child.try_wait().expect("wait for the child") {
@@ -252,7 +263,7 @@ pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
 
 /// Polls `done` until it holds; false when it never does. For callers whose message must be made afterwards.
 pub(crate) fn becomes_true(mut done: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + HANG;
+    let deadline = Instant::now() + patience();
     while !done() {
         if Instant::now() > deadline {
             return false;

@@ -242,3 +242,20 @@ fn hooks_have_only_their_own_environment() {
         case.finish();
     }
 }
+
+#[test]
+fn hooks_without_an_environment_have_the_runtimes() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let log = case.path().join("env");
+        let script = format!("echo $FLINT_TEST >> {}", log.display());
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+        let hooks = json!({"prestart": hook, "createRuntime": hook, "poststart": hook, "poststop": hook});
+        let bundle = case.bundle().args(&["/bin/true"]).edit(json!({"hooks": hooks}));
+        let run = case.command(["run", "--bundle"]).args([bundle.write()]).args([case.id("run")]);
+        let _ = run.env("FLINT_TEST", "of the caller").output().ok();
+        assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "of the caller\n".repeat(4), "{}", runtime.name);
+        case.finish();
+    }
+}

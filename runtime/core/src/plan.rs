@@ -147,8 +147,8 @@ pub struct HostHook {
     pub path: PathBuf,
     /// argv, with argv\[0\]; empty for the path alone.
     pub arguments: Vec<String>,
-    /// The whole environment.
-    pub environment: Vec<String>,
+    /// The whole environment; None for the runtime's own, as under runc and crun.
+    pub environment: Option<Vec<String>>,
     /// Seconds until it is killed and has failed.
     pub timeout: Option<u32>,
     /// A file that its output is appended to; else it is dropped.

@@ -38,7 +38,7 @@ pub(super) fn host_hooks(stage: &str, hooks: Option<&Vec<Hook>>, annotations: &A
             timeout: check(stage, index, hook)?,
             path: hook.path().clone(),
             arguments: hook.args().clone().unwrap_or_default(),
-            environment: hook.env().clone().unwrap_or_default(),
+            environment: hook.env().clone(),
             stdout: annotations.hooks_stdout.clone(),
             stderr: annotations.hooks_stderr.clone(),
         });

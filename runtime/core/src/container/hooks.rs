@@ -29,7 +29,9 @@ pub(crate) fn run(stage: &str, hooks: &[HostHook], input: &[u8]) -> Result<()> {
 
 fn run_one(hook: &HostHook, input: &[u8]) -> Result<()> {
     let mut command = Command::new(&hook.path);
-    command.env_clear().envs(hook.environment.iter().filter_map(|entry| entry.split_once('=')));
+    if let Some(environment) = &hook.environment {
+        command.env_clear().envs(environment.iter().filter_map(|entry| entry.split_once('=')));
+    }
     if let Some((name, arguments)) = hook.arguments.split_first() {
         std::os::unix::process::CommandExt::arg0(&mut command, name);
         command.args(arguments);
@@ -103,7 +105,7 @@ mod tests {
         vec![HostHook {
             path: "/bin/sh".into(),
             arguments: vec!["sh".into(), "-c".into(), script.into()],
-            environment: vec!["A=b".into()],
+            environment: Some(vec!["A=b".into()]),
             timeout,
             stdout: None,
             stderr: None,
@@ -114,6 +116,14 @@ mod tests {
     fn gets_state_arguments_and_environment_only() {
         let script = r#"read -r state; [ "$state" = '{"id":"x"}' ] && [ "$A" = b ] && [ -z "$HOME" ]"#;
         run("poststop", &shell(script, None), b"{\"id\":\"x\"}\n").unwrap();
+    }
+
+    #[test]
+    fn gets_the_runtimes_environment_without_one_of_its_own() {
+        let path = std::env::var("PATH").unwrap();
+        let mut hooks = shell(&format!("[ \"$PATH\" = '{path}' ]"), None);
+        hooks[0].environment = None;
+        run("prestart", &hooks, b"{}").unwrap();
     }
 
     #[test]
