@@ -43,6 +43,7 @@ mod sid;
 mod skip;
 mod spec;
 mod swap;
+pub mod swarm;
 mod unified;
 mod user;
 mod view;

@@ -193,7 +193,8 @@ impl Place {
         PtyRun::start(&nsenter, &all, &environment, 33, 77)
     }
 
-    fn enter(&self) -> Vec<String> {
+    /// What `nsenter` has to be told to enter it.
+    pub(crate) fn enter(&self) -> Vec<String> {
         let namespace = |option: &str, name: &str| format!("--{option}=/proc/{}/ns/{name}", self.pid());
         vec![
             namespace("mount", "mnt"),

@@ -1,13 +1,17 @@
 //! Nodes that are drained, paused and active again.
 
+use integration_tests::swarm::Manager;
 use integration_tests::{System, wait_until};
 
-use crate::manager::Manager;
 use crate::worker::Worker;
 
 #[test]
 fn drained_paused_and_active_again() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    drained_paused_and_active_again_under(System::Host);
+}
+
+pub(crate) fn drained_paused_and_active_again_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let one = Worker::join(&manager, "one");
     let two = Worker::join(&manager, "two");
     manager.create("web", &["--replicas", "4"], "web", &[]);

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use flintd::desired::{Goal, Key, Pod};
 use flintd::observed::{ContainerState, ContainerStatus, Exit, Phase, PodStatus, Reason};
-use flintd::scheduler::{Host, LogLine, LogRequest, NodeDescription, Refused, Stream};
+use flintd::scheduler::{HealthCheck, Host, LogLine, LogRequest, NodeDescription, NotHere, Refused, Standing, Stream};
 use tokio::sync::{mpsc, watch};
 
 /// The container's name in a swarm's pods.
@@ -35,6 +35,7 @@ struct Pods {
     /// How often a container was started, by the pod's uid.
     starts: BTreeMap<String, u32>,
     lines: BTreeMap<String, Vec<LogLine>>,
+    standing: String,
 }
 
 /// See above.
@@ -82,7 +83,7 @@ impl Fake {
                 changed = true;
                 pods.held.remove(&key);
             }
-            let Pods { held, truths, starts, lines } = pods;
+            let Pods { held, truths, starts, lines, .. } = pods;
             for held in held.values_mut() {
                 if let Some(truth) = step(held, starts, lines) {
                     changed = true;
@@ -116,6 +117,11 @@ impl Fake {
     /// Whether a state was ever true of a task.
     pub(crate) fn was(&self, task: &str, state: &str) -> bool {
         self.with(|pods| pods.truths.get(&format!("swarm-{task}")).is_some_and(|truths| truths.contains(state)))
+    }
+
+    /// What the scheduler last said of itself.
+    pub(crate) fn standing(&self) -> String {
+        self.with(|pods| pods.standing.clone())
     }
 
     /// Asserts that no container was started twice.
@@ -276,6 +282,14 @@ impl Host for Fake {
 
     fn statuses(&self) -> Vec<PodStatus> {
         self.with(|pods| pods.held.values().map(|held| held.status.clone()).collect())
+    }
+
+    async fn health_check(&self, image: &str) -> Result<Option<HealthCheck>, NotHere> {
+        if image.starts_with("missing") { Err(NotHere) } else { Ok(None) }
+    }
+
+    fn tell(&self, standing: Option<Standing>) {
+        self.with(|pods| pods.standing = standing.map(|standing| standing.sentence).unwrap_or_default());
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

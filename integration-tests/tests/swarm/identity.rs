@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use flintd::scheduler::swarm::leave;
-use integration_tests::{System, wait_until};
+use integration_tests::swarm::Manager;
+use integration_tests::{System, skip, wait_until};
 
-use crate::manager::Manager;
 use crate::worker::{Worker, try_join};
 
 #[test]
@@ -45,22 +45,36 @@ fn a_node_that_leaves_stops_its_tasks_and_may_join_again() {
 }
 
 #[test]
-fn a_node_that_is_removed_stops_and_says_so() {
-    let Some(manager) = Manager::start(System::Host) else { return };
-    let mut worker = Worker::join(&manager, "one");
+fn a_node_that_is_removed_stops_says_so_and_may_join_again() {
+    a_node_that_is_removed_stops_says_so_and_may_join_again_under(System::Host);
+}
+
+pub(crate) fn a_node_that_is_removed_stops_says_so_and_may_join_again_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
+    let worker = Worker::join(&manager, "one");
     manager.create("web", &[], "web", &[]);
     manager.wait_for("web", "Running", 1);
+    let standing = worker.host.standing();
+    assert!(standing.contains(&worker.node) && standing.contains("in session with"), "{standing}");
     let _ = manager.docker(&["node", "rm", "--force", &worker.node]).ok();
-    let error = worker.ended().unwrap_err().to_string();
-    assert!(error.contains("the swarm has removed this node"), "{error}");
+    wait_until("it says so", || worker.host.standing().contains("the swarm has removed this node"));
     wait_until("no pod is left", || worker.host.names().is_empty());
-    assert!(!worker.folder().join("identity.pem").exists());
     assert_eq!(std::fs::read_dir(worker.folder()).unwrap().count(), 0);
+    // The same flintd goes on when the node is a member again.
+    let second = try_join(&manager, worker.folder(), &manager.token()).unwrap();
+    assert_ne!(second, worker.node);
+    manager.wait_node(&second, "ready active");
+    wait_until("the service runs on the new node", || worker.host.running().len() == 1);
+    worker.host.assert_started_once();
 }
 
 #[test]
 fn a_rotation_of_the_root_comes_to_its_end() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    a_rotation_of_the_root_comes_to_its_end_under(System::Host);
+}
+
+pub(crate) fn a_rotation_of_the_root_comes_to_its_end_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let worker = Worker::join(&manager, "one");
     manager.create("web", &[], "web", &[]);
     manager.wait_for("web", "Running", 1);
@@ -76,4 +90,30 @@ fn a_rotation_of_the_root_comes_to_its_end() {
     // The old token is of the old root.
     let folder = tempfile::tempdir().unwrap();
     try_join(&manager, folder.path(), &manager.token()).unwrap();
+}
+
+#[test]
+fn a_certificate_is_renewed_before_it_expires() {
+    if std::env::var_os("FLINT_SWARM_RENEWAL").is_none() {
+        skip("it takes up to 36 minutes: FLINT_SWARM_RENEWAL=1 asks for it");
+        return;
+    }
+    // The shortest there is. Managers date certificates back by an hour, and a worker renews its own after 50 to 80 % of its time.
+    let Some(manager) = Manager::start_with(System::Host, &["--cert-expiry", "1h0m0s"]) else { return };
+    let worker = Worker::join(&manager, "one");
+    manager.create("web", &[], "web", &[]);
+    manager.wait_for("web", "Running", 1);
+    let certificate = || std::fs::read(worker.folder().join("identity.pem")).unwrap();
+    let (before, begin) = (certificate(), std::time::Instant::now());
+    while certificate() == before {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(37 * 60), "it is not renewed");
+        assert_eq!(manager.node(&worker.node), "ready active");
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
+    eprintln!("renewed after {:?}", begin.elapsed());
+    // The session of the new certificate takes tasks, and what ran runs.
+    manager.create("more", &[], "web", &[]);
+    manager.wait_for("more", "Running", 1);
+    assert_eq!((worker.host.running().len(), manager.counts("web").get("Running")), (2, Some(&1)));
+    worker.host.assert_started_once();
 }

@@ -1,8 +1,8 @@
 //! Services: created, scaled, updated, rolled back, removed; what cannot be is rejected.
 
+use integration_tests::swarm::Manager;
 use integration_tests::{System, wait_until};
 
-use crate::manager::Manager;
 use crate::worker::Worker;
 
 /// How many tasks the scaled service has.
@@ -41,25 +41,29 @@ fn a_service_of_sids_docker() {
 
 #[test]
 fn what_ends_fails_or_cannot_be() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    what_ends_fails_or_cannot_be_under(System::Host);
+}
+
+pub(crate) fn what_ends_fails_or_cannot_be_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let worker = Worker::join(&manager, "one");
     let once = ["--restart-condition", "none"];
     manager.create("ends", &once, "done", &[]);
     manager.create("breaks", &once, "fails", &[]);
     manager.create("nothing", &once, "missing", &[]);
-    manager.create("limits", &["--restart-condition", "none", "--ulimit", "nofile=10:10"], "web", &[]);
+    manager.create("init", &["--restart-condition", "none", "--init"], "web", &[]);
     manager.create("name", &["--restart-condition", "none", "--hostname", "refused"], "web", &[]);
     manager.create("sick", &["--health-cmd", "false"], "unhealthy", &[]);
     manager.wait_for("ends", "Complete", 1);
     manager.wait_for("breaks", "Failed", 1);
     manager.wait_for("nothing", "Rejected", 1);
-    manager.wait_for("limits", "Rejected", 1);
+    manager.wait_for("init", "Rejected", 1);
     manager.wait_for("name", "Rejected", 1);
     manager.wait_for("sick", "Starting", 1);
     let error = |service: &str| manager.tasks(service)[0].error.clone();
     assert!(error("breaks").contains("task: non-zero exit (3)"), "{}", error("breaks"));
     assert!(error("nothing").contains("there is no such image"), "{}", error("nothing"));
-    assert!(error("limits").starts_with("\"ulimits: "), "{}", error("limits"));
+    assert!(error("init").starts_with("\"init: "), "{}", error("init"));
     assert!(error("name").contains("takes nobody of that name"), "{}", error("name"));
     for service in ["ends", "breaks", "nothing", "sick"] {
         worker.assert_true(&manager, service);
@@ -69,7 +73,11 @@ fn what_ends_fails_or_cannot_be() {
 
 #[test]
 fn jobs_global_services_and_constraints() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    jobs_global_services_and_constraints_under(System::Host);
+}
+
+pub(crate) fn jobs_global_services_and_constraints_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let one = Worker::join(&manager, "one");
     let two = Worker::join(&manager, "two");
     manager.create("job", &["--mode", "replicated-job", "--replicas", "4"], "done", &[]);
@@ -100,7 +108,11 @@ fn jobs_global_services_and_constraints() {
 
 #[test]
 fn an_update_that_fails_is_rolled_back() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    an_update_that_fails_is_rolled_back_under(System::Host);
+}
+
+pub(crate) fn an_update_that_fails_is_rolled_back_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let worker = Worker::join(&manager, "one");
     let options =
         ["--replicas", "3", "--update-failure-action", "rollback", "--update-monitor", "2s", "--update-delay", "100ms"];

@@ -1,14 +1,18 @@
 //! Secrets, configs and logs.
 
 use flintd::desired::VolumeSource;
+use integration_tests::swarm::Manager;
 use integration_tests::{System, wait_until};
 
-use crate::manager::Manager;
 use crate::worker::Worker;
 
 #[test]
 fn secrets_and_configs_come_as_files_and_are_nowhere_on_disk() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    secrets_and_configs_come_as_files_and_are_nowhere_on_disk_under(System::Host);
+}
+
+pub(crate) fn secrets_and_configs_come_as_files_and_are_nowhere_on_disk_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let worker = Worker::join(&manager, "one");
     let make = |kind: &str, name: &str, content: &str| {
         let _ = manager.command().args([kind, "create", name, "-"]).input(content).output().ok();
@@ -34,7 +38,11 @@ fn secrets_and_configs_come_as_files_and_are_nowhere_on_disk() {
 
 #[test]
 fn logs_are_read_and_followed() {
-    let Some(manager) = Manager::start(System::Host) else { return };
+    logs_are_read_and_followed_under(System::Host);
+}
+
+pub(crate) fn logs_are_read_and_followed_under(system: System) {
+    let Some(manager) = Manager::start(system) else { return };
     let _worker = Worker::join(&manager, "one");
     manager.create("web", &["--replicas", "2"], "web", &[]);
     manager.wait_for("web", "Running", 2);

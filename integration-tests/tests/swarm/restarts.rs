@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use integration_tests::swarm::Manager;
 use integration_tests::{System, wait_until};
 
-use crate::manager::Manager;
 use crate::worker::Worker;
 
 fn ids(manager: &Manager, service: &str) -> BTreeSet<String> {
@@ -61,7 +61,11 @@ fn flintd_ends_again_and_again_while_a_service_is_scaled() {
 
 #[test]
 fn a_manager_that_is_killed_finds_its_tasks_running() {
-    let Some(mut manager) = Manager::start(System::Host) else { return };
+    a_manager_that_is_killed_finds_its_tasks_running_under(System::Host);
+}
+
+pub(crate) fn a_manager_that_is_killed_finds_its_tasks_running_under(system: System) {
+    let Some(mut manager) = Manager::start(system) else { return };
     let worker = Worker::join(&manager, "one");
     manager.create("web", &["--replicas", "3"], "web", &[]);
     manager.wait_for("web", "Running", 3);
@@ -77,4 +81,38 @@ fn a_manager_that_is_killed_finds_its_tasks_running() {
     assert_eq!(before.intersection(&ids(&manager, "web")).count(), 3);
     worker.assert_true(&manager, "web");
     worker.host.assert_started_once();
+}
+
+/// So many tasks are assigned at once (`FLINT_SWARM_ASSIGNED`).
+fn assigned() -> usize {
+    std::env::var("FLINT_SWARM_ASSIGNED").ok().and_then(|count| count.parse().ok()).unwrap_or(300)
+}
+
+#[test]
+fn an_assignment_that_is_huge_is_taken_at_once() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let mut worker = Worker::join(&manager, "one");
+    // Together more than the four megabytes that gRPC takes unless told otherwise; 500 KiB is swarmkit's most for one.
+    let content = "x".repeat(490 << 10);
+    let names: Vec<String> = (0..10).map(|number| format!("large{number}")).collect();
+    for name in &names {
+        let _ = manager.command().args(["secret", "create", name, "-"]).input(content.clone()).output().ok();
+    }
+    let options: Vec<&str> = names.iter().flat_map(|name| ["--secret", name.as_str()]).collect();
+    manager.create("large", &options, "web", &[]);
+    manager.create("many", &["--replicas", &assigned().to_string()], "web", &[]);
+    manager.wait_all("large", 1);
+    manager.wait_all("many", assigned());
+    // A new session begins with all of it in one message.
+    worker.stop();
+    worker.host.end("many.7.", 9);
+    worker.start();
+    wait_until("what ended meanwhile is told", || {
+        manager.get(&["service", "ps", "--filter", "name=many.7", "--format", "{{.Error}}", "many"]).contains("(9)")
+    });
+    manager.wait_all("many", assigned());
+    assert_eq!(worker.host.running().len(), assigned() + 1);
+    worker.host.assert_started_once();
+    let _ = manager.docker(&["service", "rm", "large", "many"]).ok();
+    wait_until("no pod is left", || worker.host.names().is_empty());
 }

@@ -7,12 +7,12 @@ use std::thread::JoinHandle;
 
 use flintd::scheduler::swarm::{JoinOptions, Swarm, join};
 use flintd::scheduler::{Host, Scheduler};
+use integration_tests::swarm::Manager;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::fake::Fake;
-use crate::manager::Manager;
 
 /// Runs a future on a thread in the network namespace of a process. Threads that it starts are there too.
 pub(crate) fn in_network<R: Send + 'static>(
@@ -67,12 +67,6 @@ impl Worker {
         thread.join().expect("no panic").expect("it was told to stop");
     }
 
-    /// How it ended by itself.
-    pub(crate) fn ended(&mut self) -> anyhow::Result<()> {
-        let (_stop, thread) = self.running.take().expect("it runs");
-        thread.join().expect("no panic")
-    }
-
     /// The scheduler's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -115,9 +109,9 @@ impl Drop for Worker {
 
 /// `flintd join`.
 pub(crate) fn try_join(manager: &Manager, folder: &Path, token: &str) -> anyhow::Result<String> {
-    let (folder, token) = (folder.to_owned(), token.to_owned());
+    let (folder, token, address) = (folder.to_owned(), token.to_owned(), manager.address());
     let run = move || -> std::pin::Pin<Box<dyn Future<Output = anyhow::Result<String>>>> {
-        Box::pin(async move { join(&folder, &token, &Manager::address(), JoinOptions::Active).await })
+        Box::pin(async move { join(&folder, &token, &address, JoinOptions::Active).await })
     };
     in_network(manager.pid(), run).join().expect("no panic")
 }

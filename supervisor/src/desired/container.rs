@@ -50,6 +50,17 @@ pub struct Resources {
     pub pids_limit: Option<u64>,
 }
 
+/// A limit of setrlimit(2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE` and the like.
+    pub kind: String,
+    /// The limit; `u64::MAX` is none.
+    pub soft: u64,
+    /// What it may be raised to; `u64::MAX` is none.
+    pub hard: u64,
+}
+
 /// Who the program runs as.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct User {
@@ -170,6 +181,13 @@ pub struct Container {
     /// More annotations for the runtime.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Limits of its processes; those that are not named are flintd's own. (Left out where there are none: the hash of what is
+    /// there from before this field stays.)
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// From -1000 (never) to 1000, who is killed first when memory is short; none: by the pod's quality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
 }
 
 impl Container {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    Container, EnvVar, Lifecycle, PullPolicy, Resources, SeccompProfile, SecurityContext, StopSignal, User,
+    Container, EnvVar, Lifecycle, PullPolicy, Resources, Rlimit, SeccompProfile, SecurityContext, StopSignal, User,
 };
 pub use hash::SpecHash;
 pub use late::{Late, Places};

@@ -29,6 +29,12 @@ fn what_is_stored_is_read_again() {
 }
 
 #[test]
+fn a_container_of_before_there_were_limits_of_processes_has_the_hash_of_then() {
+    let json = serde_json::to_string(&container("main")).unwrap();
+    assert!(!json.contains("rlimits") && !json.contains("oom_score_adj"), "{json}");
+}
+
+#[test]
 fn a_changed_image_changes_the_container_alone_and_a_hostname_the_sandbox() {
     let before = pod("web");
     let mut after = before.clone();

@@ -9,7 +9,7 @@ use flint_bundle::store::ImageRecord;
 use serde_json::{Value, json};
 
 use super::Images;
-use crate::desired::{Container, Pids, Pod, SeccompProfile};
+use crate::desired::{Container, Pids, Pod, Rlimit, SeccompProfile};
 use crate::volumes::Bind;
 
 impl Images {
@@ -112,7 +112,12 @@ fn furnish(config: &mut Value, pod: &Pod, container: &Container, cgroup: &str, p
             }
         }
     }
-    config["process"]["oomScoreAdj"] = json!(super::bundle::oom_score(pod, container));
+    config["process"]["oomScoreAdj"] =
+        container.oom_score_adj.map_or_else(|| json!(oom_score(pod, container)), |given| json!(given));
+    if !container.rlimits.is_empty() {
+        let rlimit = |one: &Rlimit| json!({"type": one.kind, "soft": one.soft, "hard": one.hard});
+        config["process"]["rlimits"] = container.rlimits.iter().map(rlimit).collect();
+    }
     config["linux"]["cgroupsPath"] = json!(cgroup);
     limit(&mut config["linux"]["resources"], container);
     if let Some(mounts) = config["mounts"].as_array_mut() {
@@ -225,7 +230,7 @@ mod tests {
 
     use super::{Bind, furnish, limits};
     use crate::desired::tests::{container, pod};
-    use crate::desired::{Container, Pids, Resources};
+    use crate::desired::{Container, Pids, Resources, Rlimit};
 
     fn config() -> Value {
         json!({
@@ -255,8 +260,13 @@ mod tests {
                 pids_limit: Some(9),
                 ..Resources::default()
             };
+            one.rlimits = vec![Rlimit { kind: "RLIMIT_NOFILE".to_owned(), soft: 64, hard: u64::MAX }];
+            one.oom_score_adj = Some(-5);
         })
         .unwrap();
+        assert_eq!(config["process"]["oomScoreAdj"], -5);
+        let limit = json!({"type": "RLIMIT_NOFILE", "soft": 64, "hard": u64::MAX});
+        assert_eq!(config["process"]["rlimits"], json!([limit]));
         assert_eq!(config["linux"]["cgroupsPath"], "/flint/uid.main.1");
         let resources = &config["linux"]["resources"];
         assert_eq!(resources["cpu"], json!({"shares": 256, "period": 100_000, "quota": 25000}));

@@ -28,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::desired::PullPolicy;
 use crate::node::ImageConfig;
 use crate::observed::Reason;
+use crate::scheduler::{HealthCheck, NotHere};
 
 /// The images of the node.
 #[derive(Debug, Clone)]
@@ -123,6 +124,32 @@ impl Images {
         let (store, name) = (self.store.clone(), name.clone());
         let found = tokio::task::spawn_blocking(move || store.named(&name)).await;
         found.map_err(|error| reason("ImageInspectError", error))?.map_err(|error| reason("ImageInspectError", error))
+    }
+
+    /// The health check that an image brings along.
+    ///
+    /// # Errors
+    ///
+    /// It is not here, or cannot be read.
+    pub async fn health_check(&self, name: &str) -> Result<Option<HealthCheck>, NotHere> {
+        #[derive(serde::Deserialize)]
+        struct Document {
+            config: Option<Run>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Run {
+            #[serde(rename = "Healthcheck")]
+            health_check: Option<HealthCheck>,
+        }
+        let name: Reference = name.parse().map_err(|_| NotHere)?;
+        let record = self.find(&name).await.ok().flatten().ok_or(NotHere)?;
+        let store = self.store.clone();
+        let read = move || -> Result<Option<HealthCheck>> {
+            let blob = store.image(&record)?.config_blob;
+            let document: Document = serde_json::from_slice(&store.read_blob(&blob.digest, blob.size)?)?;
+            Ok(document.config.and_then(|config| config.health_check))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| NotHere)?.map_err(|_| NotHere)
     }
 
     /// Pulls an image, or waits for the pull of it that is under way.

@@ -79,6 +79,8 @@ pub(super) fn read(
         stdin: fields.boolean("stdin").unwrap_or(false),
         stdin_once: fields.boolean("stdinOnce").unwrap_or(false),
         annotations: BTreeMap::new(),
+        rlimits: Vec::new(),
+        oom_score_adj: None,
         env: environment.into_variables(),
     })
 }

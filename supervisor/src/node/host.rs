@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::Node;
 use crate::desired::{Key, Pod, Source};
 use crate::observed::PodStatus;
-use crate::scheduler::{Host, LogLine, LogRequest, NodeDescription, Refused};
+use crate::scheduler::{HealthCheck, Host, LogLine, LogRequest, NodeDescription, NotHere, Refused, Standing};
 
 /// The node to one source.
 #[derive(Debug, Clone)]
@@ -68,6 +68,19 @@ impl Host for HostOf {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.node.changes()
+    }
+
+    async fn health_check(&self, image: &str) -> Result<Option<HealthCheck>, NotHere> {
+        self.node.images().health_check(image).await
+    }
+
+    fn tell(&self, standing: Option<Standing>) {
+        let Source::Scheduler(name) = &self.source else { return };
+        let mut all = super::locked(&self.node.standings);
+        match standing {
+            Some(standing) => drop(all.insert(name.clone(), standing)),
+            None => drop(all.remove(name)),
+        }
     }
 
     async fn logs(&self, key: &Key, container: &str, request: LogRequest) -> mpsc::Receiver<LogLine> {

@@ -197,6 +197,7 @@ impl Node {
         let (milli_cpus, memory) = self.asked_for();
         let mut conditions = self.pressure.conditions();
         conditions.insert("Ready".to_owned(), (true, "flintd takes pods".to_owned()));
+        let standings = super::locked(&self.standings).clone();
         NodeFacts {
             hostname: description.hostname,
             kernel: uname.release().to_string_lossy().into_owned(),
@@ -210,8 +211,8 @@ impl Node {
             requested_memory: memory,
             conditions,
             available: self.pressure.available(),
-            schedulers: BTreeMap::new(),
-            limitations: Vec::new(),
+            schedulers: standings.iter().map(|(name, standing)| (name.clone(), standing.sentence.clone())).collect(),
+            limitations: standings.into_values().flat_map(|standing| standing.limitations).collect(),
         }
     }
 

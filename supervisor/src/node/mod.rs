@@ -62,7 +62,7 @@ use crate::manifest::{Object, Objects};
 use crate::network::Networks;
 use crate::observed::{Event, Reason};
 use crate::probes;
-use crate::scheduler::Refused;
+use crate::scheduler::{Refused, Standing};
 use crate::store::{Store, Table};
 use crate::volumes::{self, Volumes};
 
@@ -89,6 +89,8 @@ pub struct Node {
     /// What pods of the local API refer to.
     objects: tokio::sync::Mutex<Objects>,
     probes: OnceLock<probes::Scheduler>,
+    /// What schedulers say of themselves, by their names.
+    standings: Mutex<BTreeMap<String, Standing>>,
     started: SystemTime,
 }
 
@@ -152,6 +154,7 @@ impl Node {
             logs: Arc::new(Logs::new().context("watch folders of logs (inotify)")?),
             objects: tokio::sync::Mutex::new(objects),
             probes: OnceLock::new(),
+            standings: Mutex::default(),
             started: SystemTime::now(),
         });
         if let Some(sentence) = damage {

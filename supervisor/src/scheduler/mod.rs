@@ -21,6 +21,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::desired::{Key, Pod};
@@ -74,6 +75,47 @@ pub struct LogLine {
     pub bytes: Vec<u8>,
 }
 
+/// The health check that an image brings along: `Healthcheck` of docker's image configuration, which OCI's has not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthCheck {
+    /// `NONE`; `CMD` and the words of a program; `CMD-SHELL` and a line.
+    pub test: Vec<String>,
+    /// Between questions; zero in this and what follows: not given.
+    #[serde(deserialize_with = "nanoseconds")]
+    pub interval: Duration,
+    /// How long an answer may take.
+    #[serde(deserialize_with = "nanoseconds")]
+    pub timeout: Duration,
+    /// From the start, how long a no does not count.
+    #[serde(deserialize_with = "nanoseconds")]
+    pub start_period: Duration,
+    /// Between questions within that time.
+    #[serde(deserialize_with = "nanoseconds")]
+    pub start_interval: Duration,
+    /// So many no in a row are a no.
+    pub retries: u32,
+}
+
+/// Go's durations; negative ones are zero.
+fn nanoseconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    i64::deserialize(deserializer).map(|nanoseconds| Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
+}
+
+/// An image is not on the node, or cannot be read: then whoever makes a container of it is told why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the image is not here")]
+pub struct NotHere;
+
+/// What a scheduler says of itself, for `flintctl node`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// How it goes: one sentence.
+    pub sentence: String,
+    /// What of its cluster this node cannot do, one sentence each.
+    pub limitations: Vec<String>,
+}
+
 /// Why a pod is not taken. It is not going to be with another try.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -105,6 +147,16 @@ pub trait Host: Send + Sync + 'static {
     /// Changes when any status has.
     fn changes(&self) -> watch::Receiver<u64>;
 
+    /// The health check that an image brings along.
+    ///
+    /// # Errors
+    ///
+    /// The image is not here.
+    async fn health_check(&self, image: &str) -> Result<Option<HealthCheck>, NotHere>;
+
+    /// Takes what the scheduler says of itself; None: it works for no cluster.
+    fn tell(&self, standing: Option<Standing>);
+
     /// A container's lines; the channel closes at their end. A reader that is slow holds nobody else up.
     async fn logs(&self, key: &Key, container: &str, request: LogRequest) -> mpsc::Receiver<LogLine>;
 }
@@ -115,14 +167,14 @@ pub trait Scheduler: Send {
     /// Its name; the source of its pods.
     fn name(&self) -> &'static str;
 
-    /// Works until the node is told to leave, or `stop` changes to true. Failures of the cluster are its own business: it
-    /// tries again.
+    /// Works until `stop` changes to true: for a cluster whenever the node is a member of one. Failures of the cluster are its own
+    /// business: it tries again, or waits until the node joins once more.
     ///
     /// `folder` is its own, for what it has to keep (mode 0700).
     ///
     /// # Errors
     ///
-    /// What trying again does not mend: an identity that was taken away, a folder that cannot be written.
+    /// What nobody but a new start mends: a folder that cannot be written.
     async fn run(
         self: Box<Self>,
         host: std::sync::Arc<dyn Host>,

@@ -4,8 +4,23 @@ use super::identity::Identity;
 use super::wire::node::{EngineDescription, NodeDescription, Platform, PluginDescription, Resources};
 use crate::scheduler;
 
-/// What this node cannot do, as engine labels for `--constraint engine.labels.flint.overlay!=false`.
-const LABELS: &[(&str, &str)] = &[("flint", "true"), ("flint.overlay", "false"), ("flint.csi", "false")];
+/// What this node cannot do: an engine label that is false, for `--constraint engine.labels.flint.overlay!=false`, and the sentence for
+/// those who ask flintd.
+const LIMITATIONS: &[(&str, &str)] = &[
+    (
+        "flint.overlay",
+        "swarm: no overlay networks, routing mesh, virtual addresses and DNS of services: publish ports with mode=host",
+    ),
+    ("flint.csi", "swarm: no CSI volumes, no volume drivers but local"),
+    ("flint.plugins", "swarm: no plugins of dockerd, log drivers among them; no init in containers (--init)"),
+    ("flint.manager", "swarm: this node is a worker and never a manager"),
+];
+
+/// The sentences.
+#[must_use]
+pub(super) fn limitations() -> Vec<String> {
+    LIMITATIONS.iter().map(|(_, sentence)| (*sentence).to_owned()).collect()
+}
 
 /// Sorted. `overlay` is not among them: tasks of such networks never come here.
 const PLUGINS: &[(&str, &str)] =
@@ -15,7 +30,8 @@ const PLUGINS: &[(&str, &str)] =
 #[must_use]
 pub(super) fn describe(node: &scheduler::NodeDescription, identity: &Identity) -> NodeDescription {
     let mut labels = node.labels.clone();
-    labels.extend(LABELS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    labels.insert("flint".to_owned(), "true".to_owned());
+    labels.extend(LIMITATIONS.iter().map(|(name, _)| ((*name).to_owned(), "false".to_owned())));
     let plugin = |(kind, name): &(&str, &str)| PluginDescription { kind: (*kind).to_owned(), name: (*name).to_owned() };
     NodeDescription {
         hostname: node.hostname.clone(),

@@ -12,7 +12,7 @@ use super::wire::node::NodeDescription;
 use super::wire::task::{ContainerStatus, Task, TaskState, TaskStatus};
 use crate::desired::{Goal, Key, Pod};
 use crate::observed::PodStatus;
-use crate::scheduler::Host;
+use crate::scheduler::{HealthCheck, Host};
 
 /// A task of this node.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub(super) struct Entry {
     pub(super) is_discarded: bool,
     /// Whether its pod is from before flintd's start and may wait for secrets.
     pub(super) is_inherited: bool,
-    is_making: bool,
+    /// Whether its pod is being made.
+    pub(super) is_making: bool,
     order: Order,
 }
 
@@ -134,6 +135,12 @@ impl Entry {
         }
     }
 
+    /// The name of its image.
+    pub(super) fn image(&self) -> &str {
+        let spec = self.task.spec.as_ref().and_then(|spec| spec.container.as_ref());
+        spec.map_or("", |spec| spec.image.as_str())
+    }
+
     /// The pod with a goal.
     pub(super) fn pod(
         &self,
@@ -141,13 +148,16 @@ impl Entry {
         payloads: &Payloads,
         node: &NodeDescription,
         host: &Arc<dyn Host>,
+        image: Option<&HealthCheck>,
     ) -> Result<Pod, String> {
         if goal == Goal::Stopped {
             // What runs is stopped as it is, also when its secrets are not known any more.
             let found = host.pods().into_iter().find(|pod| pod.uid == self.uid);
             return found.map(|pod| Pod { goal, ..pod }).ok_or_else(|| "the node has no such pod".to_owned());
         }
-        mapping::pod(&self.task, payloads, node).map(|pod| Pod { goal, ..pod }).map_err(|refused| refused.to_string())
+        mapping::pod(&self.task, payloads, node, image)
+            .map(|pod| Pod { goal, ..pod })
+            .map_err(|refused| refused.to_string())
     }
 }
 

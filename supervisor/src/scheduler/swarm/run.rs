@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
-use super::describe::describe;
+use super::describe::{describe, limitations};
 use super::identity::{self, IDENTITY, Identity, check_validity};
 use super::managers::{Managers, random};
 use super::mapping::SWARM;
@@ -20,7 +20,7 @@ use super::store::Store;
 use super::wire::ca::Issuance;
 use super::wire::dispatcher::SessionMessage;
 use super::worker::{Command, Worker, remove_pods};
-use crate::scheduler::{Host, Scheduler};
+use crate::scheduler::{Host, Scheduler, Standing};
 
 /// How often it is looked whether the node has joined or left.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,7 +50,22 @@ impl Scheduler for Swarm {
     ) -> anyhow::Result<()> {
         let work = async {
             loop {
-                member(&host, folder).await?;
+                let identity = || std::fs::read(folder.join(IDENTITY)).ok();
+                let before = identity();
+                match member(&host, folder).await? {
+                    Ended::Left => {
+                        tracing::info!("the node has left its swarm");
+                        host.tell(None);
+                    }
+                    Ended::Useless(why) => {
+                        tracing::error!("{why}");
+                        tell(&host, why);
+                        // Until it leaves or joins.
+                        while before == identity() {
+                            sleep(LOOK).await;
+                        }
+                    }
+                }
             }
         };
         tokio::select! {
@@ -60,17 +75,30 @@ impl Scheduler for Swarm {
     }
 }
 
+/// How a membership ended.
+enum Ended {
+    /// By `flintd leave`.
+    Left,
+    /// With what it has the node is no member: why, and what to do.
+    Useless(String),
+}
+
+fn tell(host: &Arc<dyn Host>, sentence: String) {
+    host.tell(Some(Standing { sentence, limitations: limitations() }));
+}
+
 /// One membership, from when the node has an identity to when it has none.
-async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<()> {
+async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<Ended> {
     if !folder.join(IDENTITY).exists() {
         // It may have left while flintd did not run.
         remove_pods(host).await;
         let _ = std::fs::remove_file(folder.join("tasks.redb"));
     }
     let identity = loop {
-        match Identity::load(folder)? {
-            Some(identity) => break identity,
-            None => sleep(LOOK).await,
+        match Identity::load(folder) {
+            Ok(Some(identity)) => break identity,
+            Ok(None) => sleep(LOOK).await,
+            Err(error) => return Ok(Ended::Useless(format!("{error:#}"))),
         }
     };
     let reports = Reports::default();
@@ -88,30 +116,31 @@ async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<()> {
         session_id: String::new(),
         must_renew: false,
     };
-    let removed = tokio::select! {
-        removed = membership.keep() => removed?,
-        ended = &mut working => return ended.context("the worker")?,
-        () = has_left(folder) => None,
+    let end = tokio::select! {
+        end = membership.keep() => end?,
+        ended = &mut working => return ended.context("the worker")?.and(Ok(Ended::Left)),
+        () = has_left(folder) => Gone::Left,
     };
-    let (done, gone) = oneshot::channel();
-    commands.send(Command::RemoveAll(done)).await.context("the worker has ended")?;
-    gone.await.context("the worker has ended")?;
+    if !matches!(end, Gone::Useless(_)) {
+        let (done, gone) = oneshot::channel();
+        commands.send(Command::RemoveAll(done)).await.context("the worker has ended")?;
+        gone.await.context("the worker has ended")?;
+    }
     drop((membership, commands));
     working.await.context("the worker")??;
+    let why = match end {
+        // Its pods go on: whatever is wrong with the identity, the node was not taken out of the swarm.
+        Gone::Useless(why) => return Ok(Ended::Useless(why)),
+        Gone::Removed(why) => Some(why),
+        Gone::Left => None,
+    };
     let _ = std::fs::remove_file(folder.join("tasks.redb"));
-    match removed {
-        None => {
-            tracing::info!("the node has left its swarm");
-            Ok(())
-        }
-        Some(why) => {
-            Identity::remove(folder)?;
-            Managers::remove(folder)?;
-            bail!(
-                "the swarm has removed this node ({why}): its pods are stopped. `flintd join` makes it a member again"
-            )
-        }
-    }
+    let Some(why) = why else { return Ok(Ended::Left) };
+    Identity::remove(folder)?;
+    Managers::remove(folder)?;
+    let sentence =
+        format!("the swarm has removed this node ({why}): its pods are stopped. `flintd join` makes it a member again");
+    Ok(Ended::Useless(sentence))
 }
 
 async fn has_left(folder: &Path) {
@@ -131,6 +160,16 @@ struct Membership {
     must_renew: bool,
 }
 
+/// Why no session is to be kept any more.
+enum Gone {
+    /// The node has left.
+    Left,
+    /// A manager says that it is none of the swarm's.
+    Removed(String),
+    /// No manager takes what the node has; why, and what to do.
+    Useless(String),
+}
+
 /// Why there is to be a new session.
 enum Again {
     /// The node's certificate or root is another one: at once.
@@ -142,14 +181,16 @@ enum Again {
 }
 
 impl Membership {
-    /// Keeps a session until the node is removed; why.
-    async fn keep(&mut self) -> anyhow::Result<Option<String>> {
+    /// Keeps a session until there cannot be one; why.
+    async fn keep(&mut self) -> anyhow::Result<Gone> {
         let mut pause = Duration::ZERO;
         loop {
             sleep(pause.mul_f64(random())).await;
-            check_validity(&self.identity, SystemTime::now())?;
+            if let Err(expired) = check_validity(&self.identity, SystemTime::now()) {
+                return Ok(Gone::Useless(expired.to_string()));
+            }
             let Some(manager) = self.managers.pick(random()) else {
-                bail!("the node knows no manager: leave the swarm, and join it again")
+                return Ok(Gone::Useless("the node knows no manager: `flintd leave`, and join again".to_owned()));
             };
             let mut registered = false;
             let again = self.session(&manager, &mut registered).await?;
@@ -158,12 +199,13 @@ impl Membership {
                 pause = Duration::ZERO;
             }
             match again {
-                Again::Removed(why) => return Ok(Some(why)),
+                Again::Removed(why) => return Ok(Gone::Removed(why)),
                 Again::Changed => {}
                 Again::Broken(error) => {
                     self.managers.observe(&manager, false);
                     pause = LONGEST_PAUSE.min(FIRST_PAUSE + pause * 2);
                     tracing::warn!(manager, "the session with the swarm is lost: {error:#}");
+                    tell(&self.links.host, format!("no session; another manager is tried: {manager}: {error:#}"));
                 }
             }
         }
@@ -182,7 +224,9 @@ impl Membership {
         };
         *registered = true;
         session.id().clone_into(&mut self.session_id);
-        tracing::info!(manager, node = self.identity.chain().node_id, "the node is in the swarm");
+        let node = &self.identity.chain().node_id;
+        tracing::info!(manager, node, "the node is in the swarm");
+        tell(&self.links.host, format!("member as {node}, in session with {manager}"));
         let (notices, mut told) = mpsc::channel(8);
         let _ = notices.send(first).await;
         let running = session.run(self.links.clone(), notices);

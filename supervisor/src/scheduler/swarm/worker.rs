@@ -28,7 +28,7 @@ use super::wire::node::NodeDescription;
 use super::wire::task::Task;
 use crate::desired::{Goal, Pod, Source};
 use crate::observed::PodStatus;
-use crate::scheduler::{Host, Refused};
+use crate::scheduler::{HealthCheck, Host, Refused};
 
 /// So many pods are handed over at the same time.
 const TOGETHER: usize = 64;
@@ -229,30 +229,53 @@ impl Worker {
         statuses
     }
 
+    /// Of each image that is here and that something is to run of, the health check that it brings along.
+    async fn health_checks(&self, work: &[(String, Work)]) -> BTreeMap<String, Option<HealthCheck>> {
+        let runs = work.iter().filter(|(_, work)| *work == Work::Set(Goal::Running));
+        let names: BTreeSet<&str> = runs.filter_map(|(id, _)| Some(self.entries.get(id)?.image())).collect();
+        let mut found = BTreeMap::new();
+        for name in names {
+            if let Ok(health_check) = self.host.health_check(name).await {
+                found.insert(name.to_owned(), health_check);
+            }
+        }
+        found
+    }
+
     /// Does what has to be done; returns the tasks that the node refused, which have to be looked at again.
     async fn act(&mut self, work: Vec<(String, Work)>) -> BTreeSet<String> {
         let mut again = BTreeSet::new();
         let mut sets = Vec::new();
         let mut removals = Vec::new();
+        let images = self.health_checks(&work).await;
         for (id, work) in work {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let image = images.get(entry.image());
+            let work = match (work, entry.goal) {
+                // Its health check may be the image's, which comes first. Each change of the pod's status leads here again.
+                (Work::Set(Goal::Running), None) if image.is_none() => Work::Set(Goal::Prepared),
+                (Work::Set(Goal::Running), Some(Goal::Prepared)) if image.is_none() && entry.is_making => continue,
+                (work, _) => work,
+            };
             match work {
                 Work::Discard => {
                     entry.is_discarded = true;
                     entry.goal = None;
                     removals.push(entry.key.clone());
                 }
-                Work::Set(goal) => match entry.pod(goal, &self.payloads, &self.node, &self.host) {
-                    Ok(pod) => {
-                        entry.goal = Some(goal);
-                        entry.is_inherited = false;
-                        sets.push((id, pod));
+                Work::Set(goal) => {
+                    match entry.pod(goal, &self.payloads, &self.node, &self.host, image.and_then(Option::as_ref)) {
+                        Ok(pod) => {
+                            entry.goal = Some(goal);
+                            entry.is_inherited = false;
+                            sets.push((id, pod));
+                        }
+                        Err(reason) => {
+                            entry.refused = Some(reason);
+                            again.insert(id);
+                        }
                     }
-                    Err(reason) => {
-                        entry.refused = Some(reason);
-                        again.insert(id);
-                    }
-                },
+                }
             }
         }
         let host = &self.host;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Unmappable, none};
+use super::Unmappable;
 use crate::desired::{Check, Probe};
+use crate::scheduler::HealthCheck;
 use crate::scheduler::swarm::wire::Span;
 use crate::scheduler::swarm::wire::container::HealthConfig;
 
@@ -14,10 +15,10 @@ const RETRIES: u32 = 3;
 
 type Probes = (Option<Probe>, Option<Probe>);
 
-/// The startup and the liveness probe.
-pub(super) fn probes(config: Option<&HealthConfig>) -> Result<Probes, Unmappable> {
-    let Some(config) = config else { return Ok((None, None)) };
-    let Some(check) = check(config)? else { return Ok((None, None)) };
+/// The startup and the liveness probe of what a task says; what it leaves out is the image's, as in docker.
+pub(super) fn probes(config: Option<&HealthConfig>, image: Option<&HealthCheck>) -> Result<Probes, Unmappable> {
+    let config = with_image(config.cloned().unwrap_or_default(), image);
+    let Some(check) = check(&config.test)? else { return Ok((None, None)) };
     let given = |span: Option<Span>, default| {
         span.map(|span| span.duration()).filter(|time| !time.is_zero()).unwrap_or(default)
     };
@@ -41,17 +42,31 @@ pub(super) fn probes(config: Option<&HealthConfig>) -> Result<Probes, Unmappable
     Ok((Some(startup), Some(liveness)))
 }
 
-fn check(config: &HealthConfig) -> Result<Option<Check>, Unmappable> {
-    match config.test.split_first() {
-        None => {
-            let is_empty = *config == HealthConfig::default();
-            none(
-                is_empty,
-                "healthcheck.test",
-                "it is empty, and flintd does not read the image's own: give the command",
-            )?;
-            Ok(None)
+/// Field by field, whatever the task has of its own.
+fn with_image(mut config: HealthConfig, image: Option<&HealthCheck>) -> HealthConfig {
+    let Some(image) = image else { return config };
+    if config.test.is_empty() {
+        config.test.clone_from(&image.test);
+    }
+    let or = |own: &mut Option<Span>, theirs: Duration| {
+        if own.is_none_or(|span| span.duration().is_zero()) && !theirs.is_zero() {
+            let (seconds, nanos) = (i64::try_from(theirs.as_secs()).unwrap_or(i64::MAX), theirs.subsec_nanos());
+            *own = Some(Span { seconds, nanos: nanos as i32 });
         }
+    };
+    or(&mut config.interval, image.interval);
+    or(&mut config.timeout, image.timeout);
+    or(&mut config.start_period, image.start_period);
+    or(&mut config.start_interval, image.start_interval);
+    if config.retries == 0 {
+        config.retries = i32::try_from(image.retries).unwrap_or(i32::MAX);
+    }
+    config
+}
+
+fn check(test: &[String]) -> Result<Option<Check>, Unmappable> {
+    match test.split_first() {
+        None => Ok(None),
         Some((kind, _)) if kind == "NONE" => Ok(None),
         Some((kind, command)) if kind == "CMD" && !command.is_empty() => Ok(Some(Check::Exec(command.to_vec()))),
         Some((kind, [command])) if kind == "CMD-SHELL" => {

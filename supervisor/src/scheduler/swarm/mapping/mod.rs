@@ -5,6 +5,7 @@
 
 mod files;
 mod health;
+mod limits;
 mod mounts;
 mod ports;
 mod security;
@@ -23,6 +24,7 @@ use crate::desired::{
     Container, Dns, EnvVar, Goal, HostAlias, Key, Lifecycle, Network, Pids, Pod, PullPolicy, Resources, RestartPolicy,
     Source,
 };
+use crate::scheduler::HealthCheck;
 
 pub(super) use ports::port_status;
 
@@ -80,12 +82,17 @@ pub(super) fn uid(task: &Task) -> String {
     format!("swarm-{}", task.id)
 }
 
-/// A task as a pod that is to be prepared.
+/// A task as a pod that is to be prepared. `image` is the health check of the task's image, when that is here and has one.
 ///
 /// # Errors
 ///
 /// The first field that cannot be honoured.
-pub(super) fn pod(task: &Task, payloads: &Payloads, node: &NodeDescription) -> Result<Pod, Unmappable> {
+pub(super) fn pod(
+    task: &Task,
+    payloads: &Payloads,
+    node: &NodeDescription,
+    image: Option<&HealthCheck>,
+) -> Result<Pod, Unmappable> {
     let absent = TaskSpec::default();
     let task_spec = task.spec.as_ref().unwrap_or(&absent);
     none(task_spec.attachment.is_none(), "attachment", "flintd attaches no containers of others to networks")?;
@@ -99,7 +106,7 @@ pub(super) fn pod(task: &Task, payloads: &Payloads, node: &NodeDescription) -> R
     let mut pod = shell(task, spec, &values)?;
     pod.network = ports::network(task)?;
     pod.ports = ports::host_ports(task, &pod.network)?;
-    let mut container = container(spec, &values)?;
+    let mut container = container(spec, &values, image)?;
     container.resources = resources(task_spec, spec)?;
     mounts::add(spec, &values, &mut pod, &mut container)?;
     files::add(spec, payloads, &mut pod, &mut container)?;
@@ -110,9 +117,7 @@ pub(super) fn pod(task: &Task, payloads: &Payloads, node: &NodeDescription) -> R
 /// Fields that flintd has nothing for.
 fn unsupported(spec: &ContainerSpec) -> Result<(), Unmappable> {
     none(spec.init.is_none_or(|init| !init.value), "init", "flintd puts no init into containers")?;
-    none(spec.isolation == 0, "isolation", "it is of Windows")?;
-    none(spec.ulimits.is_empty(), "ulimits", "flintd does not set them yet")?;
-    none(spec.oom_score_adj == 0, "oom_score_adj", "flintd gives each pod its own by its reservations")
+    none(spec.isolation == 0, "isolation", "it is of Windows")
 }
 
 fn log_driver(driver: Option<&Driver>) -> Result<(), Unmappable> {
@@ -200,13 +205,13 @@ fn host_alias(line: &str) -> Result<HostAlias, Unmappable> {
     }
 }
 
-fn container(spec: &ContainerSpec, values: &Values) -> Result<Container, Unmappable> {
+fn container(spec: &ContainerSpec, values: &Values, image: Option<&HealthCheck>) -> Result<Container, Unmappable> {
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
     let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     let entrypoint = some(&spec.command);
     // A command replaces the image's entrypoint and its CMD with it; arguments alone replace CMD.
     let args = if entrypoint.is_some() { Some(spec.args.clone()) } else { some(&spec.args) };
-    let (startup, liveness) = health::probes(spec.healthcheck.as_ref())?;
+    let (startup, liveness) = health::probes(spec.healthcheck.as_ref(), image)?;
     Ok(Container {
         name: CONTAINER.to_owned(),
         image: spec.image.clone(),
@@ -229,6 +234,8 @@ fn container(spec: &ContainerSpec, values: &Values) -> Result<Container, Unmappa
         stdin: spec.open_stdin,
         stdin_once: false,
         annotations: BTreeMap::new(),
+        rlimits: limits::rlimits(&spec.ulimits)?,
+        oom_score_adj: limits::oom_score_adj(spec.oom_score_adj)?,
     })
 }
 

@@ -12,7 +12,7 @@ use super::super::wire::task::{
 };
 use super::super::wire::{BoolValue, Empty, Int64Value, Span};
 use super::*;
-use crate::desired::{Check, Protocol, SeccompProfile, VolumeSource};
+use crate::desired::{Check, Protocol, Rlimit, SeccompProfile, VolumeSource};
 
 fn node() -> NodeDescription {
     NodeDescription { hostname: "host-a".into(), ..NodeDescription::default() }
@@ -39,11 +39,15 @@ fn task(edit: impl FnOnce(&mut Task, &mut ContainerSpec)) -> Task {
 }
 
 fn mapped(edit: impl FnOnce(&mut Task, &mut ContainerSpec)) -> Pod {
-    pod(&task(edit), &Payloads::default(), &node()).unwrap()
+    pod(&task(edit), &Payloads::default(), &node(), None).unwrap()
 }
 
 fn refused(edit: impl FnOnce(&mut Task, &mut ContainerSpec)) -> String {
-    pod(&task(edit), &Payloads::default(), &node()).unwrap_err().field
+    pod(&task(edit), &Payloads::default(), &node(), None).unwrap_err().field
+}
+
+fn ulimit(name: &str, soft: i64, hard: i64) -> Ulimit {
+    Ulimit { name: name.into(), soft, hard }
 }
 
 fn span(seconds: i64) -> Span {
@@ -158,6 +162,45 @@ fn mounts_of_each_kind() {
 }
 
 #[test]
+fn limits_of_processes() {
+    let pod = mapped(|_, spec| {
+        spec.ulimits = vec![ulimit("nofile", 1, 2), ulimit("core", -1, -1), ulimit("nofile", 64, -1)];
+        spec.oom_score_adj = -1000;
+    });
+    let limit = |kind: &str, soft| Rlimit { kind: kind.into(), soft, hard: u64::MAX };
+    let container = &pod.containers[0];
+    assert_eq!(container.rlimits, [limit("RLIMIT_CORE", u64::MAX), limit("RLIMIT_NOFILE", 64)]);
+    assert_eq!(container.oom_score_adj, Some(-1000));
+    let none = mapped(|_, _| {});
+    assert!(none.containers[0].rlimits.is_empty() && none.containers[0].oom_score_adj.is_none());
+    for wrong in [Ulimit::default(), ulimit("nofile", 2, 1), ulimit("nofile", -2, 1)] {
+        assert_eq!(refused(|_, spec| spec.ulimits = vec![wrong]), "ulimits");
+    }
+    assert_eq!(refused(|_, spec| spec.oom_score_adj = -1001), "oom_score_adj");
+}
+
+#[test]
+fn what_a_task_leaves_out_of_its_health_check_is_the_images() {
+    let json = r#"{"Test": ["CMD", "ask"], "Interval": 7000000000, "StartPeriod": -1, "Retries": 4}"#;
+    let image: HealthCheck = serde_json::from_str(json).unwrap();
+    let liveness = |config: Option<HealthConfig>| {
+        let task = task(|_, spec| spec.healthcheck = config);
+        let pod = pod(&task, &Payloads::default(), &node(), Some(&image)).unwrap();
+        pod.containers[0].liveness.clone()
+    };
+    let all = liveness(None).unwrap();
+    assert_eq!(all.check, Check::Exec(vec!["ask".into()]));
+    assert_eq!((all.period, all.timeout, all.failure_threshold), (Duration::from_secs(7), Duration::from_secs(30), 4));
+    let test = vec!["CMD".into(), "other".into()];
+    let some = liveness(Some(HealthConfig { test, retries: 2, ..HealthConfig::default() })).unwrap();
+    assert_eq!(some.check, Check::Exec(vec!["other".into()]));
+    assert_eq!((some.period, some.failure_threshold), (Duration::from_secs(7), 2));
+    assert_eq!(liveness(Some(HealthConfig { test: vec!["NONE".into()], ..HealthConfig::default() })), None);
+    let nothing = mapped(|_, spec| spec.healthcheck = Some(HealthConfig { retries: 3, ..HealthConfig::default() }));
+    assert_eq!(nothing.containers[0].liveness, None);
+}
+
+#[test]
 fn a_health_check_is_two_probes() {
     let pod = mapped(|_, spec| {
         spec.healthcheck = Some(HealthConfig {
@@ -194,10 +237,10 @@ fn secrets_are_mounted_one_by_one() {
     let payload = |data: &[u8]| PayloadSpec { data: data.to_vec(), ..PayloadSpec::default() };
     let secrets = [("a".to_owned(), payload(b"A")), ("b".to_owned(), payload(b"B"))].into();
     let mut payloads = Payloads { secrets, ..Payloads::default() };
-    let missing = pod(&task, &payloads, &node()).unwrap_err();
+    let missing = pod(&task, &payloads, &node(), None).unwrap_err();
     assert_eq!(missing.field, "configs", "{missing}");
     payloads.configs = [("c".to_owned(), payload(b"C"))].into();
-    let pod = pod(&task, &payloads, &node()).unwrap();
+    let pod = pod(&task, &payloads, &node(), None).unwrap();
     let paths: Vec<&str> = pod.containers[0].mounts.iter().map(|mount| mount.path.as_str()).collect();
     assert_eq!(paths, ["/run/secrets/key", "/etc/key", "/app.conf"]);
     assert!(pod.volumes.iter().all(|volume| matches!(volume.source, VolumeSource::Secret(_))));
@@ -237,14 +280,12 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
         }),
         ("init", |_, spec| spec.init = Some(BoolValue { value: true })),
         ("isolation", |_, spec| spec.isolation = 1),
-        ("ulimits", |_, spec| spec.ulimits = vec![Ulimit::default()]),
-        ("oom_score_adj", |_, spec| spec.oom_score_adj = -5),
         ("env", |_, spec| spec.env = vec!["NOTHING".into()]),
         ("hostname", |_, spec| spec.hostname = "{{if}}".into()),
         ("hosts", |_, spec| spec.hosts = vec!["localhost".into()]),
         ("groups", |_, spec| spec.groups = vec!["wheel".into()]),
         ("healthcheck.test", |_, spec| {
-            spec.healthcheck = Some(HealthConfig { retries: 3, ..HealthConfig::default() });
+            spec.healthcheck = Some(HealthConfig { test: vec!["CMD".into()], ..HealthConfig::default() });
         }),
         ("capability_drop", |_, spec| {
             (spec.capability_add, spec.capability_drop) = (vec!["ALL".into()], vec!["CAP_CHOWN".into()]);
