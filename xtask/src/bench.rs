@@ -8,12 +8,13 @@ use lexopt::prelude::*;
 use crate::{dist, workspace};
 
 const HELP: &str = "\
-usage: cargo xtask bench spinup|shim|pull [OPTION...]
+usage: cargo xtask bench spinup|shim|pull|swarm [OPTION...]
 
 Builds target/dist/ and measures flint beside its peers on this machine.
   spinup   the start of a container, beside the kernel's floor, runc and crun
   shim     a container's life through the task API and the shim's memory, beside containerd's shim with runc and crun
   pull     an image from a registry, unpacked, beside containerd, docker, skopeo with umoci, and podman
+  swarm    a service scaled from 0 to 500 on one worker of a Docker Swarm, beside dockerd as the worker
 Options go to the program of that name in benches/; `cargo xtask bench NAME --help` lists them.";
 
 /// Runs the command.
@@ -26,16 +27,12 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
         Some(Value(bench)) => bench.string()?,
         Some(other) => return Err(other.unexpected().into()),
     };
-    if !["spinup", "shim", "pull"].contains(&bench.as_str()) {
-        bail!("there is no bench {bench}; there are spinup, shim and pull");
+    if !["spinup", "shim", "pull", "swarm"].contains(&bench.as_str()) {
+        bail!("there is no bench {bench}; there are spinup, shim, pull and swarm");
     }
     dist::build()?;
-    let program = if bench == "shim" {
-        dist::build_shim_bench()?;
-        "shim-bench"
-    } else {
-        &bench
-    };
+    let driven = format!("{bench}-bench");
+    let program = if dist::build_driven_bench(&driven)? { driven } else { bench };
     let program = workspace::dist_folder().join(program);
     let status = std::process::Command::new(&program)
         .args(parser.raw_args()?)

@@ -42,8 +42,11 @@ const PROGRAMS: &[Program] = &[
     Program { package: "benches", name: "pull", linked_static: true },
     Program { package: "payload", name: "payload", linked_static: true },
 ];
-/// Built only when it is asked for: it brings the tests' driver, and all that hangs on it.
-const SHIM_BENCH: Program = Program { package: "shim-bench", name: "shim-bench", linked_static: false };
+/// Built only when they are asked for: they bring the tests' driver, and all that hangs on it.
+const DRIVEN_BENCHES: &[Program] = &[
+    Program { package: "shim-bench", name: "shim-bench", linked_static: false },
+    Program { package: "swarm-bench", name: "swarm-bench", linked_static: false },
+];
 
 /// Runs the command.
 pub(crate) fn command(parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
@@ -97,11 +100,13 @@ pub(crate) fn build_those(linked_static: bool) -> anyhow::Result<Vec<Built>> {
     programs.into_iter().map(|program| install(program, &musl)).collect()
 }
 
-/// Builds the shim's benchmark beside the programs that [`build`] makes.
-pub(crate) fn build_shim_bench() -> anyhow::Result<()> {
-    println!("building {}", SHIM_BENCH.name);
-    compile(&[&SHIM_BENCH], None)?;
-    install(&SHIM_BENCH, &workspace::musl_target()).map(drop)
+/// Builds a benchmark that is linked with the tests' driver beside the programs that [`build`] makes; whether there is such.
+pub(crate) fn build_driven_bench(name: &str) -> anyhow::Result<bool> {
+    let Some(program) = DRIVEN_BENCHES.iter().find(|program| program.name == name) else { return Ok(false) };
+    println!("building {name}");
+    compile(&[program], None)?;
+    install(program, &workspace::musl_target())?;
+    Ok(true)
 }
 
 fn has(metadata: &Metadata, program: &Program) -> bool {

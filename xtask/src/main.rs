@@ -36,7 +36,7 @@ usage: cargo xtask COMMAND [OPTION...]
   dist                  build all programs for release into target/dist/
   demo                  make a bundle, print its plan, run it, start 200 containers and print a table
   test                  everything: format, lints, checks, unit tests, integration tests
-  bench spinup          compare with the kernel's floor and with the installed peers; there are bench shim and pull, too
+  bench spinup          compare with the kernel's floor and with the installed peers; there are bench shim, pull and swarm, too
   fuzz                  run the fuzz targets
   vm                    run a command or a test in a virtual machine
   check-layers          crates depend on each other only as docs/architecture.md says

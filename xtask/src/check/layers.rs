@@ -100,7 +100,8 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// They look at all layers from outside.
-const UNLAYERED: &[&str] = &["integration-tests", "init-object", "init-object-fixtures", "benches", "shim-bench"];
+const UNLAYERED: &[&str] =
+    &["integration-tests", "init-object", "init-object-fixtures", "benches", "shim-bench", "swarm-bench"];
 
 /// Crates that init's side must be without std for.
 const NO_STD: &[&str] = &["flint-sys", "flint-init"];
