@@ -50,3 +50,32 @@ fn images_that_no_pod_needs_go_and_others_never() {
     }
     node.finish();
 }
+
+/// Thresholds of the collection itself are off: it is the want of disk that removes images, and no pod goes for it.
+#[test]
+fn want_of_disk_removes_images_before_pods() {
+    let setup = Setup {
+        keys: "images.gc-high-threshold = 100\nimages.minimum-gc-age = 0\neviction.monitoring-interval = 1\n\
+               eviction.pressure-transition-period = 2\neviction.hard = {\"imagefs.available\" = \"50%\", \
+               \"nodefs.available\" = \"0%\", \"nodefs.inodesFree\" = \"0%\"}\n",
+        small: &[("store", "64m")],
+        ..Setup::default()
+    };
+    let Some(node) = Node::start_with(&setup) else { return };
+    node.apply(&node.manifest("runs", "", "while true; do sleep 0.1; done"));
+    node.wait_for("runs", "Running");
+    let pid = node.status("runs")["containers"]["main"]["pid"].clone();
+    for name in ["tests/unused:1", "tests/unused:2"] {
+        node.import_as(name, 8 << 20);
+    }
+    let unused = || node.images().iter().filter(|name| name.contains("unused")).count();
+    wait_until("unused images are gone", || unused() == 0);
+    wait_until("the pressure is over", || node.events().iter().any(|(word, _)| word == "NodeHasNoDiskPressure"));
+    let words: Vec<String> = node.events().into_iter().map(|(word, _)| word).collect();
+    assert!(words.iter().any(|word| word == "NodeHasDiskPressure"), "{words:?}");
+    assert!(!words.iter().any(|word| word == "Evicted"), "{words:?}");
+    assert_eq!(node.status("runs")["containers"]["main"]["pid"], pid, "it was left alone");
+    let _ = node.ctl(["rm", "runs"]).ok();
+    node.wait_gone("runs");
+    node.finish();
+}

@@ -63,7 +63,7 @@ fn a_disk_that_gets_full_evicts_who_has_more_than_it_asked_for() {
     let port = free_port();
     let setup = Setup {
         keys: &format!(
-            "page = \"127.0.0.1:{port}\"\neviction.monitoring-interval = 1\neviction.pressure-transition-period = 4\n\
+            "page = \"127.0.0.1:{port}\"\neviction.monitoring-interval = 1\neviction.pressure-transition-period = 8\n\
              eviction.hard = {{\"nodefs.available\" = \"50%\", \"imagefs.available\" = \"0%\", \
              \"imagefs.inodesFree\" = \"0%\"}}\n"
         ),
@@ -88,6 +88,12 @@ fn a_disk_that_gets_full_evicts_who_has_more_than_it_asked_for() {
     let refused = node.ctl(["apply", "-f", &manifest_file(&node, &node.manifest("late", "", "true"))]);
     assert!(refused.code != 0, "{refused:?}");
     assert!(format!("{}{}", refused.stdout, refused.stderr).contains("DiskPressure"), "{refused:?}");
+    // One of the folder of manifests is refused, too, and waits.
+    let waits = node.manifest("waits", "", "while true; do sleep 0.1; done");
+    std::fs::write(node.path().join("manifests/waits.yaml"), waits).expect("write a manifest");
+    wait_until("it is told to be refused", || {
+        node.events().iter().any(|(word, why)| word == "BadManifest" && why.contains("DiskPressure"))
+    });
     // A pod that was evicted is not started again by itself, nor by hand while it would be evicted again.
     let again = node.ctl(["restart", "over"]);
     assert!(again.code != 0 && again.stderr.contains("DiskPressure"), "{again:?}");
@@ -103,6 +109,11 @@ fn a_disk_that_gets_full_evicts_who_has_more_than_it_asked_for() {
     }
     node.apply(&node.manifest("late", "", "while true; do sleep 0.1; done"));
     node.wait_for("late", "Running");
+    node.wait_for("waits", "Running");
+    let log = node.ctl(["logs", "over"]).ok();
+    assert!(log.stdout.contains("written"), "the log of a pod that has ended stays: {log:?}");
+    std::fs::remove_file(node.path().join("manifests/waits.yaml")).expect("remove a manifest");
+    node.wait_gone("waits");
     remove(&node, &["low", "over", "late"]);
     node.finish();
 }

@@ -36,10 +36,14 @@ fn pid(node: &Node, name: &str) -> u64 {
 
 #[track_caller]
 fn says(node: &Node, name: &str, text: &str) {
-    wait_until(&format!("{name} says {text:?}"), || {
-        let logs = node.ctl(["logs", name]);
-        logs.stdout.contains(text) || logs.stderr.contains(text)
-    });
+    let mut last = None;
+    let is_said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait_until(&format!("{name} says {text:?}"), || {
+            let logs = last.insert(node.ctl(["logs", name]));
+            logs.stdout.contains(text) || logs.stderr.contains(text)
+        });
+    }));
+    assert!(is_said.is_ok(), "{name} does not say {text:?}: {last:?}");
 }
 
 #[track_caller]
