@@ -89,6 +89,16 @@ fn the_page_shows_the_pods_of_the_node() {
     let log = std::fs::read_to_string(node.log()).expect("flintd's log");
     let (_, rest) = log.split_once("the page is at ").expect("the page's address in flintd's log");
     let address = rest.split(',').next().expect("an address");
+    let port = address.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let cpu = || {
+        let answer = Node::get(port, "/api/state");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let state: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let mut pods = state["pods"].as_array().expect("pods").iter();
+        pods.find(|pod| pod["name"] == "busy").expect("the pod")["cpu"].as_f64().expect("its CPU time")
+    };
+    let before = cpu();
+    wait_until("its CPU time has grown", || cpu() > before);
     let profile = tempfile::tempdir().expect("a folder for the browser");
     let browse = |argument: &str| {
         Command::new(&chromium)
