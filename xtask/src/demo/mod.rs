@@ -72,6 +72,8 @@ pub(crate) fn command(mut parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
     if options.pods > 0 {
         node::show(demo.folder.path(), &demo.bundle.join("rootfs"), options.pods, &interrupt)?;
     }
+    let folder = demo.folder.path().display().to_string();
+    demo.folder.close().with_context(|| format!("removing {folder}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,6 +45,11 @@ pub(super) fn show(folder: &Path, rootfs: &Path, count: u32, interrupt: &Interru
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
     let node = Node::start(folder, rootfs)?;
     let shown = node.show(count, interrupt);
+    if shown.is_err() {
+        // Its containers would outlive flintd.
+        let manifests = node.manifests().display().to_string();
+        let _ = node.flintctl(&["rm", "--filename", &manifests, "--grace", "0"]).stdout(Stdio::null()).status();
+    }
     let ended = node.end();
     shown.and(ended)
 }
@@ -141,8 +147,12 @@ impl Node {
         command
     }
 
+    fn manifests(&self) -> PathBuf {
+        self.folder.join("pods.yaml")
+    }
+
     fn show(&self, count: u32, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let manifests = self.folder.join("pods.yaml");
+        let manifests = self.manifests();
         fs::write(&manifests, pods(count)?).with_context(|| format!("writing {}", manifests.display()))?;
         let path = manifests.display().to_string();
         println!(
@@ -267,6 +277,12 @@ impl Node {
             let _ = kill(Pid::from_raw(shim as i32), Signal::SIGTERM);
         }
         ensure!(status.success(), "flintd has ended with {status}: {}", self.last_words());
+        // What flintd keeps for the next one.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading mountinfo")?;
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for point in points.filter(|point| Path::new(point).starts_with(&self.folder)) {
+            umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmounting {point}"))?;
+        }
         Ok(())
     }
 }
