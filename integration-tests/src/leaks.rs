@@ -195,4 +195,10 @@ pub fn sweep(prefix: &str) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+    // podman makes groups for controllers that no hierarchy has, too: folders of the tmpfs that the others are mounted in.
+    let above = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let named = above.flat_map(|controller| fs::read_dir(controller.path()).into_iter().flatten().flatten());
+    for folder in named.filter(|folder| folder.file_name().to_string_lossy().contains(prefix)) {
+        let _ = fs::remove_dir_all(folder.path());
+    }
 }
