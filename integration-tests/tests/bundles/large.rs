@@ -9,9 +9,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use integration_tests::{Bundler, Command, Containerd, Guarded, Registry, System, fill_rootfs, missing, peers, tree};
+use integration_tests::{Bundler, Command, Guarded, Registry, fill_rootfs, missing, peers, tree};
 
-use crate::images::{assert_same, of_buildah, of_umoci};
+use crate::images::{assert_same, assert_same_by_containerd, of_buildah, of_umoci};
 
 struct Size {
     layers: u32,
@@ -161,16 +161,6 @@ fn a_large_image_is_the_same_as_by_umoci_skopeo_and_containerd() {
     assert_same(("skopeo and umoci", &path("skopeo")), ("umoci", &umoci), |_| false);
     fs::remove_dir_all(path("skopeo")).expect("remove what was compared");
 
-    if missing(&["containerd", "ctr", "unshare", "nsenter"]) {
-        return;
-    }
-    let Some(containerd) = Containerd::of(System::Host) else { return };
     let _ = bundler.command(["export", &name]).args([path("exported.tar")]).output().ok();
-    let _ = containerd.ctr(&["image", "import", &path("exported.tar").display().to_string()]).ok();
-    let mounted = containerd.place().path().join("mounted");
-    fs::create_dir(&mounted).expect("make a folder");
-    let _ = containerd.ctr(&["image", "mount", &name, &mounted.display().to_string()]).ok();
-    let seen = containerd.place().outside(&mounted.display().to_string());
-    assert_same(("containerd", &seen), ("umoci", &umoci), |_| false);
-    let _ = containerd.ctr(&["image", "unmount", &mounted.display().to_string()]).ok();
+    assert_same_by_containerd(&name, &path("exported.tar"), &umoci);
 }

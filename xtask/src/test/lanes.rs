@@ -10,7 +10,6 @@ use anyhow::Context;
 use crate::tally::Counts;
 
 /// Programs that run one after the other, each with its name.
-#[derive(Default)]
 pub(super) struct Lane {
     pub(super) programs: Vec<(String, Command)>,
     /// What has to end well before they start.
