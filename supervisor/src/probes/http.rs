@@ -110,15 +110,64 @@ async fn exchange(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The connection lives as long as this future: a probe that is given up leaves no task behind. The body is not read.
     let answer = async move { sender.send_request(request).await };
-    tokio::pin!(connection);
+    tokio::pin!(answer, connection);
     let response = tokio::select! {
-        response = answer => response?,
+        biased;
+        response = &mut answer => response?,
+        // A server that is done at once has ended the connection with its answer, which is there by now.
         ended = &mut connection => {
             ended?;
-            return Ok((0, None));
+            answer.await?
         }
     };
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let redirects = response.status().is_redirection();
     Ok((response.status().as_u16(), location.filter(|_| redirects)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::desired::Key;
+
+    /// Asks a server that says this in one piece and closes, so often.
+    async fn asked(answer: &'static str, times: usize) -> Vec<Result<(), String>> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            for _ in 0..times {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 1024]).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let check = HttpCheck { host: None, port, path: "/".to_owned(), tls: false, headers: Vec::new() };
+        let address = Some(std::net::Ipv4Addr::LOCALHOST.into());
+        let target =
+            Target { id: "a.b.1".to_owned(), pod: Key::new("default", "web"), container: "b".to_owned(), address };
+        let mut all = Vec::new();
+        for _ in 0..times {
+            all.push(get(&check, &target).await);
+        }
+        server.join().unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_that_ends_with_its_connection() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+            "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+            "HTTP/1.0 200 OK\r\n\r\nok",
+        ] {
+            let all = asked(answer, 50).await;
+            assert!(all.iter().all(Result::is_ok), "{answer:?}: {all:?}");
+        }
+        let all = asked("HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 50).await;
+        assert!(all.iter().all(|one| one.as_ref().is_err_and(|why| why.ends_with("status 503"))), "{all:?}");
+        assert!(asked("", 1).await[0].is_err(), "no answer is no yes");
+    }
 }
