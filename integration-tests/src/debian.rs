@@ -19,22 +19,32 @@ pub fn debian_system_rootfs() -> Option<PathBuf> {
 }
 
 fn cached(name: &str, packages: &[&str], program: &str) -> Option<PathBuf> {
+    kept(name, |rootfs| debootstrap("bookworm", packages, rootfs)).filter(|rootfs| rootfs.join(program).exists())
+}
+
+/// A folder of the cache, made if it is missing; None after a skip.
+pub(crate) fn kept(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| "/var/cache".into(), PathBuf::from);
     let cache = cache.join("flint-tests");
-    let rootfs = cache.join(name);
-    if rootfs.join(program).exists() {
-        return Some(rootfs);
+    let folder = cache.join(name);
+    if folder.exists() {
+        return Some(folder);
     }
     std::fs::create_dir_all(&cache).expect("make the cache");
-    // Beside its place and then renamed: a half-made one is never used, and two test runs do not meet.
+    // Two at once: the second waits, and finds it made.
+    let lock = std::fs::File::create(cache.join(format!("{name}.lock"))).expect("make the cache's lock");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
+    if folder.exists() {
+        return Some(folder);
+    }
+    // Beside its place and then renamed: a half-made one is never used.
     let work = tempfile::Builder::new().prefix("making-").tempdir_in(&cache).expect("make a folder in the cache");
-    let made = debootstrap("bookworm", packages, &work.path().join("rootfs"));
-    if let Err(reason) = made {
-        skip(&format!("debootstrap failed, no mirror can be reached? {reason}"));
+    if let Err(reason) = make(&work.path().join("made")) {
+        skip(&format!("{name} cannot be made, no mirror can be reached? {reason}"));
         return None;
     }
-    let _ = std::fs::rename(work.path().join("rootfs"), &rootfs);
-    Some(rootfs)
+    std::fs::rename(work.path().join("made"), &folder).expect("put what was made in its place");
+    Some(folder)
 }
 
 /// Makes a minimal Debian of `suite` with `packages` in the folder `target`; the last line that debootstrap printed

@@ -37,6 +37,7 @@ mod podman;
 mod process;
 mod runtime;
 mod scenarios;
+mod servers;
 mod shim;
 mod shim_node;
 mod sid;
@@ -64,6 +65,7 @@ pub use place::{Layout, Place, System};
 pub use podman::{Podman, remove_by_force};
 pub use process::{Command, Output, Running, find_program, wait_until};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
+pub use servers::{Server, ServerImage};
 pub use shim::{
     EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,
     shim_delete, shim_namespace, shim_program,

@@ -5,3 +5,4 @@ mod flintctl;
 mod flintctl_docs;
 mod network;
 mod node;
+mod real;

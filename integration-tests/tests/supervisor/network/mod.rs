@@ -2,5 +2,5 @@
 
 mod cni;
 mod node;
-mod place;
+pub(crate) mod place;
 mod repair;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use integration_tests::{
-    Bundler, Command, Leaks, Output, PtyRun, find_program, new_prefix, shim_program, skip, wait_until,
+    Bundler, Command, Leaks, Output, PtyRun, find_program, new_prefix, processes_with, shim_program, skip, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -139,6 +139,21 @@ impl Node {
             .expect("write a file");
         let _ = self.bundler.call(["import", &rootfs.display().to_string(), name]).ok();
         fs::remove_file(rootfs.join("filler")).expect("remove a file");
+    }
+
+    /// Imports an image of an OCI layout.
+    #[track_caller]
+    pub(crate) fn import_layout(&self, layout: &Path, name: &str) {
+        let _ = self.bundler.call(["import", &layout.display().to_string(), name]).ok();
+    }
+
+    /// The process ids of its shims.
+    pub(crate) fn shims(&self) -> Vec<i32> {
+        let is_shim = |pid: &i32| {
+            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            program.file_name() == self.shim.file_name()
+        };
+        processes_with(&self.prefix).into_iter().filter(is_shim).collect()
     }
 
     /// The names of all images, as flintctl tells them.
