@@ -176,6 +176,22 @@ pub struct VolumeGroup {
     pub only_on_mismatch: bool,
 }
 
+/// How a changed pod takes the place of the one before without a gap: it is made beside it, and gets its host ports when it is
+/// ready. The names are those of Kubernetes' Deployments; of one pod `maxSurge` is 1 and `maxUnavailable` 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RollingUpdate {
+    /// For how long it has to be ready before (minReadySeconds).
+    pub min_ready: Duration,
+    /// After how long it is told that it is not (progressDeadlineSeconds).
+    pub progress_deadline: Duration,
+}
+
+impl Default for RollingUpdate {
+    fn default() -> Self {
+        Self { min_ready: Duration::ZERO, progress_deadline: Duration::from_secs(600) }
+    }
+}
+
 /// A pod: a sandbox, and the containers in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
@@ -240,6 +256,9 @@ pub struct Pod {
     /// Under pressure, pods of a lower priority go first.
     #[serde(default)]
     pub priority: i32,
+    /// How it takes the place of another one of its name; none: containers that have changed are stopped and made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<RollingUpdate>,
 }
 
 impl Pod {
@@ -279,6 +298,46 @@ impl Pod {
             (&self.uid, &self.hostname, &self.network, &self.ports, self.pids, self.host_ipc),
             (&self.dns, &self.host_aliases, &self.sysctls, &volumes, self.volume_group, &self.init_containers),
         ))
+    }
+
+    /// Whether a rolling update is due when this pod becomes another one: if anything that runs would be made anew, and for another
+    /// annotation, as in a Deployment's template. Those of the strategy itself do not count.
+    #[must_use]
+    pub fn is_made_anew_for(&self, other: &Self) -> bool {
+        let told = |pod: &Self| -> Vec<(String, String)> {
+            let others = pod.annotations.iter().filter(|(name, _)| !name.starts_with("org.flint."));
+            others.map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        let specs = |pod: &Self| -> BTreeMap<String, SpecHash> {
+            pod.all_containers().map(|container| (container.name.clone(), container.spec_hash())).collect()
+        };
+        self.sandbox_hash() != other.sandbox_hash() || specs(self) != specs(other) || told(self) != told(other)
+    }
+
+    /// The same pod with another uid, also where the downward API has put it: what reads like a random uid is it. One that
+    /// somebody has chosen may be any word, and is not looked for.
+    ///
+    /// # Errors
+    ///
+    /// None that a pod which was read could have.
+    pub fn with_uid(&self, uid: &str) -> Result<Self, serde_json::Error> {
+        const RANDOM: usize = 32;
+        if self.uid.len() < RANDOM {
+            return Ok(Self { uid: uid.to_owned(), ..self.clone() });
+        }
+        let text = serde_json::to_string(self)?.replace(self.uid.as_str(), uid);
+        let mut pod: Self = serde_json::from_str(&text)?;
+        for volume in &mut pod.volumes {
+            let (VolumeSource::Files(items) | VolumeSource::Secret(items)) = &mut volume.source else { continue };
+            for item in items {
+                if let Ok(text) = std::str::from_utf8(&item.content)
+                    && text.contains(&self.uid)
+                {
+                    item.content = text.replace(&self.uid, uid).into_bytes();
+                }
+            }
+        }
+        Ok(pod)
     }
 
     /// The class by which the kernel and flintd spare it when memory is short (Kubernetes' QoS).

@@ -68,6 +68,41 @@ fn changed_content_of_a_file_needs_no_new_sandbox_and_a_new_file_does() {
 }
 
 #[test]
+fn another_uid_is_everywhere_where_the_first_was_put() {
+    let random = "11111111-2222-3333-4444-555555555555";
+    let mut before = Pod { uid: random.to_owned(), ..pod("web") };
+    before.containers[0].args = Some(vec!["serve".to_owned(), format!("--id={random}")]);
+    let content = format!("uid {random}").into_bytes();
+    let item = super::Item { path: "uid".to_owned(), content, mode: 0o644, uid: 0, gid: 0 };
+    let source = super::VolumeSource::Files(vec![item]);
+    before.volumes.push(super::Volume { name: "told".to_owned(), source });
+    let after = before.with_uid("99999999-2222-3333-4444-555555555555").unwrap();
+    assert!(!format!("{after:?}").contains("1111") && after.containers[0].args.as_ref().unwrap()[1].contains("9999"));
+    let super::VolumeSource::Files(items) = &after.volumes[0].source else { panic!("files") };
+    assert_eq!(items[0].content, b"uid 99999999-2222-3333-4444-555555555555");
+    assert_eq!(after.with_uid(random).unwrap(), before, "and back");
+    // A word that somebody chose may be any part of a pod.
+    let chosen = Pod { uid: "web".to_owned(), ..pod("web") };
+    assert_eq!(chosen.with_uid(random).unwrap(), Pod { uid: random.to_owned(), ..pod("web") });
+}
+
+#[test]
+fn what_runs_is_made_anew_for_an_image_and_not_for_a_label() {
+    let before = pod("web");
+    let mut after = before.clone();
+    after.labels.insert("a".to_owned(), "b".to_owned());
+    after.annotations.insert("org.flint.min-ready-seconds".to_owned(), "1".to_owned());
+    assert!(!before.is_made_anew_for(&after));
+    after.annotations.insert("checksum/config".to_owned(), "1".to_owned());
+    assert!(before.is_made_anew_for(&after));
+    after.annotations.clear();
+    after.containers[0].image = "other".to_owned();
+    assert!(before.is_made_anew_for(&after));
+    after = Pod { hostname: "other".to_owned(), ..before.clone() };
+    assert!(before.is_made_anew_for(&after));
+}
+
+#[test]
 fn qualities() {
     let with = |resources: Resources| {
         let mut pod = pod("web");

@@ -34,6 +34,7 @@ mod quantity;
 mod reading;
 mod resources;
 mod security;
+mod strategy;
 mod volume;
 mod watch;
 

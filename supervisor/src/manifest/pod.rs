@@ -16,7 +16,7 @@ use super::problem::Problems;
 use super::reading::{At, Fields, shortened};
 use super::resources::Demands;
 use super::security::PodSecurity;
-use super::{placement, volume};
+use super::{placement, strategy, volume};
 use crate::desired::{Container, Dns, Goal, HostAlias, HostPort, Network, Pids, Pod, RestartPolicy, Volume};
 
 /// Kubernetes' seconds of a grace period that is not given.
@@ -63,7 +63,7 @@ pub(super) fn read(value: &Value, context: &Context<'_>, problems: &Problems) ->
         network: &network,
     };
     let (init_containers, containers, ports) = containers(&spec, &groups, &shared);
-    Some(Pod {
+    let pod = Pod {
         hostname: hostname(&spec, &metadata, context, &network),
         network,
         ports,
@@ -86,7 +86,9 @@ pub(super) fn read(value: &Value, context: &Context<'_>, problems: &Problems) ->
         goal: Goal::Running,
         labels: metadata.labels.clone(),
         annotations: metadata.annotations.clone(),
-    })
+        rolling: None,
+    };
+    Some(Pod { rolling: strategy::read(&document.at, &metadata, &pod), ..pod })
 }
 
 /// Unique for ever. The kernel's own generator; a clock stands in where there is no procfs, which no node lacks.

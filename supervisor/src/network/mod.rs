@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  attach(uid, namespace) ─> an address and ports, chosen ─> record written ─> devices, routes, NAT ─> Attached
+//!  take_over(uid, other)  ─> the other's host ports lead to this one, in one step
 //!  detach(uid, namespace) ─> NAT, devices removed ─> record removed ─> the address is free
 //!  retain(uids)           ─> detach of whatever else has a record or a device: the repair after a crash
 //! ```
@@ -49,6 +50,9 @@ pub struct Attach<'a> {
     pub ports: &'a [HostPort],
     /// The name that the pod has of itself.
     pub hostname: &'a str,
+    /// The pod that it takes the place of: what ports both have lead to that one until [`Networks::take_over`], and none of its
+    /// own are open before.
+    pub after: Option<&'a str>,
 }
 
 /// What a pod got.

@@ -9,7 +9,7 @@ use super::namespace::Namespace;
 use super::node::{Node, Ported, Seat};
 use super::pool::Pool;
 use super::ports::Ports;
-use super::record::{Folder, Place, Record, is_uid};
+use super::record::{Folder, Heir, Place, Record, is_uid};
 use super::settings::Settings;
 use super::{Attach, Attached, Error, Result};
 use crate::desired::{HostPort, Network};
@@ -53,6 +53,7 @@ impl Networks {
         let (folder, records) = Folder::open(folder)?;
         let mut pool = Pool::new(settings.ipv4.prefix);
         let mut ports = Ports::default();
+        let closed = closed(&records);
         for record in records.values() {
             if let Place::Node { offset } = record.place
                 && !pool.take(offset)
@@ -60,7 +61,7 @@ impl Networks {
                 // The pod keeps what it has; nobody else is given it.
                 tracing::warn!(pod = %record.key, offset, "a pod's address is outside of the node's network or another's, too");
             }
-            ports.resume(&record.uid, &record.key, &record.ports);
+            ports.resume(&record.uid, &record.key, &record.ports, closed.get(record.uid.as_str()).copied());
         }
         let state = State { records, pool, ports, busy: HashSet::new() };
         let (node, plugins) = (Node::new(settings), Plugins::new(&settings.cni));
@@ -126,11 +127,44 @@ impl Networks {
         result.and(last).and(self.collect())
     }
 
+    /// Lets the host ports of the pod `from` lead to the pod `uid`, which was attached after it: packets of new connections go to
+    /// one or the other, and those of connections that there are go on as before. The ports as they are. A second call repairs
+    /// what is missing.
+    ///
+    /// # Errors
+    ///
+    /// When a step fails; another call tries again.
+    pub fn take_over(&self, uid: &str, from: &str) -> Result<Vec<HostPort>> {
+        // Nobody else holds two turns.
+        let (_former, _turn) = (self.turn(from), self.turn(uid));
+        let Some(mut record) = self.state().records.get(uid).cloned() else { return Ok(Vec::new()) };
+        let former = self.open_ports(from);
+        if record.heir.as_ref().is_some_and(|heir| !heir.has_them) {
+            record.heir = Some(Heir { of: from.to_owned(), has_them: true });
+            self.folder.write(&record)?;
+            let mut state = self.state();
+            state.records.insert(uid.to_owned(), record.clone());
+            state.ports.pass(from, uid);
+        }
+        if let Place::Node { offset } = record.place {
+            let seat = Seat { offset, key: &record.key, ports: &record.ports };
+            self.node.switch(former, &seat, &|| self.ported())?;
+        }
+        Ok(record.ports)
+    }
+
+    /// The host ports that lead to a pod of the node's network now.
+    fn open_ports(&self, uid: &str) -> Option<Ported> {
+        let state = self.state();
+        open(state.records.get(uid)?, &closed(&state.records))
+    }
+
     fn attach_to_node(&self, pod: &Attach<'_>) -> Result<Attached> {
         let _turn = self.turn(pod.uid);
         let (record, is_new) = self.record(pod, None)?;
         let Place::Node { offset } = record.place else { return Ok(Attached::default()) };
-        let seat = Seat { offset, key: &record.key, ports: &record.ports };
+        let open = self.open_ports(pod.uid).map(|(_, ports)| ports).unwrap_or_default();
+        let seat = Seat { offset, key: &record.key, ports: &open };
         let made = Namespace::open(pod.netns)
             .and_then(|mut namespace| self.node.attach(&seat, &mut namespace, &|| self.ported()));
         match made {
@@ -204,7 +238,7 @@ impl Networks {
     fn claim(&self, pod: &Attach<'_>, list: Option<List>) -> Result<Record> {
         let record = {
             let mut state = self.state();
-            let ports = state.ports.claim(pod.uid, pod.key, pod.ports)?;
+            let ports = state.ports.claim(pod.uid, pod.key, pod.ports, pod.after)?;
             let place = match list {
                 Some(list) => Ok(Place::Cni { list, result: serde_json::Value::Null }),
                 None => state.pool.give().map(|offset| Place::Node { offset }),
@@ -216,7 +250,9 @@ impl Networks {
                     return Err(error);
                 }
             };
-            let record = Record::new(pod.uid, pod.key, pod.netns, ports, place);
+            let heir = pod.after.map(|of| Heir { of: of.to_owned(), has_them: false });
+            let mut record = Record::new(pod.uid, pod.key, pod.netns, ports, place);
+            record.heir = heir;
             state.records.insert(pod.uid.to_owned(), record.clone());
             record
         };
@@ -232,7 +268,9 @@ impl Networks {
         let Some(record) = self.state().records.get(uid).cloned() else { return Ok(()) };
         match &record.place {
             Place::Node { offset } => {
-                self.node.detach(&Seat { offset: *offset, key: &record.key, ports: &record.ports })?;
+                // Those that another pod has by now are left to it.
+                let open = self.open_ports(uid).map(|(_, ports)| ports).unwrap_or_default();
+                self.node.detach(&Seat { offset: *offset, key: &record.key, ports: &open })?;
             }
             Place::Cni { list, result } => {
                 let Record { uid, key, netns, ports, .. } = &record;
@@ -245,11 +283,9 @@ impl Networks {
     }
 
     fn ported(&self) -> Vec<Ported> {
-        let of = |record: &Record| match record.place {
-            Place::Node { offset } => Some((offset, record.ports.clone())),
-            Place::Cni { .. } => None,
-        };
-        self.state().records.values().filter_map(of).collect()
+        let state = self.state();
+        let closed = closed(&state.records);
+        state.records.values().filter_map(|record| open(record, &closed)).collect()
     }
 
     /// Lets plugins of CNI remove what belongs to no pod that is known.
@@ -294,6 +330,19 @@ impl State {
         }
         self.ports.free(uid);
     }
+}
+
+/// Pods to which none of their host ports lead, each with the one because of which: it has them still, or has them by now.
+fn closed(records: &HashMap<String, Record>) -> HashMap<&str, &str> {
+    let heirs = records.values().filter_map(|record| Some((record.uid.as_str(), record.heir.as_ref()?)));
+    heirs.map(|(uid, heir)| if heir.has_them { (heir.of.as_str(), uid) } else { (uid, heir.of.as_str()) }).collect()
+}
+
+/// A pod of the node's network with the host ports that lead to it now.
+fn open(record: &Record, closed: &HashMap<&str, &str>) -> Option<Ported> {
+    let Place::Node { offset } = record.place else { return None };
+    let is_closed = closed.contains_key(record.uid.as_str());
+    Some((offset, if is_closed { Vec::new() } else { record.ports.clone() }))
 }
 
 /// Whether ports that a record has are what is asked for: those that the node chose may be any.

@@ -56,6 +56,9 @@ pub(super) struct Element {
     pub(super) value: Vec<Part>,
 }
 
+/// What is done to an element: a message's kind, and its flags.
+type Change<'a> = (u16, u16, &'a Element);
+
 impl Element {
     /// As `nft` reads it.
     pub(super) fn text(&self) -> String {
@@ -117,9 +120,16 @@ impl Nftables {
         }
     }
 
+    /// Removes the ones and adds the others, in one step; nothing is done unless all of the first are there.
+    pub(super) fn replace(&self, former: &[Element], elements: &[Element]) -> io::Result<()> {
+        let removals = former.iter().map(|element| (DELETE_ELEMENT, 0, element));
+        let additions = elements.iter().map(|element| (NEW_ELEMENT, libc::NLM_F_CREATE as u16, element));
+        self.transaction(&removals.chain(additions).collect::<Vec<_>>())
+    }
+
     /// Adds all elements or none; those that are there already stay.
     pub(super) fn add(&self, elements: &[Element]) -> io::Result<()> {
-        self.transaction(NEW_ELEMENT, libc::NLM_F_CREATE as u16, elements)
+        self.replace(&[], elements)
     }
 
     /// Removes elements; those that are not there are no error.
@@ -128,27 +138,27 @@ impl Nftables {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
             result => result,
         };
-        match self.transaction(DELETE_ELEMENT, 0, elements) {
+        match self.replace(elements, &[]) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) && elements.len() > 1 => {
-                elements.iter().try_for_each(|one| gone(self.transaction(DELETE_ELEMENT, 0, std::slice::from_ref(one))))
+                elements.iter().try_for_each(|one| gone(self.replace(std::slice::from_ref(one), &[])))
             }
             result => gone(result),
         }
     }
 
-    fn transaction(&self, kind: u16, flags: u16, elements: &[Element]) -> io::Result<()> {
-        if elements.is_empty() {
+    fn transaction(&self, changes: &[Change<'_>]) -> io::Result<()> {
+        if changes.is_empty() {
             return Ok(());
         }
-        let bytes = self.batch(kind, flags, elements);
+        let bytes = self.batch(changes);
         self.socket.send(&bytes, 0)?;
-        self.answers(1..=elements.len() as u32)
+        self.answers(1..=changes.len() as u32)
     }
 
-    fn batch(&self, kind: u16, flags: u16, elements: &[Element]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64 + 128 * elements.len());
+    fn batch(&self, changes: &[Change<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(64 + 128 * changes.len());
         message(&mut bytes, BATCH_BEGIN, 0, 0, 0, SUBSYSTEM, |_| ());
-        for (sequence, element) in (1..).zip(elements) {
+        for (sequence, (kind, flags, element)) in (1..).zip(changes.iter().copied()) {
             let flags = flags | libc::NLM_F_ACK as u16;
             message(&mut bytes, kind, flags, sequence, libc::NFPROTO_INET as u8, 0, |bytes| {
                 attribute(bytes, LIST_TABLE, |bytes| text(bytes, &self.table));
@@ -163,7 +173,7 @@ impl Nftables {
                 });
             });
         }
-        message(&mut bytes, BATCH_END, 0, elements.len() as u32 + 1, 0, SUBSYSTEM, |_| ());
+        message(&mut bytes, BATCH_END, 0, changes.len() as u32 + 1, 0, SUBSYSTEM, |_| ());
         bytes
     }
 
@@ -274,7 +284,7 @@ mod tests {
     #[test]
     fn elements_are_sent_as_nft_sends_them() {
         let table = Nftables { socket: Socket::new(NETLINK_NETFILTER).expect("a socket"), table: "flint".to_owned() };
-        let bytes = table.batch(NEW_ELEMENT, libc::NLM_F_CREATE as u16, &[element()]);
+        let bytes = table.batch(&[(NEW_ELEMENT, libc::NLM_F_CREATE as u16, &element())]);
         let sent: &[u8] = b"\x0a\x00\x01\x00flint\x00\x00\x00\x08\x00\x02\x00at4\x00\x2c\x00\x03\x80\
             \x28\x00\x01\x80\x14\x00\x01\x80\x10\x00\x01\x00\x01\x02\x03\x04\x06\x00\x00\x00\x1f\x92\x00\x00\
             \x10\x00\x02\x80\x0c\x00\x01\x00\x0a\x42\x00\x05\x00\x50\x00\x00";

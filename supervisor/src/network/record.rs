@@ -28,8 +28,21 @@ pub(super) struct Record {
     /// Host ports, all chosen.
     #[serde(default)]
     pub(super) ports: Vec<HostPort>,
+    /// The pod whose ports it has, or waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) heir: Option<Heir>,
     /// What was made.
     pub(super) place: Place,
+}
+
+/// A pod that takes the place of another one. That its ports are open and those of the other are closed is one word in one
+/// file: at no moment are both so, or neither.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Heir {
+    /// The other pod's uid.
+    pub(super) of: String,
+    /// Whether it has its ports.
+    pub(super) has_them: bool,
 }
 
 /// Where a pod is attached.
@@ -53,7 +66,15 @@ pub(super) enum Place {
 
 impl Record {
     pub(super) fn new(uid: &str, key: &Key, netns: &Path, ports: Vec<HostPort>, place: Place) -> Self {
-        Self { version: VERSION, uid: uid.to_owned(), key: key.clone(), netns: netns.to_owned(), ports, place }
+        Self {
+            version: VERSION,
+            uid: uid.to_owned(),
+            key: key.clone(),
+            netns: netns.to_owned(),
+            ports,
+            heir: None,
+            place,
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::exits::{parse_id, saw_exit};
 use super::{Entry, Node};
 use crate::executor::{ContainerState, Found, Strangers};
 use crate::observed::Reason;
-use crate::pod::{blocking, container_of, remove_own, sandbox_of, signal_again};
+use crate::pod::{begin_post_start, blocking, container_of, remove_own, sandbox_of, signal_again};
 use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Sandbox, ShimRecord, Table};
 
 /// How long the next try to take over a shim's containers waits.
@@ -38,6 +38,9 @@ impl Node {
         self.take_over_all(&entries).await?;
         self.remove_strangers().await;
         for entry in entries {
+            for name in entry.read(|record| record.containers.keys().cloned().collect::<Vec<_>>()) {
+                begin_post_start(self, &entry, &name);
+            }
             tokio::spawn(crate::pod::work(self.clone(), entry));
         }
         if let Some(losses) = losses {

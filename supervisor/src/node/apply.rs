@@ -8,7 +8,7 @@ use super::{Node, locked};
 use crate::desired::{Goal, Key, Pod, Source};
 use crate::observed::Reason;
 use crate::scheduler::Refused;
-use crate::store::{PodRecord, Removal, Table};
+use crate::store::{PodRecord, Removal, Rollout, Table};
 
 /// What became of a pod that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,10 @@ enum Change {
     Insert(Pod),
     Alter(Arc<Entry>, Pod, Applied),
     Replace(Arc<Entry>, Pod),
+    /// A rolling update; the entry goes first, if it never served.
+    Roll(Option<Arc<Entry>>, Rollout, Pod),
+    /// A rolling update is taken back.
+    Back(Arc<Entry>),
     Nothing,
 }
 
@@ -45,11 +49,22 @@ impl Node {
         let change = self.plan(pod)?;
         let applied = change.applied();
         match change {
-            Change::Insert(pod) => self.add(pod).await?,
+            Change::Insert(pod) => self.add(pod, None).await?,
             Change::Alter(entry, pod, _) => self.alter(&entry, pod).await?,
             Change::Replace(entry, pod) => {
-                self.add(pod).await?;
+                self.add(pod, None).await?;
                 self.dismiss(&entry, None).await?;
+            }
+            Change::Roll(unused, rollout, pod) => {
+                if let Some(entry) = unused {
+                    self.dismiss(&entry, None).await?;
+                }
+                self.add(pod, Some(rollout)).await?;
+            }
+            Change::Back(entry) => {
+                self.dismiss(&entry, None).await?;
+                let sentence = format!("taken back: the pod {} goes, and the one before stays", entry.uid());
+                self.tell(Some(&entry.key()), None, false, Reason { word: "RollingUpdate".to_owned(), sentence });
             }
             Change::Nothing => {}
         }
@@ -79,6 +94,10 @@ impl Node {
             return Err(belongs(key, &owner));
         }
         self.dismiss(&entry, grace).await?;
+        // Of a rolling update there are two.
+        for other in self.all_present(key) {
+            self.dismiss(&other, grace).await?;
+        }
         Ok(true)
     }
 
@@ -112,9 +131,12 @@ impl Node {
     ///
     /// There is no such pod; the store cannot be written.
     pub async fn set_goal(&self, key: &Key, goal: Goal) -> Result<(), Refused> {
-        let entry = self.present(key)?;
-        let pod = Pod { goal, ..entry.read(|record| record.pod.as_ref().clone()) };
-        self.alter(&entry, pod).await
+        self.present(key)?;
+        for entry in self.all_present(key) {
+            let pod = Pod { goal, ..entry.read(|record| record.pod.as_ref().clone()) };
+            self.alter(&entry, pod).await?;
+        }
+        Ok(())
     }
 
     /// Stops a pod's containers, or one of them, and starts them again without a pause; a stopped pod is started.
@@ -177,6 +199,13 @@ impl Node {
         if pod == *old {
             return Ok(Change::Nothing);
         }
+        let unused = entry.read(|record| record.rollout.is_some());
+        if pod.rolling.is_some() && pod.goal == Goal::Running && old.is_made_anew_for(&pod) {
+            let Some((rollout, pod)) = self.plan_rollout(&entry, &pod)? else { return Ok(Change::Back(entry)) };
+            self.capacity.admit(self, &pod, unused.then_some(old.uid.as_str()))?;
+            self.pressure.admit(&pod)?;
+            return Ok(Change::Roll(unused.then_some(entry), rollout, pod));
+        }
         self.capacity.admit(self, &pod, Some(&old.uid))?;
         if is_same_uid || (given.is_empty() && pod.sandbox_hash() == old.sandbox_hash()) {
             let applied = if pod.sandbox_hash() == old.sandbox_hash() { Applied::Changed } else { Applied::Replaced };
@@ -189,15 +218,19 @@ impl Node {
         Ok(Change::Replace(entry, pod))
     }
 
-    async fn add(self: &Arc<Self>, pod: Pod) -> Result<(), Refused> {
+    async fn add(self: &Arc<Self>, pod: Pod, rollout: Option<Rollout>) -> Result<(), Refused> {
         let order = {
             let mut pods = locked(&self.pods);
             pods.order += 1;
             pods.order
         };
-        let record = PodRecord::new(Arc::new(pod), order, SystemTime::now());
+        let record = PodRecord { rollout, ..PodRecord::new(Arc::new(pod), order, SystemTime::now()) };
         self.store.put(Table::Pods, &record.pod.uid, &record).await.map_err(|error| Refused(format!("{error:#}")))?;
-        let reason = Reason { word: "Accepted".to_owned(), sentence: "the pod is going to run here".to_owned() };
+        let sentence = match &record.rollout {
+            None => "the pod is going to run here".to_owned(),
+            Some(Rollout { replaces, .. }) => format!("the pod takes the place of {replaces} as soon as it is ready"),
+        };
+        let reason = Reason { word: "Accepted".to_owned(), sentence };
         self.tell(Some(&record.pod.key), None, false, reason);
         self.take_up(record);
         Ok(())
@@ -235,11 +268,12 @@ impl Node {
             match &mut record.removal {
                 // A second word may shorten the first, not lengthen it.
                 Some(removal) => {
+                    removal.after = None;
                     if grace.is_some_and(|grace| removal.grace.is_none_or(|before| grace < before)) {
                         removal.grace = grace;
                     }
                 }
-                None => record.removal = Some(Removal { since: SystemTime::now(), grace }),
+                None => record.removal = Some(Removal { since: SystemTime::now(), grace, after: None }),
             }
         });
         changed.await.map_err(|error| Refused(format!("{error:#}")))
@@ -251,7 +285,7 @@ impl Change {
         match self {
             Self::Insert(_) => Applied::Created,
             Self::Alter(_, _, applied) => applied.clone(),
-            Self::Replace(..) => Applied::Replaced,
+            Self::Replace(..) | Self::Roll(..) | Self::Back(_) => Applied::Replaced,
             Self::Nothing => Applied::Unchanged,
         }
     }
@@ -309,7 +343,7 @@ fn check(pod: &Pod) -> Result<(), Refused> {
     Ok(())
 }
 
-fn new_uid() -> String {
+pub(super) fn new_uid() -> String {
     // The kernel's own; it cannot fail where /proc is.
     let kernels = std::fs::read_to_string("/proc/sys/kernel/random/uuid");
     kernels.map_or_else(

@@ -101,7 +101,7 @@ pub(crate) fn ended(there: &mut ContainerRecord, exit: Exit) {
     there.crashes = if ran >= STEADY { 1 } else { there.crashes + 1 };
     there.phase = ContainerPhase::Exited(exit);
     there.pid = 0;
-    there.ready = false;
+    there.set_ready(false);
     there.stopping = None;
 }
 

@@ -27,6 +27,7 @@ mod manifests;
 mod pressure;
 mod probing;
 mod process;
+mod rollout;
 mod session;
 mod storage;
 mod usage;
@@ -278,6 +279,9 @@ impl Node {
 
     /// Whether another pod of the same name has to go first.
     pub(crate) fn is_behind(&self, entry: &Entry) -> bool {
+        if entry.read(|record| record.rollout.is_some()) {
+            return false;
+        }
         let (key, order) = (entry.key(), entry.order());
         locked(&self.pods).by_uid.values().any(|other| other.order() < order && other.key() == key)
     }

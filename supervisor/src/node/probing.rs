@@ -91,12 +91,12 @@ async fn take(node: &Arc<Node>, report: Report) -> anyhow::Result<()> {
         for change in changes {
             match change {
                 Change::Started => there.started = true,
-                Change::Ready(ready) => there.ready = ready,
+                Change::Ready(ready) => there.set_ready(ready),
                 Change::Kill(own) => kill = Some(own.unwrap_or(grace)),
             }
         }
         let kill = kill.filter(|_| there.stopping.is_none())?;
-        there.ready = false;
+        there.set_ready(false);
         let sentence = format!("its {} probe failed too often; its restart policy decides", kind.name());
         let reason = Reason { word: super::exits::UNHEALTHY.to_owned(), sentence };
         there.stopping = Some(Stopping { until: SystemTime::now() + kill, killed: false, reason: reason.clone() });

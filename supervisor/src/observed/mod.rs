@@ -111,6 +111,9 @@ pub struct PodStatus {
     pub addresses: Vec<IpAddr>,
     /// Host ports as they are, also those that the node chose.
     pub ports: Vec<HostPort>,
+    /// The uid of the pod of its name that serves until this one is ready.
+    #[serde(default)]
+    pub replaces: Option<String>,
     /// When its sandbox was made.
     pub started: Option<SystemTime>,
     /// By name, init containers too.
@@ -132,6 +135,7 @@ impl PodStatus {
             terminating: false,
             addresses: Vec::new(),
             ports: Vec::new(),
+            replaces: None,
             started: None,
             containers: BTreeMap::new(),
             revision: 0,

@@ -93,7 +93,11 @@ fn containers(registry: &mut Registry, pods: &[PodView], usage: &[PodUsage]) {
     let (ready, restarts) = (Numbers::default(), Sums::default());
     for view in pods {
         let key = &view.status.key;
-        ready.get_or_create(&labels(&key.namespace, &key.name, None)).set(f64::from(u8::from(view.status.is_ready())));
+        // Of a rolling update the other one serves.
+        if view.status.replaces.is_none() {
+            let is_ready = f64::from(u8::from(view.status.is_ready()));
+            ready.get_or_create(&labels(&key.namespace, &key.name, None)).set(is_ready);
+        }
         for (name, container) in &view.status.containers {
             restarts
                 .get_or_create(&labels(&key.namespace, &key.name, Some(name)))

@@ -14,7 +14,7 @@ use crate::executor::{Executor, is_lost};
 use crate::images;
 use crate::node::{Entry, Node};
 use crate::observed::{Exit, Reason};
-use crate::store::{ContainerPhase, PodRecord, Retry};
+use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Retry};
 use crate::volumes::Bind;
 
 /// Bytes of the tmpfs that a pod's containers share at /dev/shm; docker's.
@@ -128,7 +128,8 @@ pub(super) async fn create(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> 
         there.pid = 0;
         there.stopping = None;
         there.started = container.startup.is_none();
-        there.ready = false;
+        there.set_ready(false);
+        there.hook_due = container.lifecycle.post_start.is_some();
         there.oom = false;
     });
     noted.await?;
@@ -219,22 +220,38 @@ async fn started(node: &Arc<Node>, entry: &Arc<Entry>, container: &Container, re
         // One that ended at once was told already.
         if matches!(there.phase, ContainerPhase::Creating | ContainerPhase::Created) {
             there.phase = ContainerPhase::Running { started: SystemTime::now() };
-            there.ready = is_ready;
+            there.set_ready(is_ready);
         }
     });
     done.await?;
     let why = Reason { word: "Started".to_owned(), sentence: format!("started as process {pid}") };
     node.tell(Some(&key), Some(name), false, why);
     crate::node::watch(node, entry, name);
-    if container.lifecycle.post_start.is_some() {
-        tokio::spawn(run_post_start(node.clone(), entry.clone(), container.name.clone()));
-    }
+    begin_post_start(node, entry, name);
     Ok(())
+}
+
+/// Runs the hook after the start, if it is due; again, if flintd died in it.
+pub(crate) fn begin_post_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
+    let due = |there: &ContainerRecord| there.hook_due && matches!(there.phase, ContainerPhase::Running { .. });
+    if entry.read(|record| record.containers.get(name).is_some_and(due)) {
+        tokio::spawn(run_post_start(node.clone(), entry.clone(), name.to_owned()));
+    }
 }
 
 /// A hook after the start that fails kills the container; its restart policy decides.
 async fn run_post_start(node: Arc<Node>, entry: Arc<Entry>, name: String) {
-    let Err(sentence) = crate::node::after_start(&node, &entry, &name).await else { return };
+    let attempt = entry.read(|record| record.containers.get(&name).map(|there| there.attempt));
+    let Err(sentence) = crate::node::after_start(&node, &entry, &name).await else {
+        let done = entry.change(&node, |record| {
+            let there = of(record, &name);
+            there.hook_due &= Some(there.attempt) != attempt;
+        });
+        if let Err(error) = done.await {
+            tracing::error!(pod = %entry.key(), container = name, "write down that its hook has run: {error:#}");
+        }
+        return;
+    };
     let why = Reason { word: "FailedPostStartHook".to_owned(), sentence };
     node.tell(Some(&entry.key()), Some(&name), true, why.clone());
     let grace = entry.read(|record| record.pod.grace);

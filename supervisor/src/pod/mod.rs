@@ -25,7 +25,7 @@ use crate::reconciler::{self, Action, Decision, pull_pause};
 use crate::store::{ContainerRecord, PodRecord, Retry};
 
 pub(crate) use end::{remove_own, signal_again};
-pub(crate) use make::{container_of, input_of, sandbox_of};
+pub(crate) use make::{begin_post_start, container_of, input_of, sandbox_of};
 
 /// A store that cannot be written is tried again so often.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
@@ -86,6 +86,8 @@ async fn act(node: &Arc<Node>, entry: &Arc<Entry>, action: Action) -> Result<()>
         Action::Drop { container } => end::drop_container(node, entry, &container).await,
         Action::TearDown => end::tear_down(node, entry).await,
         Action::Expire => end::expire(node, entry).await,
+        Action::TakeOver => node.take_over_from(entry).await,
+        Action::Delay => node.tell_delay(entry).await,
         Action::Prepare => prepare::prepare(node, entry).await,
         Action::Refresh => prepare::refresh(node, entry).await,
         Action::Create { container } => make::create(node, entry, &container).await,
@@ -111,7 +113,9 @@ fn step(action: &Action) -> Option<Step> {
         Action::Delete { .. } => Step::Delete,
         Action::Update { .. } => Step::Update,
         Action::TearDown => Step::TearDown,
-        Action::Drop { .. } | Action::Expire | Action::Refresh | Action::Forget => return None,
+        Action::Drop { .. } | Action::Expire | Action::TakeOver | Action::Delay | Action::Refresh | Action::Forget => {
+            return None;
+        }
     })
 }
 
@@ -121,7 +125,7 @@ fn reason(word: &str, error: &anyhow::Error) -> Reason {
 
 impl Retry {
     /// One more failure. A shim that has died is no fault of the pod's: it is back in a moment.
-    fn failed(&mut self, reason: Reason, was_lost: bool) {
+    pub(crate) fn failed(&mut self, reason: Reason, was_lost: bool) {
         let pause = if was_lost {
             Duration::from_secs(1)
         } else {

@@ -26,7 +26,8 @@ pub(super) async fn prepare(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> 
         record.sandbox.spec = Some(made_from);
     });
     noted.await?;
-    let result = make(node, &pod, &shim).await;
+    let after = entry.read(|record| record.rollout.as_ref().map(|rollout| rollout.replaces.clone()));
+    let result = make(node, &pod, &shim, after).await;
     let attached = match result {
         Ok(attached) => attached,
         Err(error) => {
@@ -67,7 +68,7 @@ pub(super) async fn refresh(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> 
     done.await
 }
 
-async fn make(node: &Arc<Node>, pod: &Arc<Pod>, shim: &str) -> Result<Attached> {
+async fn make(node: &Arc<Node>, pod: &Arc<Pod>, shim: &str, after: Option<String>) -> Result<Attached> {
     let (holder, wanted) = (node.clone(), pod.clone());
     blocking(move || Ok(holder.volumes.prepare(&wanted)?)).await?;
     let sandbox = sandbox_of(node, pod);
@@ -83,6 +84,7 @@ async fn make(node: &Arc<Node>, pod: &Arc<Pod>, shim: &str) -> Result<Attached> 
             network: &pod.network,
             ports: &pod.ports,
             hostname: &pod.hostname,
+            after: after.as_deref(),
         })?;
         write_files(&node.config.pod_run(&pod.uid), &pod, &attached)?;
         Ok(attached)

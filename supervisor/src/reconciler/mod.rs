@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  removed, failed, stopped, made from something else ─> Stop ─> Kill ─> Delete ─> TearDown ─> Forget
+//!  wanted, beside another of its name ─> TakeOver, as soon as it is ready ─> the other one is removed
 //!  wanted ─> Prepare (Refresh) ─> (Pull ─> Create ─> Start) of each init container, then of each container ─> wait
 //! ```
 //!
@@ -9,11 +10,13 @@
 //! clients, clocks or IO. An action that is said again after flintd died in it does no harm: see `pod`.
 
 mod backoff;
+mod rollout;
 mod status;
 mod waning;
 mod waxing;
 
 pub use backoff::{pull_pause, restart_pause};
+pub(crate) use rollout::too_late;
 pub use status::status;
 
 use std::time::{Duration, SystemTime};
@@ -54,6 +57,10 @@ pub enum Action {
     Forget,
     /// The pod is out of its time.
     Expire,
+    /// Give the pod the host ports of the one that it takes the place of, which then goes.
+    TakeOver,
+    /// Tell that it is not ready to do so in its time.
+    Delay,
     /// Make the volumes, the sandbox and the network.
     Prepare,
     /// Put changed content of files in place, while containers run.
@@ -94,6 +101,7 @@ pub enum Decision {
 pub fn next(record: &PodRecord, now: SystemTime) -> Decision {
     let mut wake = Wake::default();
     let action = waning::next(record, now, &mut wake).or_else(|| waxing::next(record, now, &mut wake));
+    let action = action.or_else(|| rollout::next(record, now, &mut wake));
     action.map_or(Decision::Wait(wake.at), Decision::Act)
 }
 

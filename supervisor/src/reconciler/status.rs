@@ -70,6 +70,7 @@ pub fn status(record: &PodRecord, revision: u64, now: SystemTime) -> PodStatus {
         .all(|container| record.containers.get(&container.name).is_some_and(|there| there.image.is_some()));
     let reason = record.ending.as_ref().map(|ending| ending.reason.clone());
     let waiting = (sandbox.state != Sandbox::Ready).then(|| sandbox.retry.reason.clone()).flatten();
+    let late = record.rollout.as_ref().filter(|rollout| rollout.is_late);
     let containers = record
         .pod
         .all_containers()
@@ -79,11 +80,12 @@ pub fn status(record: &PodRecord, revision: u64, now: SystemTime) -> PodStatus {
         key: record.pod.key.clone(),
         uid: record.pod.uid.clone(),
         phase: phase(record),
-        reason: reason.or(waiting),
+        reason: reason.or(waiting).or_else(|| late.map(super::too_late)),
         is_prepared: sandbox.state == Sandbox::Ready && images_are_here,
         terminating: record.removal.is_some(),
         addresses: sandbox.addresses.clone(),
         ports: sandbox.ports.clone(),
+        replaces: record.rollout.as_ref().map(|rollout| rollout.replaces.clone()),
         started: sandbox.started,
         containers,
         revision,
@@ -101,7 +103,7 @@ fn container_status(record: &PodRecord, wanted: &Container, now: SystemTime) -> 
         restarts: there.restarts,
         last_exit: there.last_exit.clone(),
         started: there.started,
-        ready: if is_init { is_done(record, wanted) } else { there.ready },
+        ready: if is_init { is_done(record, wanted) } else { there.ready && !there.hook_due },
         image: there.image.clone(),
         spec: there.spec.clone(),
     }

@@ -8,9 +8,9 @@ use crate::desired::{Goal, Pod, Resources, RestartPolicy};
 use crate::observed::{ContainerState, Exit, Phase, Reason};
 use crate::store::{ContainerPhase, Ending, PodRecord, Removal, Sandbox, Stopping};
 
-const START: SystemTime = SystemTime::UNIX_EPOCH;
+pub(super) const START: SystemTime = SystemTime::UNIX_EPOCH;
 
-fn after(seconds: u64) -> SystemTime {
+pub(super) fn after(seconds: u64) -> SystemTime {
     START + Duration::from_secs(seconds)
 }
 
@@ -36,7 +36,7 @@ fn with(phase: ContainerPhase) -> PodRecord {
     record
 }
 
-fn running() -> PodRecord {
+pub(super) fn running() -> PodRecord {
     with(ContainerPhase::Running { started: START })
 }
 
@@ -48,14 +48,14 @@ fn ended(status: u32, at: SystemTime) -> PodRecord {
     record
 }
 
-fn change(record: &mut PodRecord, change: impl FnOnce(&mut Pod)) {
+pub(super) fn change(record: &mut PodRecord, change: impl FnOnce(&mut Pod)) {
     let mut pod = record.pod.as_ref().clone();
     change(&mut pod);
     record.pod = Arc::new(pod);
 }
 
 #[track_caller]
-fn assert_next(record: &PodRecord, now: SystemTime, expected: &str) {
+pub(super) fn assert_next(record: &PodRecord, now: SystemTime, expected: &str) {
     let said = match next(record, now) {
         Decision::Act(Action::Stop { container, grace, .. }) => format!("stop {container} in {} s", grace.as_secs()),
         Decision::Act(action) => {
@@ -110,14 +110,14 @@ fn what_has_ended_is_started_again_as_its_policy_says() {
 #[test]
 fn a_removal_comes_before_all_else() {
     let mut record = running();
-    record.removal = Some(Removal { since: START, grace: None });
+    record.removal = Some(Removal { since: START, grace: None, after: None });
     assert_next(&record, START, "stop main in 30 s");
     record.containers.get_mut("main").unwrap().stopping =
         Some(Stopping { until: after(30), killed: false, reason: Reason::default() });
     assert_next(&record, after(1), "wait until 30");
     assert_next(&record, after(30), "kill main");
     // A second word with less grace.
-    record.removal = Some(Removal { since: after(2), grace: Some(3) });
+    record.removal = Some(Removal { since: after(2), grace: Some(3), after: None });
     assert_next(&record, after(3), "wait until 5");
     record.containers.get_mut("main").unwrap().phase = exit(137, after(5));
     assert_next(&record, after(5), "delete main");
@@ -313,6 +313,7 @@ fn act(record: &mut PodRecord, world: &mut World, action: Action, now: SystemTim
             if fails { there.retry.next = later } else { (there.is_left, there.stopping) = (false, None) }
         }
         Action::Refresh => record.sandbox.is_stale = false,
+        Action::TakeOver | Action::Delay => unreachable!("no pod is before it"),
         Action::Update { container } => {
             let spec = record.pod.all_containers().find(|wanted| wanted.name == container).unwrap().clone();
             record.containers.get_mut(&container).unwrap().resources = Some(spec.resources);
@@ -345,7 +346,7 @@ fn whatever_happens_a_pod_gets_where_it_should_and_leaves_nothing() {
                 _ => {}
             }
             if step == 400 {
-                record.removal = Some(Removal { since: now, grace: None });
+                record.removal = Some(Removal { since: now, grace: None, after: None });
             }
             match next(&record, now) {
                 Decision::Act(Action::Forget) => {

@@ -16,8 +16,9 @@ pub(super) fn next(record: &PodRecord, now: SystemTime, wake: &mut Wake) -> Opti
     if let Some(expired) = expire(record, now, wake) {
         return Some(expired);
     }
+    let is_leaving = record.removal.as_ref().is_some_and(|removal| wake.is_due(removal.after, now));
     for (name, container) in &record.containers {
-        let reason = must_stop(record, name, container);
+        let reason = must_stop(record, name, container, is_leaving);
         if let Some(action) = end(record, name, container, reason, now, wake) {
             return Some(action);
         }
@@ -33,7 +34,7 @@ pub(super) fn next(record: &PodRecord, now: SystemTime, wake: &mut Wake) -> Opti
         }
     }
     let nothing_is_left = record.containers.values().all(|container| !container.is_left);
-    let must_go = record.removal.is_some() || is_over(record) || is_other(record);
+    let must_go = is_leaving || is_over(record) || is_other(record);
     if must_go && nothing_is_left && record.sandbox.state != Sandbox::Absent {
         return wake.is_due(record.sandbox.retry.next, now).then_some(Action::TearDown);
     }
@@ -68,8 +69,8 @@ pub(super) fn is_changed(container: &ContainerRecord, spec: &SpecHash) -> bool {
 }
 
 /// Why a container must not run (any more).
-fn must_stop(record: &PodRecord, name: &str, container: &ContainerRecord) -> Option<Reason> {
-    if record.removal.is_some() {
+fn must_stop(record: &PodRecord, name: &str, container: &ContainerRecord, is_leaving: bool) -> Option<Reason> {
+    if is_leaving {
         return Some(because("Killing", "the pod is removed"));
     }
     if let Some(ending) = &record.ending {

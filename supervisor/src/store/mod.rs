@@ -15,7 +15,8 @@ mod version;
 mod writer;
 
 pub use record::{
-    ContainerPhase, ContainerRecord, Ending, PodRecord, Removal, Retry, Sandbox, SandboxRecord, ShimRecord, Stopping,
+    ContainerPhase, ContainerRecord, Ending, PodRecord, Removal, Retry, Rollout, Sandbox, SandboxRecord, ShimRecord,
+    Stopping,
 };
 pub use table::Table;
 pub use version::VERSION;

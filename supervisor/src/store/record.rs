@@ -41,6 +41,21 @@ pub struct PodRecord {
     /// When the containers of a pod that is stopped are killed at the latest.
     #[serde(default)]
     pub stop_by: Option<SystemTime>,
+    /// It is beside another pod of its name, which serves until this one is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+/// A pod that takes the place of another one (see [`crate::desired::RollingUpdate`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The other's uid.
+    pub replaces: String,
+    /// Since when it is meant to.
+    pub since: SystemTime,
+    /// Whether it was told that its time is over.
+    #[serde(default)]
+    pub is_late: bool,
 }
 
 /// A pod is written as a plain value, without a scheduler's secrets, and read into a shared one: whoever looks at pods gets no copy.
@@ -67,6 +82,9 @@ pub struct Removal {
     pub since: SystemTime,
     /// In place of the pod's grace period, in seconds.
     pub grace: Option<u64>,
+    /// Nothing of it is ended before: what was sent to it is answered first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<SystemTime>,
 }
 
 /// A pod that failed as a whole: evicted, out of its time.
@@ -166,6 +184,12 @@ pub struct ContainerRecord {
     pub started: bool,
     /// Whether it may be sent requests.
     pub ready: bool,
+    /// Since when it may.
+    #[serde(default)]
+    pub ready_since: Option<SystemTime>,
+    /// Its hook after the start has not come to its end: it may not be sent requests before.
+    #[serde(default)]
+    pub hook_due: bool,
     /// The kernel took it, or a process of it, for want of memory.
     #[serde(default)]
     pub oom: bool,
@@ -209,6 +233,16 @@ pub struct ShimRecord {
     pub address: Option<String>,
 }
 
+impl ContainerRecord {
+    /// Writes down whether it may be sent requests, and since when.
+    pub fn set_ready(&mut self, ready: bool) {
+        if ready != self.ready {
+            self.ready_since = ready.then(SystemTime::now);
+        }
+        self.ready = ready;
+    }
+}
+
 impl PodRecord {
     /// A pod that nothing was done for yet.
     #[must_use]
@@ -223,6 +257,7 @@ impl PodRecord {
             containers: BTreeMap::new(),
             generation: 0,
             stop_by: None,
+            rollout: None,
         }
     }
 
@@ -239,7 +274,7 @@ impl PodRecord {
         for container in self.containers.values_mut() {
             container.pid = 0;
             container.stopping = None;
-            container.ready = false;
+            container.set_ready(false);
             container.retry = Retry::default();
             // Its writable layer is on the disk still.
             container.is_left |= container.attempt > 0;

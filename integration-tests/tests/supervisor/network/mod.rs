@@ -4,3 +4,4 @@ mod cni;
 mod node;
 pub(crate) mod place;
 mod repair;
+mod rollover;

@@ -175,6 +175,15 @@ impl Host {
         Pod { space, attached }
     }
 
+    /// The same for a pod that takes the place of another one.
+    pub(crate) fn pod_after(&self, networks: &Networks, uid: &str, ports: &[HostPort], after: &str) -> Pod {
+        let (space, key) = (Space::new(), Key::new("default", uid));
+        let (netns, network) = (space.path(), &Network::Node);
+        let pod = Attach { uid, key: &key, netns: &netns, network, ports, hostname: uid, after: Some(after) };
+        let attached = self.space.within(|| networks.attach(&pod)).expect("attach");
+        Pod { space, attached }
+    }
+
     /// Attaches a namespace.
     pub(crate) fn attach(
         &self,
@@ -185,7 +194,7 @@ impl Host {
         ports: &[HostPort],
     ) -> flintd::network::Result<Attached> {
         let (key, netns) = (Key::new("default", uid), space.path());
-        let pod = Attach { uid, key: &key, netns: &netns, network, ports, hostname: uid };
+        let pod = Attach { uid, key: &key, netns: &netns, network, ports, hostname: uid, after: None };
         self.space.within(|| networks.attach(&pod))
     }
 

@@ -79,7 +79,15 @@ fn child() {
             let uid = format!("pod-{index}");
             let key = Key::new("default", &uid);
             let ports = [port(9000 + index as u16, 80, Protocol::Tcp)];
-            let pod = Attach { uid: &uid, key: &key, netns, network: &Network::Node, ports: &ports, hostname: &uid };
+            let pod = Attach {
+                uid: &uid,
+                key: &key,
+                netns,
+                network: &Network::Node,
+                ports: &ports,
+                hostname: &uid,
+                after: None,
+            };
             networks.attach(&pod).expect("attach");
             if index % 2 == 0 {
                 networks.detach(&uid, netns).expect("detach");
@@ -155,8 +163,15 @@ fn many_pods() {
             let uid = format!("pod-{index}");
             let (key, netns) = (Key::new("default", &uid), space.path());
             let ports = [port(10_000 + index as u16, 80, Protocol::Tcp)];
-            let pod =
-                Attach { uid: &uid, key: &key, netns: &netns, network: &Network::Node, ports: &ports, hostname: &uid };
+            let pod = Attach {
+                uid: &uid,
+                key: &key,
+                netns: &netns,
+                network: &Network::Node,
+                ports: &ports,
+                hostname: &uid,
+                after: None,
+            };
             let start = Instant::now();
             let attached = networks.attach(&pod).expect("attach");
             times.push(start.elapsed());

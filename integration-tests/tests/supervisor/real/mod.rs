@@ -5,6 +5,7 @@
 
 mod clients;
 mod databases;
+mod rolling;
 mod web;
 
 use integration_tests::{Server, ServerImage, missing, wait_until};

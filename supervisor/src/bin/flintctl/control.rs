@@ -1,6 +1,6 @@
 //! `rm`, `stop` and `restart`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,13 +61,17 @@ pub(crate) enum Removal {
 /// Removes pods.
 pub(crate) async fn remove(client: &Client, keys: &[Key], grace: Option<Duration>, how: Removal) -> Result<u8> {
     let before = all_pods(client).await?;
-    let uids: BTreeMap<&Key, &String> = before.iter().map(|view| (&view.status.key, &view.status.uid)).collect();
+    // Of a rolling update there are two of a name.
+    let mut uids: BTreeMap<&Key, BTreeSet<String>> = BTreeMap::new();
+    for view in &before {
+        uids.entry(&view.status.key).or_default().insert(view.status.uid.clone());
+    }
     let mut leaving = BTreeMap::new();
     let mut result = 0;
     for key in keys {
         match client.remove(key, grace).await {
             Ok(()) => {
-                leaving.extend(uids.get(key).map(|uid| (key.clone(), (*uid).clone())));
+                leaving.extend(uids.get(key).map(|uids| (key.clone(), uids.clone())));
                 if how == Removal::Asked {
                     print(&format!("{}\n", shown(key)))?;
                 }

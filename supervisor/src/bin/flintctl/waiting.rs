@@ -1,6 +1,6 @@
 //! Waiting until pods are as they should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -59,7 +59,7 @@ pub(crate) async fn ready(client: &Client, keys: &[Key], patience: Duration) -> 
                     tell(&mut told, view);
                     return Some(false);
                 }
-                _ if view.status.is_ready() => continue,
+                _ if view.status.is_ready() && view.status.replaces.is_none() => continue,
                 _ => {}
             }
             is_done = false;
@@ -86,9 +86,9 @@ fn tell(told: &mut BTreeMap<Key, String>, view: &PodView) {
 }
 
 /// Waits until nothing is left of these pods, by their uids: others may have their names.
-pub(crate) async fn gone(client: &Client, uids: &BTreeMap<Key, String>) -> Result<()> {
+pub(crate) async fn gone(client: &Client, uids: &BTreeMap<Key, BTreeSet<String>>) -> Result<()> {
     let is_left = |pods: &BTreeMap<Key, PodView>| {
-        uids.iter().any(|(key, uid)| pods.get(key).is_some_and(|view| view.status.uid == *uid))
+        uids.iter().any(|(key, uids)| pods.get(key).is_some_and(|view| uids.contains(&view.status.uid)))
     };
     until(client, None, |pods| (!is_left(pods)).then_some(())).await.map(drop)
 }

@@ -5,6 +5,7 @@ mod documentation;
 mod pods;
 mod references;
 mod refused;
+mod strategy;
 
 use super::fuzzing::node;
 use super::{Content, Context, Object, Objects, read};

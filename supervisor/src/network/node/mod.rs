@@ -108,11 +108,7 @@ impl Node {
         if elements.is_empty() {
             return Ok(());
         }
-        host::route_localnet(&self.device(seat.offset))?;
-        if self.ipv6.is_some() {
-            let step = |source| Error::system("make the way of answers to the host's ::1", source);
-            netlink.one(messages::loopback6_route(index), Meets::Replace).map_err(step)?;
-        }
+        self.open_loopback(seat.offset, &mut netlink, index)?;
         let add = || {
             let _shared = self.base.read().unwrap_or_else(PoisonError::into_inner);
             Nftables::open(&self.name).and_then(|nftables| nftables.add(&elements))
@@ -127,6 +123,45 @@ impl Node {
             result => result,
         }
         .map_err(|source| Error::system(format!("add the pod's host ports to nftables' table {:?}", self.name), source))
+    }
+
+    /// Lets host ports lead to a pod that led to another one, or to nobody, in one transaction.
+    pub(super) fn switch(
+        &self,
+        former: Option<Ported>,
+        seat: &Seat<'_>,
+        others: &dyn Fn() -> Vec<Ported>,
+    ) -> Result<()> {
+        let former = former.map_or(Vec::new(), |(offset, ports)| table::elements(&self.addresses(offset), &ports));
+        let elements = table::elements(&self.addresses(seat.offset), seat.ports);
+        if !elements.is_empty() {
+            let name = self.device(seat.offset);
+            let mut netlink = open()?;
+            let failed = |source| Error::system(format!("find the pod's device {name}"), source);
+            let device = netlink.device(&name).map_err(failed)?;
+            let index = device.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?.index;
+            self.open_loopback(seat.offset, &mut netlink, index)?;
+        }
+        let switched = {
+            let _shared = self.base.read().unwrap_or_else(PoisonError::into_inner);
+            Nftables::open(&self.name).and_then(|nftables| nftables.replace(&former, &elements))
+        };
+        if switched.is_ok() {
+            return Ok(());
+        }
+        // What is there is not what was: an earlier call was interrupted, or somebody removed the table. The records know.
+        *self.base.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.base(others).map(drop)
+    }
+
+    /// A pod with host ports answers the host's loopback addresses.
+    fn open_loopback(&self, offset: u32, netlink: &mut Netlink, index: u32) -> Result<()> {
+        host::route_localnet(&self.device(offset))?;
+        if self.ipv6.is_some() {
+            let step = |source| Error::system("make the way of answers to the host's ::1", source);
+            netlink.one(messages::loopback6_route(index), Meets::Replace).map_err(step)?;
+        }
+        Ok(())
     }
 
     /// Removes all of a pod's network.

@@ -190,6 +190,7 @@ fn shell(task: &Task, spec: &ContainerSpec, values: &Values) -> Result<Pod, Unma
         restart: RestartPolicy::Never,
         grace: spec.stop_grace_period.map_or(GRACE, |span| span.duration()),
         active_deadline: None,
+        rolling: None,
         priority: 0,
     })
 }
