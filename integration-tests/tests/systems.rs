@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use integration_tests::{debian_rootfs, debian_system_rootfs, missing, sid_rootfs, skip};
+use integration_tests::{Server, ServerImage, debian_rootfs, debian_system_rootfs, missing, sid_rootfs, skip};
 
 fn is_there(make: fn() -> Option<PathBuf>, program: &str) {
     if !rustix::process::geteuid().is_root() {
@@ -27,6 +27,13 @@ fn bookworm() {
 #[test]
 fn bookworm_with_systemd() {
     is_there(debian_system_rootfs, "lib/systemd/systemd");
+}
+
+#[test]
+fn bookworm_with_servers() {
+    is_there(|| ServerImage::of(Server::Nginx).map(|image| image.rootfs), "usr/sbin/nginx");
+    is_there(|| ServerImage::of(Server::Redis).map(|image| image.rootfs), "usr/bin/redis-server");
+    is_there(|| ServerImage::of(Server::Postgresql).map(|image| image.rootfs), "usr/bin/psql");
 }
 
 #[test]

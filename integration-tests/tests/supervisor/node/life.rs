@@ -192,6 +192,30 @@ fn hooks_run_after_the_start_and_before_the_signal() {
 }
 
 #[test]
+fn a_hook_after_the_start_that_flintd_died_in_is_run_again() {
+    let Some(mut node) = Node::start() else { return };
+    let script = "echo begun >> /out/hooks; while [ ! -e /out/go ]; do sleep 0.05; done; echo done >> /out/hooks";
+    let lifecycle = format!("{{postStart: {{exec: {{command: [/bin/sh, -c, {script:?}]}}}}}}");
+    node.apply(&with_hooks(&node, "hooked", &lifecycle, "while true; do sleep 0.1; done"));
+    let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
+    let container = |node: &Node| node.status("hooked")["containers"]["main"].clone();
+    wait_until("the hook has begun", || told() == "begun\n");
+    node.wait_for("hooked", "Running");
+    assert_eq!(container(&node)["ready"], false, "it is not ready before its hook has run");
+    node.end(rustix::process::Signal::KILL);
+    node.launch();
+    let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
+    wait_until("the hook has begun again", || told().matches("begun\n").count() == 2);
+    assert_eq!(container(&node)["ready"], false);
+    fs::write(node.path().join("out/go"), "").expect("let it end");
+    wait_until("it is ready", || container(&node)["ready"] == true);
+    assert!(told().ends_with("done\n"), "{}", told());
+    assert_eq!(container(&node)["restarts"], 0);
+    remove(&node, "hooked");
+    node.finish();
+}
+
+#[test]
 fn a_seccomp_profile_of_the_node_is_applied() {
     let Some(node) = Node::start() else { return };
     let profiles = node.folder("root/seccomp/profiles");

@@ -214,7 +214,7 @@ fn a_pod_is_replaced_without_a_failed_request() {
         node.apply(&Version { port, number: 1, image: image_name(Server::Nginx), probe: "/ready" }.manifest());
         wait_ready(&node, "web");
         let seen = Seen::default();
-        std::thread::scope(|scope| {
+        let replaced = std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| seen.ask_anew(port));
                 scope.spawn(|| seen.ask_again(port));
@@ -222,9 +222,7 @@ fn a_pod_is_replaced_without_a_failed_request() {
             scope.spawn(|| seen.download(port));
             let replaced = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replace(&mut node, port)));
             seen.is_over.store(true, Ordering::Relaxed);
-            if let Err(panic) = replaced {
-                std::panic::resume_unwind(panic);
-            }
+            replaced
         });
         let failures = seen.failures.into_inner().expect("no panic");
         let [fresh, kept, reopened, downloads] =
@@ -234,6 +232,9 @@ fn a_pod_is_replaced_without_a_failed_request() {
              {downloads} downloads, {} failures",
             failures.len()
         );
+        if let Err(panic) = replaced {
+            std::panic::resume_unwind(panic);
+        }
         assert!(failures.is_empty(), "{} failures: {:#?}", failures.len(), &failures[..failures.len().min(20)]);
         assert_eq!(seen.versions.into_inner().expect("no panic"), BTreeSet::from([1, 2, 5, 6, 7, 8, 9]));
         remove(&node, &["web"]);
