@@ -150,6 +150,17 @@ impl Node {
             // It was evicted perhaps, and would be again.
             self.pressure.admit(&entry.view().pod)?;
         }
+        self.start_anew(&entry, container).await?;
+        // Of a rolling update the other one serves: it was stopped with this one perhaps, and is else left alone.
+        for other in self.all_present(key) {
+            if other.read(|record| record.pod.goal == Goal::Stopped) {
+                self.start_anew(&other, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_anew(&self, entry: &Entry, container: Option<&str>) -> Result<(), Refused> {
         let changed = entry.change(self, |record| {
             record.generation += 1;
             record.ending = None;

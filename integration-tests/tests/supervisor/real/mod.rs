@@ -19,9 +19,13 @@ fn host(server: Server) -> Option<(Space, ServerImage)> {
         return None;
     }
     let image = ServerImage::of(server)?;
+    Some((space(), image))
+}
+
+fn space() -> Space {
     let host = Space::new();
     host.shell("ip link set lo up");
-    Some((host, image))
+    host
 }
 
 /// The name of a server's image in the node's store.

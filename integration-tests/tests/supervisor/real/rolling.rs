@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use integration_tests::{Server, wait_until};
+use integration_tests::{Server, missing, wait_until};
 use rustix::process::Signal;
 
 use super::clients::{Answer, Http, http};
-use super::{host, image_name, node_with, remove, wait_ready};
-use crate::node::rig::{Node, free_port};
+use super::{host, image_name, node_with, remove, space, wait_ready};
+use crate::node::rig::{IMAGE, Node, free_port};
 
 /// Bytes of a download, and how many of them come in a second: it takes longer than a replacement.
 const DOWNLOAD: (usize, &str) = (400_000, "100k");
@@ -238,6 +238,52 @@ fn a_pod_is_replaced_without_a_failed_request() {
         assert!(failures.is_empty(), "{} failures: {:#?}", failures.len(), &failures[..failures.len().min(20)]);
         assert_eq!(seen.versions.into_inner().expect("no panic"), BTreeSet::from([1, 2, 5, 6, 7, 8, 9]));
         remove(&node, &["web"]);
+        node.finish();
+    });
+}
+
+/// A pod of busybox that says by a program whether it is ready.
+fn plain(number: u32, ready: &str) -> String {
+    format!(
+        r#"apiVersion: v1
+kind: Pod
+metadata: {{name: web, annotations: {{org.flint.strategy: RollingUpdate}}}}
+spec:
+  containers:
+  - name: main
+    image: {IMAGE}
+    imagePullPolicy: Never
+    env: [{{name: NUMBER, value: "{number}"}}]
+    command: [/bin/sh, -c, "trap 'exit 0' TERM; while true; do sleep 0.1; done"]
+    readinessProbe: {{exec: {{command: [/bin/{ready}]}}, periodSeconds: 1, timeoutSeconds: 20}}
+"#
+    )
+}
+
+#[test]
+fn stop_restart_and_rm_mean_both_pods_of_a_rolling_update() {
+    if missing(&["nft", "ip"]) {
+        return;
+    }
+    space().within(|| {
+        let Some(node) = Node::start() else { return };
+        node.apply(&plain(1, "true"));
+        wait_ready(&node, "web");
+        node.apply(&plain(2, "false"));
+        let states = |word: &str| {
+            let all = node.pods();
+            all.len() == 2 && all.iter().all(|pod| pod["status"]["containers"]["main"]["state"][word].is_object())
+        };
+        wait_until("both run", || states("running"));
+        let all = node.pods();
+        assert_eq!(all[1]["status"]["replaces"], all[0]["status"]["uid"]);
+        let _ = node.ctl(["stop", "web"]).ok();
+        wait_until("both have ended", || states("exited"));
+        let _ = node.ctl(["restart", "web"]).ok();
+        wait_until("both run again", || states("running"));
+        // It returns when nothing is left of either.
+        let _ = node.ctl(["rm", "web"]).ok();
+        assert_eq!(node.pods().len(), 0);
         node.finish();
     });
 }
