@@ -10,7 +10,7 @@ use redb::{Database, DatabaseError, StorageError, TableError, TransactionError};
 use super::version;
 
 /// redb's cache; its default of a gigabyte is not for a supervisor.
-const CACHE: usize = 2 << 20;
+pub(crate) const CACHE: usize = 2 << 20;
 
 /// Opens or makes a file, and looks at all of it: each page has a checksum.
 pub(super) fn open_whole(path: &Path) -> Result<Database> {

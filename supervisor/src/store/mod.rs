@@ -14,6 +14,7 @@ mod table;
 mod version;
 mod writer;
 
+pub(crate) use damage::CACHE;
 pub use record::{
     ContainerPhase, ContainerRecord, Ending, PodRecord, Removal, Retry, Rollout, Sandbox, SandboxRecord, ShimRecord,
     Stopping,

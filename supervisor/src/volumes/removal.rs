@@ -15,6 +15,10 @@ const DEPTH: usize = 2048;
 /// Removes a folder and all in it. It does not follow links, and never enters a mount: with something still mounted below
 /// it, it removes nothing. No error if there is no such folder.
 pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    // Most pods have not all of them, and the mounts of the host are many.
+    if matches!(rustix::fs::lstat(path), Err(Errno::NOENT)) {
+        return Ok(());
+    }
     if let Some(mounted) = mountinfo::below(path)?.first() {
         return Err(Error::wrong(format!(
             "remove {}: {} is still mounted, and what is behind it is not ours to remove",

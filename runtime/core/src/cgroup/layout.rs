@@ -2,13 +2,15 @@
 //!
 //! Sources: `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`) and `/proc/self/cgroup` (cgroups(7)). A mount that another
 //! one covers is not reachable by its path and does not count: that is how a cgroup2 mount over the tmpfs at
-//! `/sys/fs/cgroup` hides the v1 mounts below it, which stay in mountinfo all the same.
+//! `/sys/fs/cgroup` hides the v1 mounts below it, which stay in mountinfo all the same. mountinfo is asked only where the
+//! hierarchies are not at their usual places (usual.rs).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::usual::{self, Usual};
 use crate::{Error, Result};
 
 /// The place where systemd, and every runtime's manual, wants the hierarchies.
@@ -60,6 +62,10 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
+    fn new(name: &str, mountpoint: PathBuf, own: String) -> Self {
+        Self { name: name.to_owned(), controllers: name.split(',').map(str::to_owned).collect(), mountpoint, own }
+    }
+
     /// Whether containers get a cgroup in it.
     #[must_use]
     pub fn is_joined(&self) -> bool {
@@ -90,7 +96,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Reads the layout of the calling process's mount namespace.
+    /// Looks for the layout of the calling process's mount namespace.
     ///
     /// # Errors
     ///
@@ -101,7 +107,29 @@ impl Layout {
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .map_err(|error| Error::os(format!("cannot read {path} to find the cgroups"), error))
         };
-        Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+        let own = read("/proc/self/cgroup")?;
+        let names = own_cgroups(&own).map(|(name, _)| name);
+        let usual = usual::is_first_namespace().then(|| usual::find(USUAL_ROOT.as_ref(), names, usual::version_at));
+        match usual.flatten() {
+            Some(usual) => Ok(Self::of_usual(usual, &own)),
+            None => Self::parse(&read("/proc/self/mountinfo")?, &own),
+        }
+    }
+
+    fn of_usual(usual: Usual<'_>, own: &str) -> Self {
+        let own = parse_own_cgroups(own);
+        let path = |name: &str| below_mount_root("/", own.get(name).copied().unwrap_or("/"));
+        let hierarchy = |(name, mountpoint): (&str, PathBuf)| Hierarchy::new(name, mountpoint, path(name));
+        let mut hierarchies: Vec<Hierarchy> = usual.hierarchies.into_iter().map(hierarchy).collect();
+        hierarchies.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let unified =
+            usual.unified.map(|mountpoint| Unified { mountpoint, own: path(""), controllers: OnceLock::new() });
+        let mode = match (&unified, hierarchies.is_empty()) {
+            (_, true) => Mode::V2,
+            (Some(_), false) => Mode::Hybrid,
+            (None, false) => Mode::V1,
+        };
+        Self { mode, hierarchies, unified }
     }
 
     /// The layout that the texts of `/proc/self/mountinfo` and `/proc/self/cgroup` describe.
@@ -264,12 +292,14 @@ fn is_covered(mount: &Mount<'_>, mounts: &[Mount<'_>], by_id: &BTreeMap<u32, usi
 
 /// `/proc/self/cgroup` as controller list to path; the v2 entry has the empty list.
 fn parse_own_cgroups(text: &str) -> BTreeMap<&str, &str> {
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            Some((fields.next()?, fields.next()?))
-        })
-        .collect()
+    own_cgroups(text).collect()
+}
+
+fn own_cgroups(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    })
 }
 
 fn mounted_hierarchies(mounts: &[Mount<'_>], own: &BTreeMap<&str, &str>) -> Vec<Hierarchy> {
@@ -282,12 +312,7 @@ fn mounted_hierarchies(mounts: &[Mount<'_>], own: &BTreeMap<&str, &str>) -> Vec<
             .iter()
             .find(|mount| mount.file_system == "cgroup" && mount.options.split(',').any(|option| option == first));
         if let Some(mount) = mount {
-            hierarchies.push(Hierarchy {
-                name: name.to_owned(),
-                controllers: name.split(',').map(str::to_owned).collect(),
-                mountpoint: mount.point.clone(),
-                own: below_mount_root(mount.root, path),
-            });
+            hierarchies.push(Hierarchy::new(name, mount.point.clone(), below_mount_root(mount.root, path)));
         }
     }
     hierarchies

@@ -38,6 +38,7 @@ pub mod systemd;
 mod tree;
 mod undo;
 mod update;
+mod usual;
 mod v1;
 mod v2;
 

@@ -14,6 +14,15 @@ use flint_runtime::cgroup::{Cgroup, Layout, Mode, Paths, compile};
 
 use container::{Container, RootControl, eventually, has_v1, may_run, status_of};
 
+/// By the usual places or by mountinfo: the same.
+#[test]
+fn the_layout_is_what_mountinfo_tells() {
+    let read = |path: &str| fs::read_to_string(path).unwrap();
+    let told = Layout::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")).unwrap();
+    let seen = Layout::detect().unwrap();
+    assert_eq!(format!("{seen:?}"), format!("{told:?}"));
+}
+
 #[test]
 fn every_joined_hierarchy_gets_the_process() {
     if !may_run("every_joined_hierarchy_gets_the_process") {

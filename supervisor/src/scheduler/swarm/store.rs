@@ -13,6 +13,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::wire::task::{Task, TaskStatus};
+use crate::store::CACHE;
 
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -46,7 +47,7 @@ impl Store {
         let open = || -> anyhow::Result<Self> {
             let file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            let database = Database::builder().create_with_backend(FileBackend::new(file)?)?;
+            let database = Database::builder().set_cache_size(CACHE).create_with_backend(FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             {
                 let mut meta = transaction.open_table(META)?;
