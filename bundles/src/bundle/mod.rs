@@ -14,7 +14,7 @@
 mod overlay;
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ use crate::fetch::{self, Fetch};
 use crate::image::Image;
 use crate::progress::{Progress, Silent};
 use crate::rootfs;
-use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root, sync_folder};
+use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root, sync_together};
 use crate::unpack::{Form, Options, Ownership, unpack};
 
 const RECORD: &str = "flint-bundle.json";
@@ -61,7 +61,7 @@ pub struct Making<'a> {
     /// Told about it, and asked whether to go on.
     pub progress: &'a dyn Progress,
     /// Whether the bundle is to outlive a restart of the host: then all of it is on the disk when `create` returns, which
-    /// costs the time of two to three writes to the disk. A bundle that need not is as safe from the death of processes and from the
+    /// costs the time of two writes to the disk. A bundle that need not is as safe from the death of processes and from the
     /// collection; after a restart it can only be removed.
     pub lasting: bool,
     /// Changes the config.json, as a caller wants it who knows more than [`Wishes`] can say.
@@ -179,25 +179,28 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
     if let Some(edit) = making.edit {
         edit(&mut config)?;
     }
-    write(folder, CONFIG, &config, making.lasting)?;
+    write(folder, CONFIG, &config)?;
     if making.lasting {
-        for folder in [Some(folder), folder.parent()].into_iter().flatten() {
-            sync_folder(folder)?;
+        let (noted, config, records) = (folder.join(RECORD), folder.join(CONFIG), store.bundles_folder());
+        let above = folder.parent().unwrap_or(folder);
+        if !overlay {
+            // The copy's files, of which there are too many to sync each.
+            let told = || format!("writing {} to the disk", folder.display());
+            fs::File::open(folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?)).told(told)?;
         }
+        sync_together(&[&noted, &config, &records, folder, above])?;
     }
     let (folder, config) = (folder.to_owned(), Some(config));
     Ok(Created { folder, overlay, mounted_again: false, devices_left_out, user_left_out, config })
 }
 
 /// Writes JSON to a file of the bundle.
-fn write(folder: &Path, name: &str, value: &impl serde::Serialize, lasting: bool) -> Result<()> {
+fn write(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<()> {
     let path = folder.join(name);
     let told = || format!("writing {}", path.display());
     let mut json = serde_json::to_vec_pretty(value).map_err(|error| Error::refused(format!("{}: {error}", told())))?;
     json.push(b'\n');
-    let mut file = fs::File::create(&path).told(told)?;
-    file.write_all(&json).told(told)?;
-    if lasting { file.sync_all().told(told) } else { Ok(()) }
+    fs::write(&path, json).told(told)
 }
 
 /// Writes down what the bundle is, in it and in the store: before anything is mounted.
@@ -208,7 +211,7 @@ fn note(store: &Store, record: &ImageRecord, folder: &Path, stack: &[LayerPlace]
         manifest: record.manifest.clone(),
         layers: stack.iter().map(|place| place.key.clone()).collect(),
     };
-    write(folder, RECORD, &record, lasting)?;
+    write(folder, RECORD, &record)?;
     store.note_bundle(&record, lasting)
 }
 
@@ -242,6 +245,13 @@ fn unmade(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a bundle was made to its end: its config.json is written last. A kill leaves a part of it at most, and a power cut
+/// perhaps nothing in it.
+fn is_finished(folder: &Path) -> bool {
+    let config = fs::read(folder.join(CONFIG)).unwrap_or_default();
+    serde_json::from_slice::<serde::de::IgnoredAny>(&config).is_ok()
+}
+
 fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Created> {
     let told = |why: &str| Error::refused(format!("there is a bundle in {} already: {why}", folder.display()));
     let Some(noted) = store.bundle(folder)? else {
@@ -252,6 +262,9 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
     }
     if noted.layers.is_empty() {
         return Err(told("its root filesystem is a copy and needs nothing"));
+    }
+    if !is_finished(folder) {
+        return Err(told("whoever made it ended before it was whole; remove it"));
     }
     if overlay::is_mounted(&folder.join(ROOTFS))? {
         return Err(told("its root filesystem is mounted"));

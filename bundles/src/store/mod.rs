@@ -189,11 +189,16 @@ impl Store {
     /// Writes a whole file, or none: others see the old content or the new.
     fn write(&self, path: &Path, content: &[u8]) -> Result<()> {
         let told = || format!("writing {}", path.display());
-        let mut file = tempfile::NamedTempFile::new_in(self.tmp()).told(told)?;
-        file.write_all(content).told(told)?;
-        file.as_file().sync_all().told(told)?;
-        file.persist(path).map_err(|error| error.error).told(told)?;
+        self.write_named_later(path, content).told(told)?;
         sync_folder(path.parent().unwrap_or(&self.root))
+    }
+
+    /// The same, but whether a power cut leaves the name is settled by whoever syncs the folder.
+    fn write_named_later(&self, path: &Path, content: &[u8]) -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(self.tmp())?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map(drop).map_err(|error| error.error)
     }
 
     /// The same, while a power cut does not matter.
@@ -253,7 +258,20 @@ fn flock(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {
 
 /// Makes a rename in the folder last.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).told(|| format!("writing {} to the disk", folder.display()))
+    sync(folder)
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).told(|| format!("writing {} to the disk", path.display()))
+}
+
+/// Writes files and folders to the disk, beside each other: the journals of ext4 and xfs take all that waits for them in one
+/// commit, while one sync after the other waits for a commit each.
+pub(crate) fn sync_together(paths: &[&Path]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let syncing: Vec<_> = paths.iter().map(|path| scope.spawn(|| sync(path))).collect();
+        syncing.into_iter().try_for_each(|one| one.join().expect("it does not panic"))
+    })
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

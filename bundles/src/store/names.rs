@@ -50,7 +50,7 @@ impl Store {
     fn bundle_path(&self, folder: &Path, lasting: bool) -> PathBuf {
         let name = Digest::of(folder.as_os_str().as_encoded_bytes());
         let boot = if lasting { String::new() } else { format!(".{}", boot()) };
-        self.root.join("bundles").join(format!("{}{boot}.json", name.hex()))
+        self.bundles_folder().join(format!("{}{boot}.json", name.hex()))
     }
 
     /// Gives a name to an image whose blobs are here.
@@ -114,13 +114,21 @@ impl Store {
         }
     }
 
-    /// Notes what a bundle uses, so that it is not collected.
+    /// The folder of the bundles' records.
+    pub(crate) fn bundles_folder(&self) -> PathBuf {
+        self.root.join("bundles")
+    }
+
+    /// Notes what a bundle uses, so that it is not collected. What lasts does once [`Self::bundles_folder`] is synced.
     ///
     /// A bundle that need not last has a record of this boot, which goes to the disk when the kernel likes. Whatever a power cut
     /// makes of it, it is not read in the next boot.
     pub(crate) fn note_bundle(&self, record: &BundleRecord, lasting: bool) -> Result<()> {
         let path = self.bundle_path(&record.folder, lasting);
-        if lasting { self.write(&path, &to_json(record)) } else { self.write_for_now(&path, &to_json(record)) }
+        if !lasting {
+            return self.write_for_now(&path, &to_json(record));
+        }
+        self.write_named_later(&path, &to_json(record)).told(|| format!("writing {}", path.display()))
     }
 
     pub(crate) fn forget_bundle(&self, folder: &Path) -> Result<()> {
@@ -135,7 +143,7 @@ impl Store {
 
     /// Removes the records of bundles that were to last until a restart of the host that has been.
     pub(super) fn forget_other_boots(&self) -> Result<u64> {
-        let (mut count, folder) = (0, self.root.join("bundles"));
+        let (mut count, folder) = (0, self.bundles_folder());
         for name in file_names(&folder)? {
             if is_of_another_boot(&name) {
                 fs::remove_file(folder.join(&name)).told(|| format!("removing the record {name}"))?;

@@ -57,6 +57,28 @@ fn a_bundle_runs_as_the_image_and_the_caller_say() {
     case.finish();
 }
 
+/// As a kill of its maker leaves one, or a power cut.
+#[test]
+fn a_bundle_that_was_never_finished_is_not_mounted_again() {
+    let Some((bundler, case)) = open() else { return };
+    let bundle = bundler.path().join("half");
+    let _ = bundler.command(["create", "localhost/box:1"]).args([&bundle]).output().ok();
+    rustix::mount::unmount(bundle.join("rootfs"), rustix::mount::UnmountFlags::empty()).expect("unmount");
+    let config = bundle.join("config.json");
+    let whole = fs::read(&config).expect("read config.json");
+    for left in [Some(&whole[..whole.len() / 2]), Some(&[]), None] {
+        match left {
+            Some(left) => fs::write(&config, left).expect("write a part of it"),
+            None => fs::remove_file(&config).expect("remove it"),
+        }
+        let refused = bundler.command(["create", "localhost/box:1"]).args([&bundle]).output().exits(1);
+        assert!(refused.stderr.contains("ended before it was whole; remove it"), "{}", refused.stderr);
+    }
+    let _ = bundler.command(["rm"]).args([&bundle]).output().ok();
+    assert!(!bundle.exists());
+    case.finish();
+}
+
 #[test]
 fn a_copy_does_without_overlayfs() {
     let Some((bundler, case)) = open() else { return };
