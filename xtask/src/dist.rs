@@ -126,10 +126,8 @@ fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
         cargo.args(["--target", target]);
     } else {
         // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
-        // would be minutes on one core for nothing that was measured, and code of a small size is compiled in a fifth less
-        // time. What an image's bytes go through stays fast: Cargo.toml names those crates.
+        // would be minutes on one core for nothing that was measured.
         cargo.env("CARGO_PROFILE_DIST_LTO", "off").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
-        cargo.env("CARGO_PROFILE_DIST_OPT_LEVEL", "s");
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(target.is_some())?);
     if let Some(commit) = workspace::commit() {

@@ -9,15 +9,33 @@ use anyhow::Context;
 
 use crate::tally::Counts;
 
-/// Programs that run one after the other, each with its name.
-pub(super) struct Lane {
-    pub(super) programs: Vec<(String, Command)>,
+/// A program that is to be run.
+pub(super) struct Program {
+    pub(super) name: String,
+    pub(super) command: Command,
+    /// It is one check by its exit status, where libtest's programs say what they counted.
+    pub(super) is_check: bool,
+}
+
+/// Programs that run one after the other.
+pub(super) struct Lane<'a> {
+    programs: Vec<Program>,
     /// What has to end well before they start.
-    pub(super) after: Option<After>,
+    after: Option<After<'a>>,
 }
 
 /// Waits for what a lane needs.
-pub(super) type After = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+type After<'a> = &'a (dyn Fn() -> anyhow::Result<()> + Sync + 'a);
+
+impl<'a> Lane<'a> {
+    pub(super) fn of(programs: Vec<Program>) -> Self {
+        Self { programs, after: None }
+    }
+
+    pub(super) fn after(self, after: After<'a>) -> Self {
+        Self { after: Some(after), ..self }
+    }
+}
 
 /// Runs all lanes at once; what libtest counted. A program that ended badly and counted no failure is one, and so is a lane
 /// that could not start.
@@ -25,7 +43,7 @@ pub(super) type After = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 /// # Errors
 ///
 /// When a program cannot be started or heard.
-pub(super) fn run(lanes: Vec<Lane>) -> anyhow::Result<Counts> {
+pub(super) fn run(lanes: Vec<Lane<'_>>) -> anyhow::Result<Counts> {
     let console = Console::default();
     let counts = std::thread::scope(|scope| {
         let console = &console;
@@ -39,16 +57,16 @@ pub(super) fn run(lanes: Vec<Lane>) -> anyhow::Result<Counts> {
     }))
 }
 
-fn run_lane(all: Lane, console: &Console) -> anyhow::Result<Counts> {
+fn run_lane(all: Lane<'_>, console: &Console) -> anyhow::Result<Counts> {
     let mut sum = Counts::default();
     if let Some(after) = all.after
         && let Err(error) = after()
     {
-        let names: Vec<&str> = all.programs.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = all.programs.iter().map(|program| program.name.as_str()).collect();
         console.print(&format!("error: {error:#}\n   not run: {}\n", names.join(", ")))?;
         return Ok(Counts::one(false));
     }
-    for (name, mut command) in all.programs {
+    for Program { name, mut command, is_check } in all.programs {
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
         let mut counts = Counts::default();
@@ -65,6 +83,9 @@ fn run_lane(all: Lane, console: &Console) -> anyhow::Result<Counts> {
         if !status.success() && counts.failed == 0 {
             said.line(format!("{name} ended with {status}"))?;
             counts.add(Counts::one(false));
+        }
+        if status.success() && is_check {
+            counts.add(Counts::one(true));
         }
         said.end(&format!("   {name}: {counts} ({:.1} s)", started.elapsed().as_secs_f64()))?;
         sum.add(counts);

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use lexopt::prelude::*;
 use crate::interrupt::Interrupt;
 use crate::tally::{self, Counts};
 use crate::{check, dist, packages, vm, workspace};
-use lanes::{After, Lane};
+use lanes::{Lane, Program};
 use programs::{Lints, SELECTION, TestProgram};
 
 const HELP: &str = "\
@@ -85,7 +85,6 @@ impl Run {
             tests = programs::build(&[], lints)?;
             Ok(Counts::one(true))
         })?;
-        self.step("lints for aarch64", Self::lints_for_aarch64)?;
         for check in check::ALL {
             self.step(check.name, |_| check.run().map(Counts::one))?;
         }
@@ -93,40 +92,41 @@ impl Run {
             let deny = ["deny", "--offline", "check", "bans", "licenses", "sources"];
             self.step("cargo-deny", |_| passes(workspace::cargo().args(deny)))?;
         }
-        self.step(if quick { "unit tests" } else { "unit tests, and systems for the others" }, |run| {
-            if tests.is_empty() {
-                // What is told of the lints should not hide what the tests say.
-                lints = Lints::None;
+        if tests.is_empty() {
+            // What is told of the lints should not hide what the tests say.
+            lints = Lints::None;
+            self.step("programs of the tests", |_| {
                 tests = programs::build(&[], lints)?;
-            }
+                Ok(Counts::default())
+            })?;
+        }
+        self.step(if quick { "unit tests" } else { "unit tests, and what the others need" }, |run| {
             let is_apart = |test: &TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-            let lane = |chosen: &dyn Fn(&&TestProgram) -> bool| Lane {
-                programs: tests.iter().filter(chosen).map(|test| run.entry(test)).collect(),
-                after: None,
+            let lane = |chosen: &dyn Fn(&&TestProgram) -> bool| {
+                Lane::of(tests.iter().filter(chosen).map(|test| run.entry(test)).collect())
             };
-            let mut counts = std::thread::scope(|scope| {
+            std::thread::scope(|scope| {
                 // What it says is said again where the machine is needed.
                 let machine = scope.spawn(|| (!quick && vm::missing().is_none()).then(vm::prepare));
-                let mut lanes = vec![lane(&|test| !is_apart(test))];
+                let mut lanes = vec![lane(&|test| !is_apart(test)), run.by_cargo(lints)?];
                 if !quick {
                     lanes.push(lane(&|test| test.name == SYSTEMS));
                 }
                 let counts = lanes::run(lanes);
                 let _ = machine.join();
                 counts
-            })?;
-            counts.add(run.doc_tests(lints)?);
-            Ok(counts)
+            })
         })?;
         if let Some(release) = release {
             let mut built = None;
             self.step("programs for the integration tests", |_| {
+                // After the unit tests, some of which start the flint that this one replaces for a while.
                 let faulty = faulty_runtime(lints)?;
                 built = Some((faulty, release.static_programs()?));
                 Ok(Counts::default())
             })?;
-            self.step("integration tests", |run| match built {
-                Some((faulty, host)) => run.integration_tests(&tests, &faulty, host, options),
+            self.step("integration tests", |run| match &built {
+                Some((faulty, host)) => run.integration_tests(&tests, faulty, host, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
         }
@@ -157,61 +157,74 @@ impl Run {
         Ok(())
     }
 
-    /// The runtime for the other architecture that it is written for. clippy does not link, so no linker is needed.
-    fn lints_for_aarch64(&self) -> anyhow::Result<Counts> {
-        let target = "aarch64-unknown-linux-musl";
-        if let Err(error) = dist::ensure_target(target) {
-            self.log_skip(&format!("SKIP lints for aarch64: {error:#}"))?;
-            // It is counted as skipped in the end; as one that passed until then, like libtest's.
-            return Ok(Counts::one(true));
-        }
-        let clippy = ["clippy", "--locked", "--quiet", "--keep-going", "--target", target];
-        let runtime = ["flint-sys", "flint-init", "flint-runtime", "flint"];
-        let mut cargo = workspace::cargo();
-        cargo.args(clippy).args(runtime.iter().flat_map(|name| ["--package", name])).args(["--", "-D", "warnings"]);
-        passes(&mut cargo)
-    }
-
     /// A program, told where skipped tests append their line.
-    fn entry(&self, test: &TestProgram) -> (String, Command) {
+    fn entry(&self, test: &TestProgram) -> Program {
         let mut command = test.command();
         command.env("FLINT_SKIP_LOG", &self.skip_log);
-        (test.name.clone(), command)
+        Program { name: test.name.clone(), command, is_check: false }
     }
 
-    fn doc_tests(&self, lints: Lints) -> anyhow::Result<Counts> {
+    /// What cargo does itself beside the unit tests: the lints of the runtime for the other architecture that it is written
+    /// for (clippy does not link, so no linker is needed), and the tests of the documentation.
+    fn by_cargo(&self, lints: Lints) -> anyhow::Result<Lane<'static>> {
+        let mut all = Vec::new();
+        let target = "aarch64-unknown-linux-musl";
+        match dist::ensure_target(target) {
+            Ok(()) => {
+                let mut cargo = workspace::cargo();
+                cargo.args(["clippy", "--locked", "--quiet", "--keep-going", "--target", target]);
+                let runtime = ["flint-sys", "flint-init", "flint-runtime", "flint"];
+                cargo.args(runtime.iter().flat_map(|name| ["--package", name])).args(["--", "-D", "warnings"]);
+                cargo.stdin(Stdio::null());
+                all.push(Program { name: "lints for aarch64".to_owned(), command: cargo, is_check: true });
+            }
+            Err(error) => {
+                self.log_skip(&format!("SKIP lints for aarch64: {error:#}"))?;
+                // It is counted as skipped in the end; as one that passed until then, like libtest's.
+                let command = Command::new("true");
+                all.push(Program { name: "lints for aarch64".to_owned(), command, is_check: true });
+            }
+        }
         let mut cargo = workspace::cargo();
         cargo.args(["test", "--quiet", "--doc", "--no-fail-fast"]).args(SELECTION);
         lints.apply(&mut cargo);
         cargo.env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
-        lanes::run(vec![Lane { programs: vec![("doc tests".to_owned(), cargo)], after: None }])
+        all.push(Program { name: "doc tests".to_owned(), command: cargo, is_check: false });
+        Ok(Lane::of(all))
     }
 
-    /// Those of real engines, those of the daemons, and a virtual machine, run beside all others: each has a place of its
+    /// Those of real engines, those of each daemon, and a virtual machine, run beside all others: each has a place of its
     /// own, and waits more than it works. The daemons' wait for the `host`'s programs; the others begin meanwhile.
     fn integration_tests(
         &self,
         tests: &[TestProgram],
         faulty: &Path,
-        host: After,
+        host: &HostPrograms,
         options: &[OsString],
     ) -> anyhow::Result<Counts> {
         let dist = workspace::dist_folder();
         let entry = |test: &TestProgram| {
-            let (name, mut command) = self.entry(test);
-            command.args(options);
-            command.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint")).env("FLINT_FAULTS_BIN", faulty);
-            command.env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
-            (name, command)
+            let mut entry = self.entry(test);
+            entry.command.args(options);
+            entry.command.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint"));
+            entry.command.env("FLINT_FAULTS_BIN", faulty).env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
+            entry
         };
-        let ours = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-        let on_the_host =
-            tests.iter().filter(ours).filter(|test| ![IN_A_MACHINE, SYSTEMS].contains(&test.name.as_str()));
-        let (engines, others): (Vec<_>, Vec<_>) = on_the_host.partition(|test| test.name == ENGINES);
-        let is_of_daemons = |test: &&TestProgram| OF_DAEMONS.contains(&test.name.as_str());
-        let (daemons, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_of_daemons);
-        let lane = |tests: Vec<&TestProgram>, after| Lane { programs: tests.into_iter().map(entry).collect(), after };
-        let lanes = vec![lane(engines, None), lane(others, None), lane(daemons, Some(host))];
+        let named = |names: &[&str]| {
+            let test = |name: &&str| tests.iter().find(|test| test.is_of(INTEGRATION) && test.name == **name);
+            Lane::of(names.iter().filter_map(test).map(entry).collect())
+        };
+        let apart = [&ENGINES[..], &SWARM, &OTHER_DAEMONS, &NOT_HERE].concat();
+        let is_other = |test: &&TestProgram| test.is_of(INTEGRATION) && !apart.contains(&test.name.as_str());
+        // The last builds programs with cargo, which waits for the host's build.
+        let others = tests.iter().filter(is_other).chain(tests.iter().filter(|test| test.is_of(LINKED)));
+        let built = || host.wait();
+        let lanes = vec![
+            named(&ENGINES),
+            Lane::of(others.map(entry).collect()),
+            named(&SWARM).after(&built),
+            named(&OTHER_DAEMONS).after(&built),
+        ];
         std::thread::scope(|scope| {
             let machine = scope.spawn(|| self.virtual_machine(tests));
             let mut counts = lanes::run(lanes)?;
@@ -290,11 +303,30 @@ impl Release {
         Self { built_static, built }
     }
 
-    /// Waits for the static programs; what waits for the host's.
-    fn static_programs(self) -> anyhow::Result<After> {
-        const PANICKED: &str = "the release build panicked";
+    /// Waits for the static programs; the host's are built after them.
+    fn static_programs(self) -> anyhow::Result<HostPrograms> {
         self.built_static.recv().context(PANICKED)??;
-        Ok(Box::new(|| self.built.join().map_err(|_| anyhow::anyhow!(PANICKED))?))
+        Ok(HostPrograms { building: Mutex::new(Some(self.built)), built: OnceLock::new() })
+    }
+}
+
+const PANICKED: &str = "the release build panicked";
+
+/// The programs for the host's own target, on their way.
+struct HostPrograms {
+    building: Mutex<Option<JoinHandle<anyhow::Result<()>>>>,
+    built: OnceLock<Result<(), String>>,
+}
+
+impl HostPrograms {
+    /// Waits for them; any number of threads may.
+    fn wait(&self) -> anyhow::Result<()> {
+        let built = self.built.get_or_init(|| {
+            let building = self.building.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let ended = building.and_then(|building| building.join().ok());
+            ended.unwrap_or_else(|| Err(anyhow::anyhow!(PANICKED))).map_err(|error| format!("{error:#}"))
+        });
+        built.clone().map_err(anyhow::Error::msg)
     }
 }
 
@@ -305,15 +337,16 @@ fn passes(command: &mut Command) -> anyhow::Result<Counts> {
     Ok(Counts::one(status.success()))
 }
 
-/// The package of the integration tests, and its tests with real engines, those for a virtual machine alone, and those that
-/// make what others start.
+/// The package of the integration tests, and those that run beside each other: with real engines, and of programs for the
+/// host's own target.
 const INTEGRATION: &str = "integration-tests";
-const ENGINES: &str = "engines";
-const IN_A_MACHINE: &str = "vm";
+const ENGINES: [&str; 1] = ["engines"];
+const SWARM: [&str; 1] = ["swarm"];
+const OTHER_DAEMONS: [&str; 2] = ["supervisor", "bundles"];
+/// It makes what others start, beside the unit tests.
 const SYSTEMS: &str = "systems";
-/// The tests of programs for the host's own target.
-const OF_DAEMONS: [&str; 3] = ["bundles", "supervisor", "swarm"];
-/// The package that looks at the linked init side: it wants the release build.
+const NOT_HERE: [&str; 2] = [SYSTEMS, "vm"];
+/// The package that looks at the linked init side: it wants the release build, and builds programs in the same way.
 const LINKED: &str = "integration-tests/init-object";
 
 /// Builds the runtime that fails where it is told to, for the fault tests, with what the unit tests have built already. It
