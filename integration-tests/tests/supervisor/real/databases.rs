@@ -52,8 +52,8 @@ spec:
     args: [--appendonly, "yes", --appendfsync, always]
     ports: [{{name: redis, containerPort: 6379, hostPort: {port}}}]
     startupProbe: {{tcpSocket: {{port: redis}}, periodSeconds: 1, failureThreshold: 60}}
-    readinessProbe: {{exec: {{command: [redis-cli, ping]}}, periodSeconds: 1, timeoutSeconds: 5}}
-    livenessProbe: {{tcpSocket: {{port: redis}}, periodSeconds: 5, timeoutSeconds: 5}}
+    readinessProbe: {{exec: {{command: [redis-cli, ping]}}, periodSeconds: 1, timeoutSeconds: 20}}
+    livenessProbe: {{tcpSocket: {{port: redis}}, periodSeconds: 5, timeoutSeconds: 20}}
     resources: {{requests: {{memory: 32Mi}}, limits: {{memory: 256Mi}}}}
     volumeMounts: [{{name: data, mountPath: /data}}]
   volumes: [{{name: data, persistentVolumeClaim: {{claimName: redis-data}}}}]
@@ -117,9 +117,9 @@ spec:
     ports: [{{name: sql, containerPort: 5432, hostPort: {port}}}]
     securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
     startupProbe:
-      {{exec: {{command: [pg_isready, -U, postgres, -h, 127.0.0.1]}}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 120}}
-    readinessProbe: {{exec: {{command: [pg_isready, -U, postgres]}}, periodSeconds: 1, timeoutSeconds: 5}}
-    livenessProbe: {{exec: {{command: [pg_isready, -U, postgres]}}, periodSeconds: 5, timeoutSeconds: 5}}
+      {{exec: {{command: [pg_isready, -U, postgres, -h, 127.0.0.1]}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 120}}
+    readinessProbe: {{exec: {{command: [pg_isready, -U, postgres]}}, periodSeconds: 1, timeoutSeconds: 20}}
+    livenessProbe: {{exec: {{command: [pg_isready, -U, postgres]}}, periodSeconds: 5, timeoutSeconds: 20}}
     volumeMounts:
     - {{name: data, mountPath: /var/lib/postgresql/data}}
     - {{name: password, mountPath: /run/secrets, readOnly: true}}

@@ -34,9 +34,9 @@ spec:
     image: {image}
     imagePullPolicy: Never
     ports: [{{name: http, containerPort: 80, hostPort: {port}}}]
-    startupProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 60}}
-    readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 1}}
-    livenessProbe: {{httpGet: {{path: /alive, port: http}}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 2}}
+    startupProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 60}}
+    readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}
+    livenessProbe: {{httpGet: {{path: /alive, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 2}}
     lifecycle: {{postStart: {{exec: {{command: [touch, /srv/alive]}}}}}}
     volumeMounts:
     - {{name: pages, mountPath: /srv}}
