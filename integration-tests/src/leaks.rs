@@ -126,8 +126,9 @@ pub fn processes_with(prefix: &str) -> Vec<i32> {
     found
 }
 
-/// Pids whose parent is `pid`.
-pub(crate) fn children_of(pid: u32) -> Vec<i32> {
+/// Pids whose parent is `pid`, zombies too.
+#[must_use]
+pub fn children_of(pid: u32) -> Vec<i32> {
     let parent = |child: i32| {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok())
@@ -138,7 +139,7 @@ pub(crate) fn children_of(pid: u32) -> Vec<i32> {
 }
 
 /// False for zombies too: their parent, not the runtime, has yet to reap them.
-fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     !matches!(state, None | Some('Z' | 'X'))

@@ -39,6 +39,7 @@ mod runtime;
 mod scenarios;
 mod servers;
 mod shim;
+mod shim_calls;
 mod shim_node;
 mod sid;
 mod skip;
@@ -59,8 +60,8 @@ pub use daemon::Daemon;
 pub use debian::{debian_rootfs, debian_system_rootfs};
 pub use docker::{Dockerd, DockerdOptions, Reply};
 pub use engine::{COUNTING, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, cgroup_of, cgroup_value};
-pub use generated::Generated;
-pub use leaks::{Leaks, processes_with, sweep};
+pub use generated::{Generated, Random};
+pub use leaks::{Leaks, children_of, processes_with, sweep};
 pub use place::{Layout, Place, System};
 pub use podman::{Podman, remove_by_force};
 pub use process::{Command, Output, Running, find_program, wait_until};
@@ -70,6 +71,7 @@ pub use shim::{
     EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,
     shim_delete, shim_namespace, shim_program,
 };
+pub use shim_calls::{Answer, Pending};
 pub use shim_node::Node;
 pub use sid::sid_rootfs;
 pub use skip::{missing, skip, test_name};

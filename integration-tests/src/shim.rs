@@ -21,6 +21,7 @@ use containerd_shim_protos::ttrpc::proto::{Codec as _, Request};
 use containerd_shim_protos::ttrpc::{Code, Error as RpcError, Result as RpcResult, Server, TtrpcContext};
 use serde_json::Value;
 
+use crate::leaks::is_alive;
 use crate::{Bundle, Case, Command, Output, skip, under_test_only, wait_until};
 
 /// Nothing here takes so long, in nanoseconds.
@@ -137,7 +138,7 @@ pub fn shim_case() -> Option<(Case, PathBuf, EventServer, EventListener)> {
 
 /// A shim that was started for a bundle.
 pub struct Shim {
-    state_root: PathBuf,
+    pub(crate) state_root: PathBuf,
     binary: String,
     address: String,
     service: &'static str,
@@ -193,15 +194,23 @@ impl Shim {
         events: &EventServer,
         folders: &[&Path],
     ) -> Self {
-        let folder = bundle.write();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = folders.iter().map(|folder| folder.to_path_buf()).chain(std::env::split_paths(&path));
         let path = std::env::join_paths(folders).expect("a PATH");
-        let started = shim_command(case, program, &folder, id, "start")
-            .env("TTRPC_ADDRESS", &events.address)
-            .env("PATH", path)
-            .output()
-            .ok();
+        let start = shim_command(case, program, &bundle.write(), id, "start").env("PATH", path);
+        Self::start_by(case, start, events)
+    }
+
+    /// The same, for a bundle that is written already.
+    #[track_caller]
+    #[must_use]
+    pub fn start_in(case: &Case, program: &Path, folder: &Path, id: &str, events: &EventServer) -> Self {
+        Self::start_by(case, shim_command(case, program, folder, id, "start"), events)
+    }
+
+    #[track_caller]
+    fn start_by(case: &Case, start: Command, events: &EventServer) -> Self {
+        let started = start.env("TTRPC_ADDRESS", &events.address).output().ok();
         assert_eq!(started.stderr, "", "start writes to stderr");
         Self::connect(case, started.stdout.trim())
     }
@@ -286,6 +295,16 @@ impl Shim {
     ///
     /// The shim's.
     pub fn create_from(&self, id: &str, bundle: &Path, streams: &Streams, checkpoint: Option<&Path>) -> RpcResult<u32> {
+        let request = CreateTaskRequest {
+            checkpoint: checkpoint.map(|folder| folder.display().to_string()).unwrap_or_default(),
+            ..self.create_request(id, bundle, streams)
+        };
+        self.call("Create", &request).map(|response: CreateTaskResponse| response.pid)
+    }
+
+    /// The request of Create.
+    #[must_use]
+    pub fn create_request(&self, id: &str, bundle: &Path, streams: &Streams) -> CreateTaskRequest {
         let options = Options {
             root: self.state_root.display().to_string(),
             binary_name: self.binary.clone(),
@@ -296,7 +315,7 @@ impl Shim {
             value: options.write_to_bytes().expect("encode options"),
             ..Any::default()
         };
-        let request = CreateTaskRequest {
+        CreateTaskRequest {
             id: id.to_owned(),
             bundle: bundle.display().to_string(),
             terminal: streams.terminal,
@@ -304,10 +323,8 @@ impl Shim {
             stdout: streams.stdout.clone(),
             stderr: streams.stderr.clone(),
             options: MessageField::some(options),
-            checkpoint: checkpoint.map(|folder| folder.display().to_string()).unwrap_or_default(),
             ..CreateTaskRequest::default()
-        };
-        self.call("Create", &request).map(|response: CreateTaskResponse| response.pid)
+        }
     }
 
     /// Exec.
@@ -408,7 +425,7 @@ impl Shim {
             panic!("shutdown: {status:?}");
         }
         drop(self.client);
-        wait_until("the shim ends", || !Path::new(&format!("/proc/{pid}")).exists());
+        wait_until("the shim ends", || !is_alive(pid));
         let socket = self.address.trim_start_matches("unix://");
         assert!(!Path::new(socket).exists(), "its socket is left");
     }
@@ -448,11 +465,21 @@ impl Fifo {
         self.0.display().to_string()
     }
 
-    /// Reads it to its end, in a thread: what was read.
+    /// Reads it to its end, in a thread: what was read. It is open when this returns: a writer that comes and goes at once is heard,
+    /// too.
     #[must_use]
     pub fn read_all(&self) -> std::thread::JoinHandle<String> {
-        let path = self.0.clone();
-        std::thread::spawn(move || std::fs::read_to_string(path).expect("read a fifo"))
+        let mut options = std::fs::OpenOptions::new();
+        let flag = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), flag).open(&self.0);
+        let file = file.expect("open a fifo");
+        std::thread::spawn(move || {
+            // Until there is a writer, reading would find the end.
+            let mut fds = [rustix::event::PollFd::new(&file, rustix::event::PollFlags::IN)];
+            while rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+            rustix::io::ioctl_fionbio(&file, false).expect("prepare a fifo");
+            std::io::read_to_string(file).expect("read a fifo")
+        })
     }
 }
 

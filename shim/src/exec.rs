@@ -104,18 +104,28 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition` while it runs.
+    /// `FailedPrecondition` while it runs; `NotFound` for the second of two at once.
     pub(crate) async fn delete_exec(&self, exec_id: &str) -> Result<(u32, Exit)> {
         let process = self.process(exec_id)?;
-        let _starting = process.starting.lock().await;
+        let starting = process.starting.lock().await;
         let exit = match process.phase() {
             Phase::Running => return Err(Error::wrong_state(format!("cannot delete a running process {exec_id}"))),
             Phase::Created => Exit { status: NEVER_RAN, at: SystemTime::now() },
             Phase::Stopped(exit) => exit,
         };
+        // Before what may take its time: a client that asks for State is told that it is gone, and whoever waits for init's
+        // end does not wait for this one's logger, too.
+        let removed = {
+            let mut execs = self.execs();
+            let same = execs.by_id.get(exec_id).is_some_and(|added| Arc::ptr_eq(&added.process, &process));
+            same.then(|| execs.by_id.remove(exec_id))
+        };
+        drop(starting);
+        if removed.is_none() {
+            return Err(Error::not_found(format!("process {exec_id} was deleted meanwhile in task {}", self.id)));
+        }
         let pid = process.pid();
         process.close().await;
-        self.execs().by_id.remove(exec_id);
         Ok((pid, exit))
     }
 

@@ -1,9 +1,11 @@
 //! Process 1 of a pod whose containers share their pids: it reaps, and ends when it is told to.
 
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::process::Signal as DeathSignal;
@@ -19,6 +21,10 @@ pub(crate) const LASTING: &str = "pause-lasting";
 pub(crate) fn run(lasting: bool) -> Result<()> {
     if !lasting {
         rustix::process::set_parent_process_death_signal(Some(DeathSignal::KILL)).context("follow the shim")?;
+        // It may have died before; nobody but a living one has the other end of this pipe.
+        if is_left().context("look at standard input")? {
+            return Ok(());
+        }
     }
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
@@ -33,4 +39,12 @@ pub(crate) fn run(lasting: bool) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Whether nobody can write to standard input any more.
+fn is_left() -> nix::Result<bool> {
+    let input = std::io::stdin();
+    let mut fds = [PollFd::new(input.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO)?;
+    Ok(fds.iter().filter_map(PollFd::revents).any(|events| events.contains(PollFlags::POLLHUP)))
 }

@@ -97,7 +97,12 @@ impl Rootfs {
     ///
     /// The kernel refuses.
     pub(crate) fn unmount(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.mounted) { unmount_all(&self.path) } else { Ok(()) }
+        if self.mounted {
+            unmount_all(&self.path)?;
+            // Not before: what failed is tried again by the next Delete.
+            self.mounted = false;
+        }
+        Ok(())
     }
 }
 

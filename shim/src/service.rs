@@ -117,8 +117,11 @@ impl Api for TaskService {
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
-        let (task, tasks) = (self.tasks.get(&request.id)?, self.tasks.clone());
+        let tasks = self.tasks.clone();
         let (pid, exit) = detached(async move {
+            // containerd deletes what a Create was to make that it gave up, and does not come again: this waits for it.
+            tasks.settled(&request.id).await;
+            let task = tasks.get(&request.id)?;
             if !request.exec_id.is_empty() {
                 return task.delete_exec(&request.exec_id).await;
             }

@@ -78,6 +78,8 @@ pub(crate) struct Task {
     rootfs: Mutex<Rootfs>,
     execs: Mutex<Execs>,
     paused: AtomicBool,
+    /// Set under `changing`: the id may be another task's now.
+    deleted: AtomicBool,
     /// One change of the whole container at a time: pause, resume, update, checkpoint, delete.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -166,6 +168,7 @@ impl Task {
             rootfs: Mutex::new(rootfs),
             execs: Mutex::default(),
             paused: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
         };
         let Some(images) = checkpoint else {
@@ -367,9 +370,13 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// `FailedPrecondition` while it runs; what cannot be removed: then it can be deleted again.
+    /// `FailedPrecondition` while it runs; `NotFound` for the second of two at once; what cannot be removed: then it can be
+    /// deleted again.
     pub(crate) async fn delete(self: &Arc<Self>) -> Result<(u32, Exit)> {
         let _changing = self.changing.lock().await;
+        if self.deleted.load(Ordering::Relaxed) {
+            return Err(Error::not_found(format!("task {} was deleted meanwhile", self.id)));
+        }
         match self.init.phase() {
             Phase::Running => return Err(Error::wrong_state(format!("cannot delete a running process {}", self.id))),
             Phase::Created => self
@@ -390,6 +397,7 @@ impl Task {
             locked(&task.rootfs).unmount()
         })
         .await?;
+        self.deleted.store(true, Ordering::Relaxed);
         let pid = self.init.pid();
         self.shared.events.publish(TaskDelete {
             container_id: self.id.clone(),

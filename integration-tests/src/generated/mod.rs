@@ -14,7 +14,7 @@ mod random;
 
 use serde_json::{Value, json};
 
-pub(crate) use random::Random;
+pub use random::Random;
 
 use crate::default_spec;
 

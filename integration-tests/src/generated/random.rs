@@ -2,11 +2,12 @@
 
 /// The SplitMix64 generator (Steele, Lea, Flood 2014): neighbouring seeds give unlike numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    /// The generator of one config.
-    pub(crate) fn new(seed: u64, number: u64) -> Self {
+    /// The generator of one thing of many, of a config for one.
+    #[must_use]
+    pub fn new(seed: u64, number: u64) -> Self {
         let mut random = Self(seed.rotate_left(32) ^ number);
         random.next();
         random
@@ -20,23 +21,23 @@ impl Random {
     }
 
     /// A number below `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
     /// True in so many of a hundred cases.
-    pub(crate) fn percent(&mut self, of_hundred: usize) -> bool {
+    pub fn percent(&mut self, of_hundred: usize) -> bool {
         self.below(100) < of_hundred
     }
 
     /// One of the list.
-    pub(crate) fn pick<T: Clone>(&mut self, list: &[T]) -> T {
+    pub fn pick<T: Clone>(&mut self, list: &[T]) -> T {
         let at = self.below(list.len());
         list[at].clone()
     }
 
     /// Each of the list with this chance, in the list's order.
-    pub(crate) fn some<T: Clone>(&mut self, list: &[T], of_hundred: usize) -> Vec<T> {
+    pub fn some<T: Clone>(&mut self, list: &[T], of_hundred: usize) -> Vec<T> {
         list.iter().filter(|_| self.percent(of_hundred)).cloned().collect()
     }
 }

@@ -6,10 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use containerd_shim_protos::api::{Empty, StateRequest, WaitRequest};
-use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::ttrpc::Code;
-use containerd_shim_protos::ttrpc::proto::{Codec as _, Request};
-use integration_tests::{Case, Command, Shim, Streams, TASK_V3, refused, shim_case, skip};
+use integration_tests::{Case, Command, Shim, Streams, refused, shim_case, skip, wait_until};
 
 /// ttrpc's largest message, in bytes.
 const LARGEST: u32 = 4 << 20;
@@ -116,22 +114,17 @@ fn a_client_that_leaves_in_the_middle_of_a_call_changes_nothing() {
         let bundle = case.bundle().forever();
         let _ = bundle.write();
         let wait = WaitRequest { id: id.to_owned(), ..WaitRequest::default() };
-        let request = Request {
-            service: TASK_V3.to_owned(),
-            method: "Wait".to_owned(),
-            payload: wait.write_to_bytes().expect("encode"),
-            ..Request::default()
-        };
-        let request = request.encode().expect("encode");
-        let length = u32::try_from(request.len()).expect("a short request");
+        let fds = format!("/proc/{}/fd", shim.pid());
+        let fds = || std::fs::read_dir(&fds).expect("its descriptors").count();
+        let before = fds();
         for _ in 0..50 {
-            let mut stream = connect(shim);
-            stream.write_all(&[header(length, 1, REQUEST), request.clone()].concat()).expect("write");
+            drop(shim.begin("Wait", &wait));
         }
         shim.create(&other, bundle.path(), &Streams::default()).expect("create");
         assert_eq!(refused(shim.create(&other, bundle.path(), &Streams::default())).0, Code::ALREADY_EXISTS);
         shim.kill(&other, "", 9).expect("kill");
         assert_eq!(shim.wait(&other, "").expect("wait"), 137);
         shim.delete(&other, "").expect("delete");
+        wait_until("nothing is kept for who has left", || fds() <= before);
     });
 }

@@ -4,8 +4,13 @@
 mod adopt;
 mod checkpoint;
 mod clients;
+mod delays;
+mod failures;
+mod kills;
+mod leaks;
 mod logs;
 mod node;
+mod pods;
 mod resources;
 mod sandbox;
 mod streams;

@@ -1,7 +1,8 @@
 //! What the shim does with a container's resources, and tells of them: on v1 and on v2.
 
 use containerd_shim_protos::api::{
-    Empty, PauseRequest, ResumeRequest, StatsRequest, StatsResponse, Status, UpdateTaskRequest,
+    Empty, PauseRequest, PidsRequest, PidsResponse, ResumeRequest, StatsRequest, StatsResponse, Status,
+    UpdateTaskRequest,
 };
 use containerd_shim_protos::cgroups::metrics::Metrics;
 use containerd_shim_protos::cgroups_v2::metrics::Metrics as UnifiedMetrics;
@@ -54,6 +55,44 @@ fn pause_update_and_stats() {
     shim.kill(&id, "", 9).expect("kill");
     assert_eq!(delete(&shim, &id), 137);
     events.wait_for(&id, &["create", "start", "paused", "resumed", "paused", "exit", "delete"]);
+    shim.shutdown();
+    case.finish();
+}
+
+/// What is sent to one that is paused comes when it goes on, but SIGKILL ends it; it takes no new process meanwhile, and tells who
+/// is in it.
+#[test]
+fn signals_of_a_paused_container() {
+    let Some((case, program, events, _server)) = shim_case() else { return };
+    let bundle = case.bundle().shell("trap 'exit 7' TERM; while :; do sleep 1000 & wait $!; done");
+    let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);
+    let process = json!({"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    for (name, signal, status) in [("term", 15, 7), ("kill", 9, 137)] {
+        let id = case.id(name);
+        let none = Streams::default();
+        shim.create(&id, bundle.path(), &none).expect("create");
+        shim.run(&id, "").expect("start");
+        for exec in ["runs", "waits"] {
+            shim.exec(&id, exec, &process, &none).expect("exec");
+        }
+        let pid = shim.run(&id, "runs").expect("start");
+        shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() }).expect("pause");
+        for exec in ["", "runs"] {
+            assert_eq!(shim.state(&id, exec).expect("state").status.unwrap(), Status::PAUSED, "{exec}");
+        }
+        let pids = shim.call::<PidsResponse>("Pids", &PidsRequest { id: id.clone(), ..Default::default() });
+        assert!(pids.expect("pids").processes.iter().any(|process| process.pid == pid));
+        assert!(refused(shim.run(&id, "waits")).1.contains("paused"));
+        shim.kill(&id, "", signal).expect("kill");
+        if signal == 15 {
+            assert_eq!(shim.state(&id, "").expect("state").status.unwrap(), Status::PAUSED);
+            shim.call::<Empty>("Resume", &ResumeRequest { id: id.clone(), ..Default::default() }).expect("resume");
+        }
+        assert_eq!(delete(&shim, &id), status);
+        let resumed: &[&str] = if signal == 15 { &["resumed"] } else { &[] };
+        let before = ["create", "start", "exec-added:runs", "exec-added:waits", "exec-started:runs", "paused"];
+        events.wait_for(&id, &[&before[..], resumed, &["exit:runs", "exit", "delete"]].concat());
+    }
     shim.shutdown();
     case.finish();
 }

@@ -181,6 +181,26 @@ fn shared_pids_have_a_process_1_that_reaps() {
     pod.shut_down();
 }
 
+/// It ends with the shim, also where that died before it could ask the kernel for this.
+#[test]
+fn a_process_1_whose_shim_has_died_already_ends() {
+    let Some((_, program, _, _)) = shim_case() else { return };
+    let (input, writer) = std::io::pipe().expect("a pipe");
+    drop(writer);
+    let mut child = std::process::Command::new(program).arg("pause").stdin(input).spawn().expect("run it");
+    let mut ended = None;
+    for _ in 0..1000 {
+        ended = child.try_wait().expect("wait");
+        if ended.is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(ended.is_some_and(|ended| ended.success()), "{ended:?}");
+}
+
 #[test]
 fn wrong_requests_are_refused_and_a_killed_shim_is_cleaned_up_after() {
     let Some(pod) = Pod::new() else { return };

@@ -140,6 +140,73 @@ fn a_terminal_has_a_size_and_passes_on_both_ways() {
     });
 }
 
+/// Nothing is lost of more than any buffer holds, of an init and of an exec, also when nobody reads at first.
+#[test]
+fn a_terminals_large_output_is_whole() {
+    const LINES: usize = 300_000;
+    let Some((case, program, events, _server)) = shim_case() else { return };
+    let id = case.id("a");
+    let script = format!("seq {LINES}");
+    let bundle = case.bundle().shell(&script).edit(json!({"process": {"terminal": true}}));
+    let shim = Shim::start(&case, &program, &bundle, &id, &events);
+    let whole = (1..=LINES).fold(String::new(), |whole, number| whole + &number.to_string() + "\r\n");
+    let [of_init, of_exec] = ["init", "exec"].map(|name| Fifo::new(&case, name));
+    shim.create(&id, bundle.path(), &Streams { terminal: true, stdout: of_init.path(), ..Streams::default() })
+        .expect("create");
+    shim.run(&id, "").expect("start");
+    let mut process = process(&script);
+    process["terminal"] = json!(true);
+    // Written into what nobody reads, until it is full.
+    started(&shim, &id, "e", &process, &Streams { terminal: true, stdout: of_exec.path(), ..Streams::default() });
+    assert_eq!(shim.state(&id, "e").expect("state").status.unwrap(), Status::RUNNING);
+    let read = of_exec.read_all();
+    ended(&shim, &id, "e");
+    assert!(read.join().unwrap() == whole, "the exec's output is not whole");
+    let read = of_init.read_all();
+    assert_eq!(shim.wait(&id, "").expect("wait"), 0);
+    shim.delete(&id, "").expect("delete");
+    assert!(read.join().unwrap() == whole, "the init's output is not whole");
+    shim.shutdown();
+    case.finish();
+}
+
+/// An init of an ordinary user opens what it writes to again, whatever it is.
+#[test]
+fn an_ordinary_users_init_opens_its_output_again() {
+    let Some((case, program, events, _server)) = shim_case() else { return };
+    let logger = case.path().join("logger");
+    fs::write(&logger, "#!/bin/sh\nexec 5>&-\ncat <&3 > \"$1\"\n").unwrap();
+    fs::set_permissions(&logger, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let lines = case.path().join("lines");
+    let shim = Shim::start(&case, &program, &case.bundle(), &case.id("first"), &events);
+    for kind in ["fifo", "logger", "terminal"] {
+        let terminal = kind == "terminal";
+        let script = "echo one > /dev/stdout; echo two >> /proc/self/fd/1; echo three > /dev/stderr";
+        let bundle = case
+            .bundle()
+            .shell(script)
+            .edit(json!({"process": {"user": {"uid": 1000, "gid": 1000}, "terminal": terminal}}));
+        let fifo = Fifo::new(&case, &format!("out-{kind}"));
+        let stdout = match kind {
+            "logger" => format!("binary://{}?{}", logger.display(), lines.display()),
+            _ => fifo.path(),
+        };
+        let stderr = if terminal { String::new() } else { stdout.clone() };
+        let read = (kind != "logger").then(|| fifo.read_all());
+        let id = case.id(kind);
+        shim.create(&id, &bundle.write(), &Streams { terminal, stdout, stderr, ..Streams::default() }).expect("create");
+        shim.run(&id, "").expect("start");
+        assert_eq!(shim.wait(&id, "").expect("wait"), 0, "{kind}");
+        shim.delete(&id, "").expect("delete");
+        let text = read.map_or_else(|| fs::read_to_string(&lines).unwrap(), |read| read.join().unwrap());
+        // A logger has the errors by another descriptor.
+        let expected = if kind == "logger" { "one\ntwo\n" } else { "one\ntwo\nthree\n" };
+        assert_eq!(text.replace('\r', ""), expected, "{kind}");
+    }
+    shim.shutdown();
+    case.finish();
+}
+
 /// Nobody reads one container's output: it waits, and no other does.
 #[test]
 fn a_full_fifo_stops_its_own_writer_only() {

@@ -272,29 +272,6 @@ fn delete_takes_away_what_a_killed_shim_left() {
 }
 
 #[test]
-fn a_failed_create_leaves_nothing() {
-    let Some((case, program, events, _server)) = shim_case() else { return };
-    let id = case.id("a");
-    let bundle = case.bundle().args(&["no-such-program"]);
-    let shim = Shim::start(&case, &program, &bundle, &id, &events);
-    let pid = shim.pid();
-    let fds = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    let before = fds();
-    for _ in 0..3 {
-        let out = Fifo::new(&case, &format!("out{}", fs::read_dir(case.path()).unwrap().count()));
-        let read = out.read_all();
-        let (_, text) = refused(shim.create(&id, bundle.path(), &Streams { stdout: out.path(), ..Streams::default() }));
-        assert!(text.contains("executable file not found in $PATH"), "{text}");
-        read.join().unwrap();
-        assert_eq!(refused(shim.state(&id, "")).0, Code::NOT_FOUND);
-    }
-    wait_until("its descriptors are closed", || fds() <= before + 1);
-    assert!(events.of(&id).is_empty());
-    shim.shutdown();
-    case.finish();
-}
-
-#[test]
 fn unknown_calls_are_unimplemented() {
     let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
@@ -308,72 +285,6 @@ fn unknown_calls_are_unimplemented() {
     // Version 2 is served by the same hands.
     let shim = shim.speaking(TASK_V2);
     assert_eq!(refused(shim.state("x", "")).0, Code::NOT_FOUND);
-    shim.shutdown();
-    case.finish();
-}
-
-/// Many in a row and at a time: each is told in its order, and the shim is as it was. `FLINT_SHIM_TASKS=10000` for the long
-/// run.
-#[test]
-fn many_leave_nothing() {
-    let Some((case, program, events, _server)) = shim_case() else { return };
-    let count: usize = std::env::var("FLINT_SHIM_TASKS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
-    let bundle = case.bundle().args(&["true"]);
-    let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);
-    let (pid, folder) = (shim.pid(), bundle.path().to_owned());
-    let fds = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    let memory = || {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let line = text.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
-    };
-    let live = |id: &str| {
-        shim.create(id, &folder, &Streams::default()).expect("create");
-        shim.run(id, "").expect("start");
-        assert_eq!(delete(&shim, id), 0);
-    };
-    let ids = |way: &str, count: usize| -> Vec<String> {
-        (0..count).map(|number| case.id(&format!("{way}{number}"))).collect()
-    };
-    let at_once = |ids: &[String]| {
-        std::thread::scope(|scope| {
-            for part in ids.chunks(ids.len().div_ceil(50)) {
-                let live = &live;
-                scope.spawn(move || {
-                    for id in part {
-                        live(id);
-                    }
-                });
-            }
-        });
-    };
-    // What 50 at a time touch, an allocator keeps: that is no leak.
-    let warm = ids("w", 100);
-    at_once(&warm);
-    // Events that nobody has taken yet are kept, and what comes and goes meanwhile lies around them: that is no leak.
-    let settled = |ids: &[String]| ids.iter().for_each(|id| events.wait_for(id, &LIFE));
-    settled(&warm);
-    let (fds_before, memory_before) = (fds(), memory());
-    let row = ids("r", count);
-    for (number, id) in row.iter().enumerate() {
-        live(id);
-        if (number + 1) % 1000 == 0 {
-            println!("{} in a row: {} KiB more", number + 1, memory().saturating_sub(memory_before));
-        }
-    }
-    settled(&row);
-    let together = ids("t", count);
-    for part in together.chunks(1000) {
-        at_once(part);
-        settled(part);
-        println!("{} more at a time: {} KiB more", part.len(), memory().saturating_sub(memory_before));
-    }
-    wait_until("its descriptors are as before", || fds() <= fds_before + 2);
-    let grown = memory().saturating_sub(memory_before);
-    // A hundred bytes a task would be a leak in the long run; so little is not seen in a short one.
-    let allowed = 1024 + count as u64 / 10;
-    assert!(grown < allowed, "{grown} KiB more after {} tasks", 2 * count);
-    wait_until("its threads have ended", || fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() <= 3);
     shim.shutdown();
     case.finish();
 }

@@ -137,13 +137,13 @@ fn set(config: &PodConfig, name: &str, value: &str) -> Result<()> {
         .map_err(|error| Error::system(format!("set the sysctl {name} to {value}"), error))
 }
 
-/// A process 1 for the pod's pids. It dies with this thread.
+/// A process 1 for the pod's pids. It dies with this thread; if that is too early, it finds its standard input left.
 fn start_init() -> Result<Child> {
     Command::new("/proc/self/exe")
         .arg(OsStr::new(pause::ACTION))
         .current_dir("/")
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 /// How long a logger may take until it is ready, in milliseconds; and to end after the last writer.
 const READY: u16 = 10_000;
 const LAST_LINES: Duration = Duration::from_secs(10);
+/// Of the thread that waits for one, in bytes.
+const STACK: usize = 64 << 10;
 
 /// What the URI of a logger says.
 #[derive(Clone, Debug)]
@@ -30,7 +32,18 @@ pub(super) struct Program {
 
 #[derive(Debug)]
 pub(crate) struct Logger {
-    child: Child,
+    /// Until it is waited for.
+    child: Option<Child>,
+}
+
+impl Drop for Logger {
+    /// Of a process that was not made after all: it has no writers, and must not stay as a zombie.
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            let waiting = std::thread::Builder::new().stack_size(STACK).spawn(move || finish(child));
+            drop(waiting);
+        }
+    }
 }
 
 impl Logger {
@@ -69,11 +82,10 @@ impl Logger {
         let child = command.spawn().map_err(failure)?;
         // The command holds our copies of its ends.
         drop(command);
-        let mut logger = Self { child };
         match wait_ready(ready, named.must_say_ready) {
-            Ok(()) => Ok((logger, to_stdout, to_stderr)),
+            Ok(()) => Ok((Self { child: Some(child) }, to_stdout, to_stderr)),
             Err(error) => {
-                logger.kill();
+                end(child);
                 Err(error.context(format!("start the logger {program}")))
             }
         }
@@ -81,20 +93,26 @@ impl Logger {
 
     /// After the last writer has gone it reads its end; one that goes on nevertheless is killed.
     pub(super) fn finish(mut self) {
-        let deadline = Instant::now() + LAST_LINES;
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if let Some(child) = self.child.take() {
+            finish(child);
         }
-        self.kill();
     }
+}
 
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+fn finish(mut child: Child) {
+    let deadline = Instant::now() + LAST_LINES;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
+    end(child);
+}
+
+fn end(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn wait_ready(ready: OwnedFd, must_say: bool) -> Result<()> {

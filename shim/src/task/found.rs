@@ -59,6 +59,7 @@ impl Task {
             oom: OnceLock::new(),
             execs: Mutex::default(),
             paused: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
         };
         Ok((task, process))
