@@ -7,6 +7,7 @@
 mod messages;
 mod node;
 mod pod;
+pub mod tasks;
 
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Cri {
     executor: tokio::runtime::Runtime,
     channel: Channel,
+    /// containerd's; its CRI plugin has one of its own.
+    namespace: Option<String>,
 }
 
 impl Cri {
@@ -39,7 +42,13 @@ impl Cri {
             let _inside = executor.enter();
             endpoint.connect_lazy()
         };
-        Self { executor, channel }
+        Self { executor, channel, namespace: None }
+    }
+
+    /// A client of containerd's own services, in this namespace.
+    #[must_use]
+    pub fn of_containerd(socket: &str, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::new(socket) }
     }
 
     /// One call.
@@ -51,9 +60,14 @@ impl Cri {
         let codec = ProstCodec::<Request, Request::Response>::default();
         let method = PathAndQuery::from_static(Request::METHOD);
         let mut client = Grpc::new(self.channel.clone());
+        let mut request = tonic::Request::new(request);
+        if let Some(namespace) = &self.namespace {
+            let namespace = namespace.parse().map_err(|_| Status::invalid_argument("a namespace"))?;
+            request.metadata_mut().insert("containerd-namespace", namespace);
+        }
         self.executor.block_on(async {
             client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            client.unary(tonic::Request::new(request), method, codec).await.map(tonic::Response::into_inner)
+            client.unary(request, method, codec).await.map(tonic::Response::into_inner)
         })
     }
 

@@ -17,6 +17,7 @@ fn with(scenario: fn(&mut Containerd)) {
 scenarios! {
     with;
     a_container_outlives_containerd: crash_scenario::a_container_outlives_containerd,
+    containerd_dies_after_each_call: crash_scenario::containerd_dies_after_each_call,
     containerd_dies_within_calls: crash_scenario::containerd_dies_within_calls,
     a_killed_shim_leaves_nothing: crash_scenario::a_killed_shim_leaves_nothing,
     events_wait_for_containerd: crash_scenario::events_wait_for_containerd,

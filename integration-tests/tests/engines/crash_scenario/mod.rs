@@ -1,11 +1,15 @@
 //! containerd, and shims, that end by SIGKILL: what ran goes on, what ended is told, and nothing is left.
 
+mod calls;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::{Empty, PauseRequest, ResumeRequest};
 use integration_tests::{Case, Containerd, Shim, Streams, flint, processes_with, wait_until, whole_output};
 use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) use calls::containerd_dies_after_each_call;
 
 const FOREVER: &str = "trap 'exit 7' TERM; while :; do sleep 1000 & wait $!; done";
 const IMAGE: &str = "localhost/flint-it:busybox";
@@ -170,7 +174,9 @@ pub(crate) fn containerd_dies_within_calls(containerd: &mut Containerd) {
         crash_at(containerd, &["task", "rm", "--force", &id], || !file(&id).exists());
         remove(containerd, &id);
     }
-    for seed in 1..=SEEDS {
+    let seeds =
+        std::env::var("FLINT_SHIM_KILLS").map_or(SEEDS, |text| text.parse().expect("FLINT_SHIM_KILLS is a number"));
+    for seed in 1..=seeds {
         let id = new(containerd);
         let all: [&[&str]; 4] = [
             &["run", "--detach", "--null-io", "--runtime", &shim, IMAGE, &id, "sh", "-c", FOREVER],
@@ -234,7 +240,7 @@ pub(crate) fn events_wait_for_containerd(containerd: &mut Containerd) {
     case.finish();
 }
 
-/// How many moments a seed chooses.
+/// How many moments are chosen by a seed, if `FLINT_SHIM_KILLS` does not say it.
 const SEEDS: u32 = 8;
 
 /// containerd calls `delete` for the container of a shim that was killed.
