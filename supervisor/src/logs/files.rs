@@ -50,7 +50,23 @@ fn place(name: &str) -> Option<Place> {
 }
 
 /// The files in a folder, the oldest first.
+///
+/// readdir(3) is not one look: a file that is renamed meanwhile may be seen by neither of its names, and a reader would pass it
+/// over. So it is read until twice in a row the same files are there.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<LogFile>> {
+    let mut files = look(folder)?;
+    loop {
+        let again = look(folder)?;
+        let are_same = |(one, other): (&LogFile, &LogFile)| one.inode == other.inode && one.place == other.place;
+        if files.len() == again.len() && files.iter().zip(&again).all(are_same) {
+            return Ok(again);
+        }
+        files = again;
+    }
+}
+
+/// What one look shows, the oldest first.
+fn look(folder: &Path) -> io::Result<Vec<LogFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -90,5 +106,34 @@ mod tests {
         for other in ["x.log", "1.logs", "1.log.", "1.log.20261128-160000.gz", "1.log.tmp", "1.txt"] {
             assert_eq!(place(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_being_rotated_is_never_missing() {
+        const ROTATIONS: u32 = 5_000;
+        let folder = tempfile::tempdir().unwrap();
+        let rotated = |number: u32| folder.path().join(format!("0.log.{number:06}"));
+        let current = folder.path().join("0.log");
+        fs::write(&current, "").unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                for number in 0..ROTATIONS {
+                    fs::rename(&current, rotated(number)).unwrap();
+                    fs::write(&current, "").unwrap();
+                    if let Some(old) = number.checked_sub(20) {
+                        fs::remove_file(rotated(old)).unwrap();
+                    }
+                }
+            });
+            while !writing.is_finished() {
+                let files = list(folder.path()).unwrap();
+                let numbers = files.iter().filter_map(|file| match &file.place.age {
+                    Age::Rotated(number) => number.parse::<u32>().ok(),
+                    Age::Current => None,
+                });
+                let numbers: Vec<u32> = numbers.collect();
+                assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+            }
+        });
     }
 }
