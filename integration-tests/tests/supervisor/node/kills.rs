@@ -9,8 +9,10 @@ use rustix::process::Signal;
 
 use super::rig::Node;
 
-/// How many kills: `FLINT_KILLS`. The 200 take minutes.
+/// How many kills: `FLINT_KILLS`. 200 take minutes.
 const KILLS: u32 = 6;
+/// How many pods there are at a time: more would try the machine, and not flintd.
+const PODS: usize = 30;
 
 /// The same numbers for the same seed (`FLINT_KILLS_SEED`).
 struct Random(u64);
@@ -33,6 +35,24 @@ fn begun(folder: &Path, name: &str) -> usize {
     std::fs::read_to_string(folder.join(name)).unwrap_or_default().lines().count()
 }
 
+fn one_of(pods: &BTreeMap<String, Option<u64>>, random: &mut Random) -> String {
+    let index = random.below(pods.len() as u64) as usize;
+    pods.keys().nth(index).expect("one of them").clone()
+}
+
+/// It was started once, and has ended with its status, or runs if it has none.
+fn is_as_promised(node: &Node, out: &Path, name: &str, status: Option<u64>, seed: u64) {
+    let told = format!("seed {seed}: {name}");
+    match status {
+        Some(status) => {
+            wait_until(&format!("{told} has ended"), || node.state(name)["exited"]["status"].is_u64());
+            assert_eq!(node.state(name)["exited"]["status"], status, "{told}");
+        }
+        None => node.wait_for(name, "Running"),
+    }
+    assert_eq!(begun(out, name), 1, "{told} was started so often");
+}
+
 #[test]
 fn no_pod_is_lost_or_started_twice_and_no_status_is_wrong() {
     let Some(mut node) = Node::start() else { return };
@@ -48,7 +68,7 @@ fn no_pod_is_lost_or_started_twice_and_no_status_is_wrong() {
             let status = (random.below(2) == 0).then(|| random.below(100));
             let script = match status {
                 Some(status) => format!("echo begun >> /out/{name}; exit {status}"),
-                None => format!("echo begun >> /out/{name}; trap 'exit 3' TERM; while true; do sleep 0.1; done"),
+                None => format!("echo begun >> /out/{name}; trap 'exit 3' TERM; sleep 100000 & wait"),
             };
             let manifest = node
                 .manifest(&name, &volume, &script)
@@ -57,25 +77,22 @@ fn no_pod_is_lost_or_started_twice_and_no_status_is_wrong() {
             wanted.insert(name, status);
         }
         if random.below(2) == 0 && wanted.len() > 4 {
-            let index = random.below(wanted.len() as u64) as usize;
-            let name = wanted.keys().nth(index).expect("one of them").clone();
+            let name = one_of(&wanted, &mut random);
             let _ = node.ctl(["rm", &name]).ok();
             wanted.remove(&name);
+        }
+        while wanted.len() > PODS {
+            let name = one_of(&wanted, &mut random);
+            let status = wanted.remove(&name).expect("it is one of them");
+            is_as_promised(&node, &out, &name, status, seed);
+            let _ = node.ctl(["rm", &name]).ok();
         }
         std::thread::sleep(Duration::from_millis(random.below(400)));
         node.end(Signal::KILL);
         node.launch();
     }
     for (name, status) in &wanted {
-        let told = format!("seed {seed}: {name}");
-        match status {
-            Some(status) => {
-                wait_until(&format!("{told} has ended"), || node.state(name)["exited"]["status"].is_u64());
-                assert_eq!(node.state(name)["exited"]["status"], *status, "{told}");
-            }
-            None => node.wait_for(name, "Running"),
-        }
-        assert_eq!(begun(&out, name), 1, "{told} was started so often");
+        is_as_promised(&node, &out, name, *status, seed);
     }
     wait_until("what was removed is gone", || node.pods().len() == wanted.len());
     for name in wanted.keys() {
