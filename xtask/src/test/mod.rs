@@ -100,19 +100,18 @@ impl Run {
                 Ok(Counts::default())
             })?;
         }
+        // They wait for a mirror more than they work. Who needs one of the systems before it is there waits for it.
+        let systems = (!quick).then(|| {
+            let made = tests.iter().filter(|test| test.name == SYSTEMS).map(|test| self.entry(test)).collect();
+            std::thread::spawn(|| lanes::run(vec![Lane::of(made)]))
+        });
         self.step(if quick { "unit tests" } else { "unit tests, and what the others need" }, |run| {
-            let is_apart = |test: &TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-            let lane = |chosen: &dyn Fn(&&TestProgram) -> bool| {
-                Lane::of(tests.iter().filter(chosen).map(|test| run.entry(test)).collect())
-            };
+            let is_apart = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
+            let units = tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect();
             std::thread::scope(|scope| {
                 // What it says is said again where the machine is needed.
                 let machine = scope.spawn(|| (!quick && vm::missing().is_none()).then(vm::prepare));
-                let mut lanes = vec![lane(&|test| !is_apart(test)), run.by_cargo(lints)?];
-                if !quick {
-                    lanes.push(lane(&|test| test.name == SYSTEMS));
-                }
-                let counts = lanes::run(lanes);
+                let counts = lanes::run(vec![Lane::of(units), run.by_cargo(lints)?]);
                 let _ = machine.join();
                 counts
             })
@@ -129,6 +128,10 @@ impl Run {
                 Some((faulty, host)) => run.integration_tests(&tests, faulty, host, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
+        }
+        if let Some(systems) = systems {
+            let ended = systems.join().map_err(|_| anyhow::anyhow!("the systems' thread panicked"));
+            self.step("systems for the others", |_| ended?)?;
         }
         self.close()
     }
