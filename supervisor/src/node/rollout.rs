@@ -88,6 +88,9 @@ impl Node {
 
     /// All pods of a name that are not on their way out.
     pub(super) fn all_present(&self, key: &Key) -> Vec<Arc<Entry>> {
-        self.entries().into_iter().filter(|entry| !entry.is_leaving() && entry.key() == *key).collect()
+        self.entries()
+            .into_iter()
+            .filter(|entry| !entry.is_leaving() && entry.read(|record| record.pod.key == *key))
+            .collect()
     }
 }

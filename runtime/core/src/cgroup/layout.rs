@@ -109,7 +109,9 @@ impl Layout {
         };
         let own = read("/proc/self/cgroup")?;
         let names = own_cgroups(&own).map(|(name, _)| name);
-        let usual = usual::is_first_namespace().then(|| usual::find(USUAL_ROOT.as_ref(), names, usual::version_at));
+        let root = Path::new(USUAL_ROOT);
+        let find = || usual::find(root, names, usual::version_at, || usual::entries(root));
+        let usual = usual::is_first_namespace().then(find);
         match usual.flatten() {
             Some(usual) => Ok(Self::of_usual(usual, &own)),
             None => Self::parse(&read("/proc/self/mountinfo")?, &own),

@@ -25,29 +25,40 @@ pub(super) struct Usual<'a> {
 }
 
 /// The places of all hierarchies that `names` (those of `/proc/self/cgroup`; the v2 tree has the empty one) tells of; None
-/// if one of them is not where it usually is, or not from its root on. `look` tells what stands at a path.
+/// if one of v1 is not where it usually is, or not from its root on. A v2 tree counts only beside them; it may have been mounted
+/// somewhere else, or once. `look` tells what stands at a path, `entries` what is in the folder `root`.
 pub(super) fn find<'a>(
     root: &Path,
     names: impl Iterator<Item = &'a str>,
     look: impl Fn(&Path) -> Option<Version>,
+    entries: impl Fn() -> Option<Vec<PathBuf>>,
 ) -> Option<Usual<'a>> {
     if look(root) == Some(Version::V2) {
         return Some(Usual { hierarchies: Vec::new(), unified: Some(root.to_owned()) });
     }
     let mut usual = Usual { hierarchies: Vec::new(), unified: None };
     for name in names {
-        let (folder, version) =
-            if name.is_empty() { ("unified", Version::V2) } else { (name.trim_start_matches("name="), Version::V1) };
-        let place = root.join(folder);
-        if look(&place) != Some(version) {
+        if name.is_empty() {
+            let is_it = |place: &PathBuf| look(place) == Some(Version::V2);
+            usual.unified = Some(root.join("unified")).filter(is_it);
+            if usual.unified.is_none() {
+                usual.unified = entries()?.into_iter().find(is_it);
+            }
+            continue;
+        }
+        let place = root.join(name.trim_start_matches("name="));
+        if look(&place) != Some(Version::V1) {
             return None;
         }
-        match version {
-            Version::V1 => usual.hierarchies.push((name, place)),
-            Version::V2 => usual.unified = Some(place),
-        }
+        usual.hierarchies.push((name, place));
     }
     (!usual.hierarchies.is_empty()).then_some(usual)
+}
+
+/// What is in the folder; None if it cannot be read.
+pub(super) fn entries(folder: &Path) -> Option<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries.map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 /// Whether paths of `/proc/self/cgroup` begin at the hierarchies' roots: not in a cgroup namespace.
@@ -88,7 +99,8 @@ mod tests {
             let name = path.strip_prefix(ROOT).unwrap().to_str().unwrap();
             there.iter().find(|(place, _)| *place == name).map(|(_, version)| *version)
         };
-        find(Path::new(ROOT), names.iter().copied(), look)
+        let entries = || Some(there.iter().map(|(place, _)| Path::new(ROOT).join(place)).collect());
+        find(Path::new(ROOT), names.iter().copied(), look, entries)
     }
 
     #[test]
@@ -108,10 +120,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_beside_them_may_have_another_name_or_be_elsewhere() {
+        let (v1, other) = (("cpu", Version::V1), ("v2", Version::V2));
+        assert_eq!(seen(&["cpu", ""], &[v1, other]).unwrap().unified, Some("/sys/fs/cgroup/v2".into()));
+        assert_eq!(seen(&["cpu", ""], &[v1]).unwrap().unified, None);
+    }
+
+    #[test]
     fn what_is_elsewhere_is_for_mountinfo() {
         // In a container, or mounted by hand; a tree of the other version; nothing at all.
         assert_eq!(seen(&["cpu", "memory"], &[("cpu", Version::V1)]), None);
-        assert_eq!(seen(&["cpu", ""], &[("cpu", Version::V1)]), None);
         assert_eq!(seen(&["cpu"], &[("cpu", Version::V2)]), None);
         assert_eq!(seen(&[""], &[("unified", Version::V2)]), None);
         assert_eq!(seen(&[], &[]), None);
