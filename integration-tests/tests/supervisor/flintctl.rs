@@ -195,19 +195,28 @@ fn an_input_stays_open_unless_it_is_for_one() {
 #[test]
 fn a_slow_client_holds_up_nobody() {
     let Some(node) = Node::start() else { return };
-    let script = "read line; seq 300000; echo last; exec sleep 1000";
+    let script = "(until [ -e /told ]; do echo .; sleep 0.1; done) & read line; : > /told; wait; \
+                  seq 300000; echo last; exec sleep 1000";
     node.apply(&node.manifest("loud", "", script).replace("    command:", "    stdin: true\n    command:"));
     node.wait_for("loud", "Running");
     let mut slow =
         node.ctl_process(&["attach", "--no-stdin", "loud"]).stdout(Stdio::piped()).spawn().expect("flintctl");
+    let mut output = slow.stdout.take().expect("its output");
+    // It is attached before the other one lets the container begin.
+    let mut line = [0; 2];
+    output.read_exact(&mut line).expect("read a dot");
     let quick = node.ctl_command(["attach", "loud"]).input("go\n").spawn();
     wait_until("another has all of it", || quick.stdout().ends_with("300000\nlast\n"));
     assert_eq!(node.ctl(["logs", "--tail", "2", "loud"]).ok().stdout, "300000\nlast\n");
     // The slow one has lost nothing.
     let mut expected = String::new();
     (1..=300_000).for_each(|number| writeln!(expected, "{number}").expect("a string"));
+    while line == *b".\n" {
+        output.read_exact(&mut line).expect("read what it printed");
+    }
     let mut came = vec![0; expected.len()];
-    slow.stdout.take().expect("its output").read_exact(&mut came).expect("read what it printed");
+    came[..2].copy_from_slice(&line);
+    output.read_exact(&mut came[2..]).expect("read what it printed");
     let _ = slow.kill();
     let _ = slow.wait();
     assert!(came == expected.as_bytes(), "it is all the same");
