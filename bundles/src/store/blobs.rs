@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Store, open_alone, sync_folder};
+use super::{Store, open_alone, sync};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Told, invalid};
 use crate::image::Blob;
@@ -183,7 +183,7 @@ impl Arriving<'_> {
         self.file.sync_data().told(told)?;
         let place = self.store.blob_path(&self.blob.digest);
         fs::rename(&self.path, &place).told(told)?;
-        sync_folder(place.parent().unwrap_or(Path::new("/")))
+        sync(place.parent().unwrap_or(Path::new("/")))
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, sync_folder, to_json};
+use super::{Store, sync, to_json};
 use crate::error::{Error, Result, Told};
 use crate::image::{Image, Layer};
 use crate::layer::Limits;
@@ -162,7 +162,7 @@ impl Store {
                 }
             }
         }
-        sync_folder(&layers)
+        sync(&layers)
     }
 }
 

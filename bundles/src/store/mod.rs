@@ -190,7 +190,7 @@ impl Store {
     fn write(&self, path: &Path, content: &[u8]) -> Result<()> {
         let told = || format!("writing {}", path.display());
         self.write_named_later(path, content).told(told)?;
-        sync_folder(path.parent().unwrap_or(&self.root))
+        sync(path.parent().unwrap_or(&self.root))
     }
 
     /// The same, but whether a power cut leaves the name is settled by whoever syncs the folder.
@@ -256,11 +256,7 @@ fn flock(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), operation))
 }
 
-/// Makes a rename in the folder last.
-pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    sync(folder)
-}
-
+/// Writes a file's content, or a folder's names, to the disk.
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).told(|| format!("writing {} to the disk", path.display()))
 }

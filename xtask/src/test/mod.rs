@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{LazyLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -170,30 +170,30 @@ impl Run {
     /// What cargo does itself beside the unit tests: the lints of the runtime for the other architecture that it is written
     /// for (clippy does not link, so no linker is needed), and the tests of the documentation.
     fn by_cargo(&self, lints: Lints) -> anyhow::Result<Lane<'static>> {
-        let mut all = Vec::new();
         let target = "aarch64-unknown-linux-musl";
-        match dist::ensure_target(target) {
+        let lints_for_aarch64 = match dist::ensure_target(target) {
             Ok(()) => {
                 let mut cargo = workspace::cargo();
                 cargo.args(["clippy", "--locked", "--quiet", "--keep-going", "--target", target]);
                 let runtime = ["flint-sys", "flint-init", "flint-runtime", "flint"];
                 cargo.args(runtime.iter().flat_map(|name| ["--package", name])).args(["--", "-D", "warnings"]);
                 cargo.stdin(Stdio::null());
-                all.push(Program { name: "lints for aarch64".to_owned(), command: cargo, is_check: true });
+                cargo
             }
             Err(error) => {
                 self.log_skip(&format!("SKIP lints for aarch64: {error:#}"))?;
                 // It is counted as skipped in the end; as one that passed until then, like libtest's.
-                let command = Command::new("true");
-                all.push(Program { name: "lints for aarch64".to_owned(), command, is_check: true });
+                Command::new("true")
             }
-        }
+        };
         let mut cargo = workspace::cargo();
         cargo.args(["test", "--quiet", "--doc", "--no-fail-fast"]).args(SELECTION);
         lints.apply(&mut cargo);
         cargo.env("FLINT_SKIP_LOG", &self.skip_log).stdin(Stdio::null());
-        all.push(Program { name: "doc tests".to_owned(), command: cargo, is_check: false });
-        Ok(Lane::of(all))
+        Ok(Lane::of(vec![
+            Program { name: "lints for aarch64".to_owned(), command: lints_for_aarch64, is_check: true },
+            Program { name: "doc tests".to_owned(), command: cargo, is_check: false },
+        ]))
     }
 
     /// Those of real engines, those of each daemon, and a virtual machine, run beside all others: each has a place of its
@@ -221,7 +221,7 @@ impl Run {
         let is_other = |test: &&TestProgram| test.is_of(INTEGRATION) && !apart.contains(&test.name.as_str());
         // The last builds programs with cargo, which waits for the host's build.
         let others = tests.iter().filter(is_other).chain(tests.iter().filter(|test| test.is_of(LINKED)));
-        let built = || host.wait();
+        let built = || LazyLock::force(host).clone().map_err(anyhow::Error::msg);
         let lanes = vec![
             named(&ENGINES),
             Lane::of(others.map(entry).collect()),
@@ -309,29 +309,18 @@ impl Release {
     /// Waits for the static programs; the host's are built after them.
     fn static_programs(self) -> anyhow::Result<HostPrograms> {
         self.built_static.recv().context(PANICKED)??;
-        Ok(HostPrograms { building: Mutex::new(Some(self.built)), built: OnceLock::new() })
+        let wait = || {
+            let built = self.built.join().unwrap_or_else(|_| Err(anyhow::anyhow!(PANICKED)));
+            built.map_err(|error| format!("{error:#}"))
+        };
+        Ok(LazyLock::new(Box::new(wait)))
     }
 }
 
 const PANICKED: &str = "the release build panicked";
 
-/// The programs for the host's own target, on their way.
-struct HostPrograms {
-    building: Mutex<Option<JoinHandle<anyhow::Result<()>>>>,
-    built: OnceLock<Result<(), String>>,
-}
-
-impl HostPrograms {
-    /// Waits for them; any number of threads may.
-    fn wait(&self) -> anyhow::Result<()> {
-        let built = self.built.get_or_init(|| {
-            let building = self.building.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let ended = building.and_then(|building| building.join().ok());
-            ended.unwrap_or_else(|| Err(anyhow::anyhow!(PANICKED))).map_err(|error| format!("{error:#}"))
-        });
-        built.clone().map_err(anyhow::Error::msg)
-    }
-}
+/// How the build of the programs for the host's own target ended: whoever looks first waits for it, and so do others.
+type HostPrograms = LazyLock<Result<(), String>, Box<dyn FnOnce() -> Result<(), String> + Send>>;
 
 /// Runs a program that is one check: it passes with exit status 0.
 fn passes(command: &mut Command) -> anyhow::Result<Counts> {
@@ -346,7 +335,7 @@ const INTEGRATION: &str = "integration-tests";
 const ENGINES: [&str; 1] = ["engines"];
 const SWARM: [&str; 1] = ["swarm"];
 const OTHER_DAEMONS: [&str; 2] = ["supervisor", "bundles"];
-/// It makes what others start, beside the unit tests.
+/// It makes what others start, beside all steps.
 const SYSTEMS: &str = "systems";
 const NOT_HERE: [&str; 2] = [SYSTEMS, "vm"];
 /// The package that looks at the linked init side: it wants the release build, and builds programs in the same way.
