@@ -177,7 +177,10 @@ impl Flintd {
     pub fn containers(marker: &str) -> BTreeSet<i32> {
         let is_init = |pid: &i32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.starts_with(b"/bin/sh\0-c\0")
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            // A child of the shell's has its command line, too, until it becomes another program.
+            line.starts_with(b"/bin/sh\0-c\0") && ids.split_whitespace().last() == Some("1")
         };
         processes_with(marker).into_iter().filter(is_init).collect()
     }
