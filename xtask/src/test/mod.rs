@@ -77,6 +77,10 @@ impl Run {
         if !quick {
             self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
             release = Some(Release::begin());
+            if vm::missing().is_none() {
+                // Who needs the machine waits for it by its lock, and says why there is none.
+                let _ = std::thread::spawn(vm::prepare);
+            }
         }
         self.step("format", |_| passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
         let mut tests = Vec::new();
@@ -105,16 +109,21 @@ impl Run {
             let made = tests.iter().filter(|test| test.name == SYSTEMS).map(|test| self.entry(test)).collect();
             std::thread::spawn(|| lanes::run(vec![Lane::of(made)]))
         });
-        self.step(if quick { "unit tests" } else { "unit tests, and what the others need" }, |run| {
+        // It waits for nothing but cores, and nothing waits for it: beside the rest, where that leaves a core idle.
+        let by_cargo = |run: &Self| {
+            let lane = run.by_cargo(lints)?;
+            anyhow::Ok(std::thread::spawn(move || {
+                // Linux has a priority for each thread, and gives it to the thread's children.
+                rustix::process::nice(10).context("lowering a thread's priority")?;
+                lanes::run(vec![lane])
+            }))
+        };
+        let mut checked = if quick { Some(by_cargo(&self)?) } else { None };
+        self.step("unit tests", |run| {
             let is_apart = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
-            let units = tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect();
-            std::thread::scope(|scope| {
-                // What it says is said again where the machine is needed.
-                let machine = scope.spawn(|| (!quick && vm::missing().is_none()).then(vm::prepare));
-                let counts = lanes::run(vec![Lane::of(units), run.by_cargo(lints)?]);
-                let _ = machine.join();
-                counts
-            })
+            lanes::run(vec![Lane::of(
+                tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect(),
+            )])
         })?;
         if let Some(release) = release {
             let mut built = None;
@@ -124,14 +133,18 @@ impl Run {
                 built = Some((faulty, release.static_programs()?));
                 Ok(Counts::default())
             })?;
+            // Only now, since cargo lets one build wait for the other.
+            checked = Some(by_cargo(&self)?);
             self.step("integration tests", |run| match &built {
                 Some((faulty, host)) => run.integration_tests(&tests, faulty, host, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
         }
+        if let Some(checked) = checked {
+            self.step("lints for aarch64, and doc tests", |_| joined(checked))?;
+        }
         if let Some(systems) = systems {
-            let ended = systems.join().map_err(|_| anyhow::anyhow!("the systems' thread panicked"));
-            self.step("systems for the others", |_| ended?)?;
+            self.step("systems for the others", |_| joined(systems))?;
         }
         self.close()
     }
@@ -318,6 +331,11 @@ impl Release {
 }
 
 const PANICKED: &str = "the release build panicked";
+
+/// What lanes on a thread of their own counted.
+fn joined(lanes: JoinHandle<anyhow::Result<Counts>>) -> anyhow::Result<Counts> {
+    lanes.join().map_err(|_| anyhow::anyhow!("a thread of lanes panicked"))?
+}
 
 /// How the build of the programs for the host's own target ended: whoever looks first waits for it, and so do others.
 type HostPrograms = LazyLock<Result<(), String>, Box<dyn FnOnce() -> Result<(), String> + Send>>;

@@ -73,7 +73,11 @@ impl Lints {
     ///
     /// `cargo clippy` only checks: all that is below the tests would be compiled a second time for them, which is half
     /// of a cold build. This is how it calls its driver, with the one difference that cargo goes on to make programs of it.
+    ///
+    /// What incremental builds begin with is not kept: making it was a third of a cold build of the workspace's own crates
+    /// (348 CPU seconds, 213 without).
     pub(crate) fn apply(self, cargo: &mut Command) {
+        cargo.env("CARGO_INCREMENTAL", "0");
         if self == Self::Denied {
             cargo.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
             // cargo-clippy's form of `-D warnings`.
