@@ -9,10 +9,18 @@ use flint_shim_protocol::{
 };
 use integration_tests::{Node, wait_until};
 
+use crate::pods::assert_confined;
+
 const FOREVER: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
 
 fn namespace(process: &str, kind: &str) -> PathBuf {
     fs::read_link(format!("/proc/{process}/ns/{kind}")).expect("read a namespace")
+}
+
+/// As the link of a process in it.
+fn bound(path: &str) -> PathBuf {
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("look at a namespace"));
+    format!("net:[{inode}]").into()
 }
 
 fn is_bound(path: &str) -> bool {
@@ -32,6 +40,12 @@ fn pods_of_one_shim_share_nothing_and_their_containers_what_a_pod_shares() {
     assert!(is_bound(&sandboxes[0].network_path) && !is_bound(&sandboxes[1].network_path));
     assert_eq!((made[1].ipc.as_str(), made[1].uts.as_str(), made[1].pid), ("", "", 0));
     assert!(made[2].pid > 0, "{made:?}");
+    assert_confined(made[2].pid);
+    assert_eq!(
+        namespace(&made[2].pid.to_string(), "net"),
+        bound(&sandboxes[2].network_path),
+        "process 1 is on the pod's network"
+    );
     // Again is no change.
     let again = node.make(&sandboxes);
     assert!(again.iter().all(|made| made.was_there) && again[2].pid == made[2].pid, "{again:?}");

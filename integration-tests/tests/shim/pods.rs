@@ -37,6 +37,25 @@ fn running(id: &str, line: &[u8]) -> usize {
     processes_with(id).iter().filter(|pid| is(pid)).count()
 }
 
+/// Process 1 of shared pids is seen by the pod's containers: whatever one of them can trace, there is nothing in it.
+#[track_caller]
+pub(crate) fn assert_confined(pid: u32) {
+    let root = fs::read_dir(format!("/proc/{pid}/root")).expect("its root");
+    assert_eq!(root.count(), 0, "its root is not empty");
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("its mounts");
+    assert!(mounts.lines().count() == 1 && mounts.contains(" / / ro,"), "{mounts}");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    for line in [
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapInh:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+}
+
 /// The pause container ends first: with it the kernel ends all that share its pids, and each end is told in its order.
 #[test]
 fn a_pause_container_that_is_killed_first_ends_its_pod() {

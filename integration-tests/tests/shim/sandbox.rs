@@ -17,6 +17,8 @@ use integration_tests::{
 };
 use serde_json::json;
 
+use crate::pods::assert_confined;
+
 const SERVICE: &str = "containerd.runtime.sandbox.v1.Sandbox";
 /// Kubernetes' NamespaceMode.
 const POD: u8 = 0;
@@ -162,6 +164,7 @@ fn shared_pids_have_a_process_1_that_reaps() {
     let Some(pod) = Pod::new() else { return };
     let pid = pod.start(POD);
     assert_ne!(namespace(&pid.to_string(), "pid"), namespace("self", "pid"));
+    assert_confined(pid);
     let out = Fifo::new(&pod.case, "out");
     let read = out.read_all();
     // An orphan that ends is reaped by process 1: no zombie stays.

@@ -3,9 +3,10 @@
 //! A user namespace is out of a thread's reach (user_namespaces(7)), and nobody asks for one here.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use flint_shim_protocol::{Network, Sandbox};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -111,7 +112,9 @@ pub(super) fn make(sandbox: &Sandbox, keep: impl FnOnce(Init) -> Result<()> + Se
         own_ones.set(CloneFlags::CLONE_NEWUTS, !sandbox.hostname.is_empty());
         own_ones.set(CloneFlags::CLONE_NEWPID, sandbox.share_pids);
         unshare(own_ones).map_err(failed("make the pod's namespaces"))?;
-        if sandbox.network() != Network::Host && sandbox.sysctls.keys().any(|name| name.starts_with("net.")) {
+        let sets_network = sandbox.sysctls.keys().any(|name| name.starts_with("net."));
+        // Process 1 is seen with its network by all who share its pids.
+        if sandbox.network() != Network::Host && (sets_network || sandbox.share_pids) {
             let path = &sandbox.network_path;
             let namespace = File::open(path).map_err(|error| Error::system(format!("open {path}"), error))?;
             setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(failed("join the pod's network namespace"))?;
@@ -153,21 +156,12 @@ fn set(sandbox: &Sandbox, name: &str, value: &str) -> Result<()> {
 /// Process 1 of the pod's pids: it waits for a byte, and ends if we die before it is written down.
 fn start_init(keep: impl FnOnce(Init) -> Result<()>) -> Result<Child> {
     let failure = |error: std::io::Error| Error::system("start the pod's process 1", error);
-    let (theirs, ours) = std::io::pipe().map_err(failure)?;
-    let mut child = Command::new("/proc/self/exe")
-        .arg(pause::LASTING)
-        .current_dir("/")
-        .env_clear()
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failure)?;
+    let mut child = pause::start(pause::LASTING)?;
     let pid = child.id() as i32;
     let started = flint_runtime::start_time(pid).ok_or_else(|| failure(std::io::Error::other("it has ended at once")));
     let kept = started
         .and_then(|started| keep(Init { pid, started }))
-        .and_then(|()| std::io::Write::write_all(&mut &ours, b"!").map_err(failure));
+        .and_then(|()| child.stdin.take().map_or(Ok(()), |mut input| input.write_all(b"!")).map_err(failure));
     if let Err(error) = kept {
         let _ = child.kill();
         let _ = child.wait();

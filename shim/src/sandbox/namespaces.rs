@@ -8,10 +8,9 @@
 //! - users: a process with threads cannot enter a user namespace (user_namespaces(7)). Such pods are refused; containerd's
 //!   own way of making sandboxes (`sandboxer = "podsandbox"`) makes them.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -113,7 +112,8 @@ fn enter(config: &PodConfig, network: &Path) -> Made {
         set(config, name, value)?;
     }
     if own.contains(CloneFlags::CLONE_NEWPID) {
-        let init = start_init()?;
+        // It dies with this thread; if that is too early, it finds its standard input left.
+        let init = pause::start(pause::ACTION)?;
         return Ok((init.id(), Some(init)));
     }
     Ok((nix::unistd::gettid().as_raw() as u32, None))
@@ -135,17 +135,4 @@ fn set(config: &PodConfig, name: &str, value: &str) -> Result<()> {
     }
     std::fs::write(format!("/proc/sys/{path}"), value)
         .map_err(|error| Error::system(format!("set the sysctl {name} to {value}"), error))
-}
-
-/// A process 1 for the pod's pids. It dies with this thread; if that is too early, it finds its standard input left.
-fn start_init() -> Result<Child> {
-    Command::new("/proc/self/exe")
-        .arg(OsStr::new(pause::ACTION))
-        .current_dir("/")
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| Error::system("start the pod's process 1", error))
 }

@@ -52,7 +52,9 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag, LinuxSyscall};
+use oci_spec::runtime::{
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder, LinuxSeccompFilterFlag, LinuxSyscall, LinuxSyscallBuilder,
+};
 
 /// A compiled filter, ready for seccomp(2) with `SECCOMP_SET_MODE_FILTER`.
 pub struct Filter {
@@ -83,6 +85,25 @@ pub fn compile(spec: &LinuxSeccomp) -> crate::Result<Option<Filter>> {
     let entry = outcome::dispatch(&mut graph, &profile, &families)?;
     let program = layout::instructions(&graph, entry)?;
     Ok(Some(Filter { program, flags: flags(spec, profile.notifies(), &mut warnings), warnings }))
+}
+
+/// Leaves the calling thread these system calls alone, for good; any other fails with EPERM. It sets no_new_privs.
+///
+/// # Errors
+/// The kernel has no filters (`CONFIG_SECCOMP_FILTER`), or refuses.
+pub fn leave_only(calls: &[&str]) -> crate::Result<()> {
+    let failure = |error: std::io::Error| crate::Error::os("leave a thread few system calls", error);
+    let malformed = |error| crate::Error::invalid(format!("seccomp: {error}"));
+    let names: Vec<String> = calls.iter().map(|call| (*call).to_owned()).collect();
+    let allowed = LinuxSyscallBuilder::default().names(names).action(LinuxSeccompAction::ScmpActAllow).build();
+    let spec = LinuxSeccompBuilder::default()
+        .default_action(LinuxSeccompAction::ScmpActErrno)
+        .syscalls(vec![allowed.map_err(malformed)?])
+        .build();
+    let Some(filter) = compile(&spec.map_err(malformed)?)? else { return Ok(()) };
+    rustix::thread::set_no_new_privs(true).map_err(|errno| failure(errno.into()))?;
+    let set = flint_sys::identity::set_filter(&filter.program, filter.flags);
+    set.map(drop).map_err(|errno| failure(std::io::Error::from_raw_os_error(errno.0)))
 }
 
 /// A name in the profile that is no system call of any architecture that flint knows.
