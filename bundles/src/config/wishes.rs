@@ -34,7 +34,7 @@ pub struct Wishes {
     pub seccomp: bool,
     /// Capabilities more than docker's default, `CAP_` may be left out; `ALL`.
     pub cap_add: Vec<String>,
-    /// Capabilities less; `ALL`. It counts before `cap_add`.
+    /// Capabilities less; `ALL`. It counts before `cap_add`, but takes from an `ALL` that is added.
     pub cap_drop: Vec<String>,
     /// Folders and files of the host.
     pub mounts: Vec<BindMount>,
@@ -113,21 +113,23 @@ impl Wishes {
     /// The capabilities, sorted.
     pub(super) fn capabilities(&self, default: &[&'static str]) -> Result<Vec<&'static str>> {
         let named = |name: &str| -> Result<Vec<&'static str>> {
-            let upper = name.to_ascii_uppercase();
-            if upper == "ALL" {
+            if name.eq_ignore_ascii_case("ALL") {
                 return Ok(ALL.to_vec());
             }
+            let upper = name.to_ascii_uppercase();
             let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
             let known = ALL.iter().find(|one| **one == full);
             known.map(|one| vec![*one]).ok_or_else(|| Error::refused(format!("there is no capability {name:?}")))
         };
-        let mut set: std::collections::BTreeSet<&str> = default.iter().copied().collect();
+        let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
+        let start = if self.cap_add.iter().any(is_all) { &ALL[..] } else { default };
+        let mut set: std::collections::BTreeSet<&str> = start.iter().copied().collect();
         for name in &self.cap_drop {
             for one in named(name)? {
                 set.remove(one);
             }
         }
-        for name in &self.cap_add {
+        for name in self.cap_add.iter().filter(|name| !is_all(name)) {
             set.extend(named(name)?);
         }
         Ok(set.into_iter().collect())

@@ -51,19 +51,20 @@ pub(crate) fn what_ends_fails_or_cannot_be_under(system: System) {
     manager.create("ends", &once, "done", &[]);
     manager.create("breaks", &once, "fails", &[]);
     manager.create("nothing", &once, "missing", &[]);
-    manager.create("init", &["--restart-condition", "none", "--init"], "web", &[]);
+    let mount = ["--restart-condition", "none", "--mount", "type=tmpfs,target=/t,tmpfs-mode=700"];
+    manager.create("field", &mount, "web", &[]);
     manager.create("name", &["--restart-condition", "none", "--hostname", "refused"], "web", &[]);
     manager.create("sick", &["--health-cmd", "false"], "unhealthy", &[]);
     manager.wait_for("ends", "Complete", 1);
     manager.wait_for("breaks", "Failed", 1);
     manager.wait_for("nothing", "Rejected", 1);
-    manager.wait_for("init", "Rejected", 1);
+    manager.wait_for("field", "Rejected", 1);
     manager.wait_for("name", "Rejected", 1);
     manager.wait_for("sick", "Starting", 1);
     let error = |service: &str| manager.tasks(service)[0].error.clone();
     assert!(error("breaks").contains("task: non-zero exit (3)"), "{}", error("breaks"));
     assert!(error("nothing").contains("there is no such image"), "{}", error("nothing"));
-    assert!(error("init").starts_with("\"init: "), "{}", error("init"));
+    assert!(error("field").starts_with("\"mounts.tmpfs_options."), "{}", error("field"));
     assert!(error("name").contains("takes nobody of that name"), "{}", error("name"));
     for service in ["ends", "breaks", "nothing", "sick"] {
         worker.assert_true(&manager, service);

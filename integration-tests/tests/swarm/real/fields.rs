@@ -3,7 +3,7 @@
 use std::fs;
 
 use integration_tests::swarm::{Flintd, Manager};
-use integration_tests::{Command, System, cgroup_value, wait_until};
+use integration_tests::{Command, System, cgroup_value, processes_with, wait_until};
 
 use super::Host;
 
@@ -57,6 +57,38 @@ fn limits_capabilities_and_sysctls_reach_the_kernel() {
     assert_eq!(value("memory", "memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
     assert_eq!(value("pids", "pids.max", "pids.max"), "77");
     assert!(value("cpu", "cpu.cfs_quota_us", "cpu.max").starts_with("50000"));
+    host.end(&manager, "web");
+}
+
+/// With `--init` the program is not process 1: it dies of a signal that it does not know, orphans are reaped, and what it leaves
+/// behind ends with it.
+#[test]
+fn an_init_reaps_and_leaves_signals_their_defaults() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let Some(host) = Host::join(&manager, manager.pid(), "one") else { return };
+    let once = ["--restart-condition", "none", "--init", "--stop-grace-period", "10m"];
+    let script =
+        "(sleep 0.1 &); sleep 0.5; grep -l zombie /proc/[0-9]*/status; echo pid $$; sleep 100001 & exec sleep 100000";
+    host.create_of(&manager, "web", &once, Flintd::IMAGE, script);
+    manager.wait_for("web", "Running", 1);
+    let id = manager.tasks("web").remove(0).id;
+    let processes = || processes_with(&format!("swarm-{id}"));
+    wait_until("program and orphan are there", || processes().len() == 2);
+    let mut told = String::new();
+    wait_until("the log comes", || {
+        told = manager.get(&["service", "logs", "--raw", "web"]);
+        told.contains("pid ")
+    });
+    assert!(told.trim_end() != "pid 1" && told.lines().count() == 1, "{told}");
+    // sleep knows no SIGTERM: as process 1 it would sleep on for ten minutes.
+    super::scale(&manager, "web", 0);
+    wait_until("nothing of it is left", || processes().is_empty());
+    host.create_of(&manager, "ends", &once, Flintd::IMAGE, "sleep 100002 & exit 3");
+    manager.wait_for("ends", "Failed", 1);
+    let ended = manager.tasks("ends").remove(0);
+    assert!(ended.error.contains("(3)"), "{ended:?}");
+    assert!(processes_with(&format!("swarm-{}", ended.id)).is_empty(), "what it left behind lives on");
+    let _ = manager.docker(&["service", "rm", "ends"]).ok();
     host.end(&manager, "web");
 }
 

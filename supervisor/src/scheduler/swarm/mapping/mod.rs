@@ -101,7 +101,7 @@ pub(super) fn pod(
     none(task.assigned_generic_resources.is_empty(), "assigned_generic_resources", "flintd has none to offer")?;
     log_driver(task.log_driver.as_ref().or(task_spec.log_driver.as_ref()))?;
     let Some(spec) = &task_spec.container else { return Err(Unmappable::new("container", "the task has none")) };
-    unsupported(spec)?;
+    none(spec.isolation == 0, "isolation", "it is of Windows")?;
     let values = values(task, node);
     let mut pod = shell(task, spec, &values)?;
     pod.network = ports::network(task)?;
@@ -112,12 +112,6 @@ pub(super) fn pod(
     files::add(spec, payloads, &mut pod, &mut container)?;
     pod.containers = vec![container];
     Ok(pod)
-}
-
-/// Fields that flintd has nothing for.
-fn unsupported(spec: &ContainerSpec) -> Result<(), Unmappable> {
-    none(spec.init.is_none_or(|init| !init.value), "init", "flintd puts no init into containers")?;
-    none(spec.isolation == 0, "isolation", "it is of Windows")
 }
 
 fn log_driver(driver: Option<&Driver>) -> Result<(), Unmappable> {
@@ -174,7 +168,8 @@ fn shell(task: &Task, spec: &ContainerSpec, values: &Values) -> Result<Pod, Unma
         hostname: if hostname.is_empty() { task.id.chars().take(12).collect() } else { hostname },
         network: Network::Node,
         ports: Vec::new(),
-        pids: Pids::Container,
+        // A process 1 that reaps, beside a program with the kernel's own defaults for signals: what docker's init is for.
+        pids: if spec.init.is_some_and(|init| init.value) { Pids::Pod } else { Pids::Container },
         host_ipc: false,
         dns: spec.dns_config.clone().map_or_else(Dns::default, |dns| Dns {
             servers: dns.nameservers,

@@ -12,17 +12,20 @@ pub(super) fn context(spec: &ContainerSpec) -> Result<SecurityContext, Unmappabl
     let Privileges { credential_spec, selinux_context, seccomp, apparmor, no_new_privileges } =
         spec.privileges.clone().unwrap_or_default();
     none(credential_spec.is_none(), "privileges.credential_spec", "it is of Windows")?;
-    none(selinux_context.is_none(), "privileges.selinux_context", "flintd sets no labels of SELinux")?;
-    none(apparmor.is_none_or(|apparmor| apparmor.mode == 0), "privileges.apparmor", "flintd does not choose profiles")?;
+    // It is as if they were disabled: there are none.
+    let disabled = selinux_context.is_none_or(|context| context.disable);
+    none(disabled, "privileges.selinux_context", "flintd sets no labels of SELinux")?;
+    none(
+        apparmor.is_none_or(|apparmor| matches!(apparmor.mode, 0 | 1)),
+        "privileges.apparmor",
+        "flintd does not choose profiles",
+    )?;
     let seccomp = match seccomp.map_or(0, |seccomp| seccomp.mode) {
         0 => SeccompProfile::RuntimeDefault,
         1 => SeccompProfile::Unconfined,
         _ => return Err(Unmappable::new("privileges.seccomp", "flintd takes no profiles from a swarm")),
     };
     let (cap_add, cap_drop) = (capabilities(&spec.capability_add), capabilities(&spec.capability_drop));
-    // docker takes what is dropped from ALL; where additions come last they would be given back.
-    let is_clear = !cap_add.iter().any(|name| name == "ALL") || cap_drop.is_empty();
-    none(is_clear, "capability_drop", "flintd does not combine it with all capabilities added")?;
     let twice = cap_add.iter().find(|name| cap_drop.contains(name));
     none(twice.is_none(), "capability_drop", "a capability is both added and dropped")?;
     Ok(SecurityContext {

@@ -100,6 +100,8 @@ fn what_is_honoured() {
         spec.privileges = Some(Privileges {
             no_new_privileges: true,
             seccomp: Some(SeccompOptions { mode: 1 }),
+            apparmor: Some(AppArmorOptions { mode: 1 }),
+            selinux_context: Some(SelinuxContext { disable: true, ..SelinuxContext::default() }),
             ..Privileges::default()
         });
         // {"username":"me","password":"pw:1"}
@@ -136,6 +138,12 @@ fn what_is_honoured() {
         (Some(1500), Some(1 << 20), Some(50))
     );
     assert_eq!((resources.cpu_request, resources.memory_request), (None, None), "reservations are the manager's");
+}
+
+#[test]
+fn an_init_is_the_process_1_of_shared_pids() {
+    let of = |init: Option<bool>| mapped(|_, spec| spec.init = init.map(|value| BoolValue { value })).pids;
+    assert_eq!((of(Some(true)), of(Some(false)), of(None)), (Pids::Pod, Pids::Container, Pids::Container));
 }
 
 #[test]
@@ -278,7 +286,6 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
                 ResourceRequirements { memory_swappiness: Some(Int64Value { value: 1 }), ..Default::default() };
             task.spec = Some(TaskSpec { resources: Some(resources), ..TaskSpec::default() });
         }),
-        ("init", |_, spec| spec.init = Some(BoolValue { value: true })),
         ("isolation", |_, spec| spec.isolation = 1),
         ("env", |_, spec| spec.env = vec!["NOTHING".into()]),
         ("hostname", |_, spec| spec.hostname = "{{if}}".into()),
@@ -288,7 +295,7 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
             spec.healthcheck = Some(HealthConfig { test: vec!["CMD".into()], ..HealthConfig::default() });
         }),
         ("capability_drop", |_, spec| {
-            (spec.capability_add, spec.capability_drop) = (vec!["ALL".into()], vec!["CAP_CHOWN".into()]);
+            (spec.capability_add, spec.capability_drop) = (vec!["CHOWN".into()], vec!["CAP_CHOWN".into()]);
         }),
         ("privileges.credential_spec", |_, spec| {
             spec.privileges = Some(Privileges { credential_spec: Some(Empty {}), ..Privileges::default() });
@@ -298,7 +305,7 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
                 Some(Privileges { selinux_context: Some(SelinuxContext::default()), ..Default::default() });
         }),
         ("privileges.apparmor", |_, spec| {
-            spec.privileges = Some(Privileges { apparmor: Some(AppArmorOptions { mode: 1 }), ..Privileges::default() });
+            spec.privileges = Some(Privileges { apparmor: Some(AppArmorOptions { mode: 2 }), ..Privileges::default() });
         }),
         ("privileges.seccomp", |_, spec| {
             spec.privileges = Some(Privileges { seccomp: Some(SeccompOptions { mode: 2 }), ..Privileges::default() });
