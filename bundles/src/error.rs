@@ -93,7 +93,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // Names, types and words in it are strangers': none of them moves a terminal's cursor.
+        use std::fmt::Write as _;
+        self.message.chars().try_for_each(|letter| match letter {
+            letter if letter.is_control() => write!(f, "{}", letter.escape_default()),
+            letter => f.write_char(letter),
+        })
     }
 }
 
@@ -125,4 +130,13 @@ impl<T, E: Into<std::io::Error>> Told<T> for std::result::Result<T, E> {
 /// A refusal for the inside of a `Read`.
 pub(crate) fn invalid(message: String) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn strangers_words_do_not_reach_a_terminal_as_they_are() {
+        let error = super::Error::refused("an artifact of the type \u{1b}[2J\u{9b}1mx\n").during("ü");
+        assert_eq!(error.to_string(), "ü: an artifact of the type \\u{1b}[2J\\u{9b}1mx\\n");
+    }
 }

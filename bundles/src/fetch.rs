@@ -5,7 +5,7 @@
 //!                 │ digest is right: renamed                       │ diff id is right: renamed, when all layers are
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +19,9 @@ use crate::store::{Arriving, Draft, Store, Taken};
 
 /// Layers that come at the same time, as docker's default.
 pub(crate) const PARALLEL: usize = 3;
+
+/// Layers that are claimed at the same time, each by a descriptor: as many as docker's images have at most.
+const CLAIMS: usize = 127;
 
 /// How an image is taken.
 #[derive(Debug, Clone, Copy)]
@@ -102,17 +105,52 @@ fn take_layers(
     how: &Fetch,
     progress: &dyn Progress,
 ) -> Result<()> {
-    go_on(progress)?;
-    if missing_layers(store, image, how)?.is_empty() {
-        return Ok(());
+    let mut drafts: Vec<Option<Draft>> = image.layers.iter().map(|_| None).collect();
+    let mut wanted = missing_layers(store, image, how, &drafts)?;
+    if wanted.is_empty() {
+        return go_on(progress);
     }
-    let _alone = store.alone_with(image, progress)?;
-    // Somebody else may have been at it until now.
-    let wanted = missing_layers(store, image, how)?;
+    if let Some((_, layer, _)) = wanted.iter().find(|(_, layer, _)| layer.blob.size > how.limits.bytes) {
+        let Blob { digest, size, .. } = &layer.blob;
+        return Err(Error::refused(format!("the layer {digest} has {size} bytes; {} are taken", how.limits.bytes)));
+    }
     let missing = wanted.iter().filter(|(_, layer, _)| !store.has_blob(&layer.blob.digest));
     let bytes = missing.fold(0_u64, |sum, (_, layer, _)| sum.saturating_add(layer.blob.size));
     progress.tell(Event::Image { name, layers: wanted.len(), bytes });
-    let drafts: Mutex<Vec<Option<Draft>>> = Mutex::new(image.layers.iter().map(|_| None).collect());
+    while let Some((_, first, _)) = wanted.first() {
+        go_on(progress)?;
+        // A layer that others unpack, for whatever image, is theirs. All else is done and settled before they are waited for.
+        let mut claims = BTreeMap::new();
+        for (_, layer, _) in wanted.iter().filter(|(_, _, unpack)| *unpack).take(CLAIMS) {
+            if let Some(claim) = store.claim(layer)? {
+                claims.insert(layer.diff_id.clone(), claim);
+            }
+        }
+        // Who had a layer may have put it into its place before it was claimed.
+        let mut ours = missing_layers(store, image, how, &drafts)?;
+        ours.retain(|(_, layer, unpack)| !unpack || claims.contains_key(&layer.diff_id));
+        if ours.is_empty() && claims.is_empty() {
+            store.unclaimed(first, progress)?;
+        }
+        take_these(store, source, &ours, &mut drafts, how, progress)?;
+        store.settle(image, &mut drafts)?;
+        drop(claims);
+        wanted = missing_layers(store, image, how, &drafts)?;
+    }
+    // Those that waited for layers below.
+    store.settle(image, &mut drafts)
+}
+
+/// Takes layers, several at the same time; what is unpacked becomes a draft.
+fn take_these(
+    store: &Store,
+    source: &dyn Source,
+    wanted: &[Wanted<'_>],
+    drafts: &mut [Option<Draft>],
+    how: &Fetch,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let drafts = Mutex::new(drafts);
     let failure: Mutex<Option<Error>> = Mutex::new(None);
     let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = || {
@@ -141,20 +179,28 @@ fn take_layers(
         }
         work();
     });
-    if let Some(error) = into_inner(failure) {
+    match into_inner(failure) {
+        None => Ok(()),
         // What a reader met that was cancelled says so in other words.
-        return go_on(progress).and(Err(error));
+        Some(error) => go_on(progress).and(Err(error)),
     }
-    store.settle(image, into_inner(drafts))
 }
 
-/// What of an image's layers is to be done: which, and whether it is unpacked.
-fn missing_layers<'a>(store: &Store, image: &'a Image, how: &Fetch) -> Result<Vec<(usize, &'a Layer, bool)>> {
+/// A layer that is to be taken: its number, and whether it is unpacked.
+type Wanted<'a> = (usize, &'a Layer, bool);
+
+/// What of an image's layers is to be done. Of two that are the same only the first: it may be in the other's place, too, then.
+fn missing_layers<'a>(
+    store: &Store,
+    image: &'a Image,
+    how: &Fetch,
+    drafts: &[Option<Draft>],
+) -> Result<Vec<Wanted<'a>>> {
     let mut seen = BTreeSet::new();
     let mut wanted = Vec::new();
-    for (index, layer) in image.layers.iter().enumerate() {
-        let unpack = how.unpack && store.layer(layer)?.is_none();
-        if seen.insert(&layer.diff_id) && (unpack || !store.has_blob(&layer.blob.digest)) {
+    for ((index, layer), draft) in image.layers.iter().enumerate().zip(drafts) {
+        let unpack = how.unpack && draft.is_none() && store.layer(layer)?.is_none();
+        if (unpack || !store.has_blob(&layer.blob.digest)) && seen.insert(&layer.diff_id) {
             wanted.push((index, layer, unpack));
         }
     }

@@ -5,7 +5,7 @@
 //! ```
 
 use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
 use crate::error::invalid;
@@ -21,12 +21,14 @@ pub struct Limits {
     pub header: u64,
     /// Folders in one name.
     pub depth: usize,
+    /// Bytes of the names that are held in memory: those of a layer's folders, of an archive's files.
+    pub names: u64,
 }
 
 impl Default for Limits {
-    /// 64 GiB, 4 million entries, 1 MiB of headers (Linux's xattrs of one file may have 64 KiB each), 400 folders.
+    /// 64 GiB, 4 million entries, 1 MiB of headers (Linux's xattrs of one file may have 64 KiB each), 400 folders, 256 MiB.
     fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 4_000_000, header: 1 << 20, depth: 400 }
+        Self { bytes: 64 << 30, entries: 4_000_000, header: 1 << 20, depth: 400, names: 256 << 20 }
     }
 }
 
@@ -125,6 +127,14 @@ impl<R: Read> Read for Metered<R> {
             })?));
         }
         Ok(count)
+    }
+}
+
+/// What is skipped costs nothing.
+impl<R: Seek> Seek for Metered<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.read = self.inner.seek(to)?;
+        Ok(self.read)
     }
 }
 

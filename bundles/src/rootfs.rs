@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -16,6 +16,9 @@ use rustix::io::Errno;
 use crate::error::{Error, Result, Told};
 
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Folders in each other that are emptied by one descriptor each; deeper ones are moved up. A layer's links to its own folders
+/// let it make them deeper than descriptors reach.
+const DEPTH: usize = 64;
 const LISTED: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// A path in a layer: its components, without `.`; none for the folder itself.
@@ -69,6 +72,8 @@ pub(crate) struct Rootfs {
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Folders that were made because something is in them.
     pub(crate) implied: BTreeSet<Vec<u8>>,
+    /// Bytes that the names may still have which are kept.
+    names: u64,
 }
 
 impl Rootfs {
@@ -77,10 +82,22 @@ impl Rootfs {
     /// # Errors
     ///
     /// When it is missing or no folder.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, names: u64) -> Result<Self> {
         let fd = rustix::fs::openat(CWD, path, PATH_ONLY, Mode::empty())
             .told(|| format!("opening the folder {}", path.display()))?;
-        Ok(Self { fd: Rc::new(fd), last: None, implied: BTreeSet::new() })
+        Ok(Self { fd: Rc::new(fd), last: None, implied: BTreeSet::new(), names })
+    }
+
+    /// Counts a name that is kept in memory.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many of them.
+    pub(crate) fn keeps(&mut self, name: &[u8]) -> Result<()> {
+        let left = self.names.checked_sub(name.len() as u64);
+        self.names =
+            left.ok_or_else(|| Error::refused("the names of the layer's folders are larger than their limit"))?;
+        Ok(())
     }
 
     /// The folder itself.
@@ -128,6 +145,7 @@ impl Rootfs {
                     rustix::fs::mkdirat(&above, *name, Mode::from_raw_mode(0o755)).told(told)?;
                     // Whatever the caller's umask took away.
                     rustix::fs::chmodat(&above, *name, Mode::from_raw_mode(0o755), AtFlags::empty()).told(told)?;
+                    self.keeps(&joined)?;
                     self.implied.insert(joined.clone());
                     Rc::new(self.resolve(&joined, PATH_ONLY).told(told)?)
                 }
@@ -156,21 +174,75 @@ impl Rootfs {
 /// When something cannot be removed; a missing entry is none, also one that somebody else removes at the same time.
 pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> Result<()> {
     let told = || format!("removing {}", name.display());
-    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error).told(told),
+    if unlinked(&folder, name).told(told)? {
+        return Ok(());
     }
-    let inside = match rustix::fs::openat(&folder, name, LISTED, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(()),
-        opened => opened.told(told)?,
-    };
-    for below in names(&inside)? {
-        remove(&inside, OsStr::from_bytes(&below))?;
+    let Some(inside) = opened(&folder, name).told(told)? else { return Ok(()) };
+    while !empty(inside.as_fd(), inside.as_fd(), DEPTH)? {}
+    remove_folder(&folder, name)
+}
+
+/// Removes what is in the folder; false if something of it was only moved to `top`.
+fn empty(top: BorrowedFd<'_>, folder: BorrowedFd<'_>, depth: usize) -> Result<bool> {
+    let mut whole = true;
+    for name in names(folder)? {
+        let name = OsStr::from_bytes(&name);
+        let told = || format!("removing {}", name.display());
+        if unlinked(folder, name).told(told)? {
+            continue;
+        }
+        let Some(inside) = opened(folder, name).told(told)? else { continue };
+        if depth == 0 {
+            move_up(top, folder, name).told(told)?;
+            whole = false;
+            continue;
+        }
+        whole &= empty(top, inside.as_fd(), depth - 1)?;
+        drop(inside);
+        remove_folder(folder, name)?;
     }
-    match rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR) {
+    Ok(whole)
+}
+
+/// Unlinks what is no folder; false for a folder.
+fn unlinked(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<bool> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::ISDIR | Errno::PERM) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_folder(folder: impl AsFd, name: &OsStr) -> Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
-        result => result.told(told),
+        result => result.told(|| format!("removing {}", name.display())),
+    }
+}
+
+/// Opens a folder to empty it, following nothing; None for a missing one. A user's own folder may be closed to the user.
+fn opened(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<OwnedFd>> {
+    let own = match rustix::fs::openat(folder, name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&own)?.st_mode);
+    if !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root() {
+        rustix::fs::chmod(format!("/proc/self/fd/{}", own.as_raw_fd()), mode | Mode::RWXU)?;
+    }
+    rustix::fs::openat(own, ".", LISTED, Mode::empty()).map(Some)
+}
+
+/// Moves a folder to where it is less deep, under a name that is free.
+fn move_up(top: BorrowedFd<'_>, folder: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<()> {
+    let mut number = 0_u64;
+    loop {
+        match rustix::fs::renameat(folder, name, top, format!(".deep-{number}")) {
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => number += 1,
+            // Somebody else removes it, too.
+            Err(Errno::NOENT) => return Ok(()),
+            result => return result,
+        }
     }
 }
 
@@ -199,5 +271,30 @@ pub(crate) fn stat(folder: impl AsFd, name: &OsStr) -> Result<Option<rustix::fs:
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error).told(|| format!("looking at {}", name.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// By links to its own folders a layer makes them deeper than a process has descriptors.
+    #[test]
+    fn what_is_deeper_than_descriptors_reach_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let top = fs::File::open(place.path()).unwrap();
+        rustix::fs::mkdirat(&top, "deep", Mode::RWXU).unwrap();
+        let mut folder = rustix::fs::openat(&top, "deep", LISTED, Mode::empty()).unwrap();
+        // A name that is taken, where folders are moved to.
+        rustix::fs::mkdirat(&folder, ".deep-0", Mode::RWXU).unwrap();
+        rustix::fs::mkdirat(&folder, ".deep-0/x", Mode::RWXU).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&folder, "d", Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("/nowhere", &folder, "link").unwrap();
+            folder = rustix::fs::openat(&folder, "d", LISTED, Mode::empty()).unwrap();
+        }
+        remove(&top, OsStr::new("deep")).unwrap();
+        assert_eq!(names(&top).unwrap(), Vec::<Vec<u8>>::new());
     }
 }

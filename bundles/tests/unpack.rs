@@ -324,9 +324,8 @@ fn merged_layers_remove_what_lower_ones_have_and_nothing_of_their_own() {
 
 #[test]
 fn bombs_are_refused() {
-    let place = Place::new();
     let within = |layer: Layer, limits: Limits| {
-        let error = place.unpack_within(&layer.tar(), Form::Overlay, limits).unwrap_err();
+        let error = Place::new().unpack_within(&layer.tar(), Form::Overlay, limits).unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
         error.to_string()
     };
@@ -342,6 +341,12 @@ fn bombs_are_refused() {
     assert!(within(large, Limits { header: 1 << 15, ..limits }).contains("headers"));
     let deep = Layer::default().folder(&"d/".repeat(45));
     assert!(within(deep, Limits { depth: 40, ..limits }).contains("more than 40 folders"));
+    // Folders without entries of their own are as many inodes, and their names are held in memory.
+    let implied = || Layer::default().file(&format!("{}f", "a/".repeat(40)), "").file("b", "");
+    assert!(within(implied(), Limits { entries: 30, ..limits }).contains("more than 30 entries"));
+    assert!(within(implied(), Limits { names: 1000, ..limits }).contains("names of the layer's folders"));
+    let names = (0..20).fold(Layer::default(), |layer, number| layer.folder(&format!("{number:060}")));
+    assert!(within(names, Limits { names: 1000, ..limits }).contains("names of the layer's folders"));
 }
 
 #[test]

@@ -13,8 +13,10 @@
 
 mod overlay;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -151,7 +153,8 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
     if form == RootfsForm::Overlay && !is_root {
         return Err(Error::refused("an overlay takes root; without --rootfs overlay the root filesystem is a copy"));
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).told(|| "its folder".to_owned())?;
+    // The image's set-id programs and devices are for nobody else on this host, however open the folder was (as CVE-2021-41103).
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).told(|| "its folder".to_owned())?;
     let rootfs = folder.join(ROOTFS);
     fs::create_dir(&rootfs).told(|| format!("making {}", rootfs.display()))?;
     let mut overlay = false;
@@ -285,8 +288,21 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
 ///
 /// # Errors
 ///
-/// When a layer is missing or damaged.
+/// When a layer is missing or damaged. Nothing is left in the folder then.
 pub fn copy(store: &Store, image: &Image, target: &Path, ownership: Ownership, fetch: &Fetch) -> Result<u64> {
+    stack_in(store, image, target, ownership, fetch).map_err(|error| {
+        let emptied = fs::File::open(target).told(|| format!("opening {}", target.display())).and_then(|folder| {
+            let mut names = rootfs::names(&folder)?.into_iter();
+            names.try_for_each(|name| rootfs::remove(&folder, OsStr::from_bytes(&name)))
+        });
+        match emptied {
+            Ok(()) => error,
+            Err(another) => error.and(&another),
+        }
+    })
+}
+
+fn stack_in(store: &Store, image: &Image, target: &Path, ownership: Ownership, fetch: &Fetch) -> Result<u64> {
     let options = Options { form: Form::Merged, ownership, limits: fetch.limits };
     let mut left_out = 0;
     for layer in &image.layers {

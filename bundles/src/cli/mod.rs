@@ -100,8 +100,12 @@ impl Session {
 
     /// Prints a value as JSON, or the lines.
     fn print(&self, value: &serde_json::Value, lines: &[String]) -> Result<()> {
-        let text = if self.json { format!("{value:#}\n") } else { lines.join("\n") + "\n" };
-        print(text.as_bytes())
+        if self.json {
+            return print(format!("{value:#}\n").as_bytes());
+        }
+        // What an image says of itself is not for a terminal to obey.
+        let plain = |letter: &char| !letter.is_control() || *letter == '\n';
+        print((lines.join("\n") + "\n").chars().filter(plain).collect::<String>().as_bytes())
     }
 }
 

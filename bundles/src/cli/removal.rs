@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use flint_bundle::{Reference, bundle, store};
 use serde_json::json;
@@ -29,7 +29,13 @@ impl Rm {
                 bundle::remove(&store, Path::new(name))?;
             } else {
                 let _lease = store.lease()?;
-                store.forget_image(&name.parse::<Reference>()?)?;
+                if let Err(error) = name.parse().and_then(|name: Reference| store.forget_image(&name)) {
+                    // The folder has no `./` before it in `create`.
+                    if Path::new(name).join("config.json").exists() {
+                        bail!("{error}; for the bundle in the folder {name} say ./{name}");
+                    }
+                    return Err(error.into());
+                }
             }
         }
         session.print(&json!({"removed": self.names}), &self.names)

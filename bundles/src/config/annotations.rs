@@ -32,8 +32,8 @@ pub(super) fn of(image: &Image, config: &Config, name: &str) -> BTreeMap<String,
 
 /// Annotations by which runtimes and service managers are steered are their caller's to give, not an image's.
 fn steers(key: &str) -> bool {
-    key.starts_with("run.oci.")
-        || key.starts_with("org.systemd.")
-        || key.starts_with("org.flint.")
-        || key.starts_with("module.wasm.")
+    // crun, all that speak to systemd, flint, crun's WebAssembly, CRIU (a config file, which may name programs), gVisor, Kata.
+    let prefixes =
+        ["run.oci.", "org.systemd.", "org.flint.", "module.wasm.", "org.criu.", "dev.gvisor.", "io.katacontainers."];
+    prefixes.iter().any(|prefix| key.starts_with(prefix))
 }

@@ -62,11 +62,26 @@ fn what_the_image_says_is_there_and_dockers_defaults_around_it() {
 /// Whoever builds an image must not steer the runtime with it.
 #[test]
 fn labels_that_steer_are_left_out() {
-    let labels = json!({"run.oci.hooks.stdout": "/etc/x", "org.systemd.property.X": "1", "org.flint.x": "1", "": "x"});
+    let labels = json!({"run.oci.hooks.stdout": "/etc/x", "org.systemd.property.X": "1", "org.flint.x": "1", "": "x",
+        "org.criu.config": "/etc/x", "dev.gvisor.spec.mount.x": "1", "io.katacontainers.config.x": "1"});
     let config = generated(&json!({"Cmd": ["x"], "Labels": labels}), &Wishes::default()).unwrap();
     for key in labels.as_object().unwrap().keys() {
         assert!(config["annotations"].get(key).is_none(), "{key}");
     }
+}
+
+#[test]
+fn what_is_dropped_is_taken_from_all_that_is_added() {
+    let bounding = |add: &[&str], drop: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let wishes = Wishes { cap_add: owned(add), cap_drop: owned(drop), ..Wishes::default() };
+        let config = generated(&json!({"Cmd": ["x"]}), &wishes).unwrap();
+        serde_json::from_value::<Vec<String>>(config["process"]["capabilities"]["bounding"].clone()).unwrap()
+    };
+    let (all, fewer) = (bounding(&["ALL"], &[]), bounding(&["all"], &["NET_RAW", "sys_admin"]));
+    assert_eq!(fewer.len() + 2, all.len());
+    assert!(!fewer.iter().any(|name| name == "CAP_NET_RAW" || name == "CAP_SYS_ADMIN"), "{fewer:?}");
+    assert_eq!(bounding(&["ALL", "CHOWN"], &["ALL"]), ["CAP_CHOWN"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub fn archive(bytes: &[u8], place: &Path) -> bool {
     let path = place.join("archive");
     fs::write(&path, bytes).expect("write the archive");
     let store = Store::open(&place.join("store")).expect("a store");
-    let limits = Limits { bytes: 256 << 10, entries: 64, header: 16 << 10, depth: 20 };
+    let limits = Limits { bytes: 256 << 10, entries: 64, header: 16 << 10, depth: 20, names: 16 << 10 };
     let what = Import {
         name: Some("localhost/a:1".parse().expect("a name")),
         wanted: None,

@@ -13,7 +13,7 @@ use crate::{Error, Limits};
 pub use inputs::{archive, document, text};
 
 /// Far below the defaults: a bomb shall be seen and not cost.
-const LIMITS: Limits = Limits { bytes: 256 << 10, entries: 64, header: 16 << 10, depth: 20 };
+const LIMITS: Limits = Limits { bytes: 256 << 10, entries: 64, header: 16 << 10, depth: 20, names: 16 << 10 };
 
 /// What the names of the top folder of a layer's place are, before and after.
 const BESIDE: [&str; 2] = ["outside", "target"];

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// Bytes of an image's config at most.
 pub const CONFIG_LIMIT: u64 = 8 << 20;
 /// overlayfs stacks 500 lower folders at most.
-const LAYERS_LIMIT: usize = 500;
+pub(crate) const LAYERS_LIMIT: usize = 500;
 
 /// A piece of content by its address.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -216,10 +216,15 @@ pub(crate) fn strip(archive: impl Read, to: &Path, limits: &Limits) -> Result<()
     let (metered, budget) = Metered::new(archive, limits);
     let mut layer = tar::Builder::new(BufWriter::new(File::create(to).told(writing)?));
     let mut reader = tar::Archive::new(metered);
+    let mut content = limits.bytes;
     budget.headers(limits.header);
     for entry in reader.entries().told(told)? {
         let mut entry = entry.told(told)?;
         budget.content();
+        // The holes of a sparse file are written out below.
+        content = content
+            .checked_sub(entry.size())
+            .ok_or_else(|| Error::refused(format!("its files are larger than the limit of {} bytes", limits.bytes)))?;
         let name = entry.path_bytes().into_owned();
         let shown = || format!("the entry {:?}", String::from_utf8_lossy(&name));
         if let Some(inside) = inside(&name) {

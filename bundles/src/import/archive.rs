@@ -6,9 +6,8 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use crate::error::{Error, Result, Told};
+use crate::layer::{Limits, Metered};
 
-/// Files of an archive of images at most; a layer's own files are not among them.
-const FILES_LIMIT: usize = 4_000_000;
 /// Links that lead to links end here.
 const LINKS_LIMIT: usize = 16;
 
@@ -32,26 +31,35 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Reads all headers, nothing of the content.
-    pub(super) fn index(mut file: File) -> Result<Self> {
+    /// Reads all headers, nothing of the content. What of them is held in memory is bounded by `limits`, their bytes are not.
+    pub(super) fn index(mut file: File, limits: &Limits) -> Result<Self> {
         let told = || "reading the archive".to_owned();
         file.seek(SeekFrom::Start(0)).told(told)?;
         let mut entries = BTreeMap::new();
-        let mut tar = tar::Archive::new(BufReader::new(&file));
+        let mut names = limits.names;
+        let (metered, budget) = Metered::new(BufReader::new(&file), &Limits { bytes: u64::MAX, ..*limits });
+        let mut tar = tar::Archive::new(metered);
+        budget.headers(limits.header);
         for entry in tar.entries_with_seek().told(told)? {
             let entry = entry.told(told)?;
+            budget.headers(limits.header + 1024);
             let name = normal(&String::from_utf8_lossy(&entry.path_bytes()));
+            let mut held = name.len();
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
                 let target = String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into_owned();
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let target = if kind.is_symlink() { normal(&format!("{folder}/{target}")) } else { normal(&target) };
+                held += target.len();
                 entries.insert(name, Entry::Link(target));
             } else if kind.is_file() || kind.is_contiguous() {
                 entries.insert(name, Entry::File(Piece { start: entry.raw_file_position(), size: entry.size() }));
             }
-            if entries.len() > FILES_LIMIT {
-                return Err(Error::refused(format!("the archive has more than {FILES_LIMIT} files")));
+            names = names.checked_sub(held as u64).ok_or_else(|| {
+                Error::refused(format!("the names in the archive have more than {} bytes", limits.names))
+            })?;
+            if entries.len() as u64 > limits.entries {
+                return Err(Error::refused(format!("the archive has more than {} files", limits.entries)));
             }
         }
         drop(tar);
@@ -141,7 +149,7 @@ mod tests {
         add(tar::EntryType::Regular, "a/layer.tar", "", b"content");
         add(tar::EntryType::Symlink, "b/layer.tar", "../a/layer.tar", b"");
         add(tar::EntryType::Symlink, "c", "c", b"");
-        let archive = Archive::index(tar.into_inner().unwrap()).unwrap();
+        let archive = Archive::index(tar.into_inner().unwrap(), &Limits::default()).unwrap();
         let read = |name: &str, offset| {
             let mut text = String::new();
             archive.reader(archive.find(name)?, offset).read_to_string(&mut text).unwrap();
@@ -152,5 +160,29 @@ mod tests {
         assert_eq!(read("a/layer.tar", 30).as_deref(), Some(""));
         assert_eq!(read("c", 0), None, "a link to itself");
         assert_eq!(read("d", 0), None);
+    }
+
+    /// Names are held in memory, and so are an entry's headers while it is read.
+    #[test]
+    fn names_do_not_fill_the_memory() {
+        let archive = |names: &[String]| {
+            let mut tar = tar::Builder::new(tempfile::tempfile().unwrap());
+            for name in names {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(0);
+                tar.append_data(&mut header, name, std::io::empty()).unwrap();
+            }
+            tar.into_inner().unwrap()
+        };
+        let refused = |names: &[String], limits: &Limits| {
+            Archive::index(archive(names), limits).map(drop).unwrap_err().to_string()
+        };
+        let limits = Limits { entries: 3, header: 10_000, names: 5000, ..Limits::default() };
+        let long = |letter: &str| letter.repeat(4000);
+        Archive::index(archive(&[long("a")]), &limits).map(drop).unwrap();
+        assert!(refused(&[long("a"), long("b")], &limits).contains("names in the archive have more than 5000 bytes"));
+        assert!(refused(&["a".repeat(20_000)], &limits).contains("headers of one entry"));
+        let four = ["a", "b", "c", "d"].map(str::to_owned);
+        assert!(refused(&four, &limits).contains("more than 3 files"));
     }
 }

@@ -9,7 +9,7 @@ use super::files::Files;
 use super::{Found, Import, measured, parse};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{Blob, CONFIG_LIMIT, MANIFEST_LIMIT};
+use crate::image::{Blob, CONFIG_LIMIT, LAYERS_LIMIT, MANIFEST_LIMIT};
 use crate::source::Source;
 
 #[derive(Deserialize)]
@@ -52,6 +52,11 @@ pub(super) fn find<'a>(files: &'a Files, what: &Import) -> Result<(Found, Blobs<
     };
     let config = files.read(&entry.config, CONFIG_LIMIT)?;
     let mut places = BTreeMap::from([(Digest::of(&config), entry.config.clone())]);
+    // Each is read to know its digest, however often it is named.
+    let count = entry.layers.as_ref().map_or(0, Vec::len);
+    if count > LAYERS_LIMIT {
+        return Err(Error::refused(format!("it has {count} layers; overlayfs takes {LAYERS_LIMIT}")));
+    }
     let mut layers = Vec::new();
     for file in entry.layers.iter().flatten() {
         let (digest, size) = measured(files.reader(file, 0)?, file)?;

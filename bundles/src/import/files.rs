@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use crate::error::{Error, Result, Told};
-use crate::layer;
+use crate::layer::{self, Limits};
 
 /// A folder, or an archive that can be read at any place.
 pub(super) enum Files {
@@ -27,8 +27,8 @@ fn other_compression(start: &[u8]) -> Option<&'static str> {
 }
 
 impl Files {
-    /// Opens what is at `path`. A compressed tar is decompressed into `scratch`.
-    pub(super) fn open(path: &Path, scratch: &Path) -> Result<Self> {
+    /// Opens what is at `path`. A compressed tar is decompressed into `scratch`, as far as `limits` let it.
+    pub(super) fn open(path: &Path, scratch: &Path, limits: &Limits) -> Result<Self> {
         let told = || format!("opening {}", path.display());
         if std::fs::metadata(path).told(told)?.is_dir() {
             return Ok(Self::Folder(path.to_owned()));
@@ -41,7 +41,7 @@ impl Files {
             return Err(Error::refused(format!("{} is compressed by {other}; decompress it first", path.display())));
         }
         if is_file && !layer::is_compressed(magic.get(..count).unwrap_or_default()) {
-            return Archive::index(file).map(Self::Archive);
+            return Archive::index(file, limits).map(Self::Archive);
         }
         if is_file {
             file.seek(SeekFrom::Start(0)).told(told)?;
@@ -50,9 +50,11 @@ impl Files {
         let plain = scratch.join("plain.tar");
         let mut writing = File::options().read(true).write(true).create_new(true).open(&plain).told(told)?;
         let told = || format!("decompressing {}", path.display());
-        let mut tar = layer::decompress(file).told(told)?;
-        std::io::copy(&mut tar, &mut writing).told(told)?;
-        Archive::index(writing).map(Self::Archive)
+        let mut tar = layer::decompress(file).told(told)?.take(limits.bytes.saturating_add(1));
+        if std::io::copy(&mut tar, &mut writing).told(told)? > limits.bytes {
+            return Err(Error::refused(format!("{} has more than {} bytes", path.display(), limits.bytes)));
+        }
+        Archive::index(writing, limits).map(Self::Archive)
     }
 
     pub(super) fn is_archive(&self) -> bool {

@@ -9,6 +9,7 @@ mod rootfs;
 
 use std::path::Path;
 
+use crate::digest::Digest;
 use crate::error::{Error, Result, Told};
 use crate::fetch::{self, Fetch};
 use crate::image::{Image, Platform};
@@ -35,7 +36,7 @@ struct Found {
     /// Its manifest's bytes; made up where the form has none.
     manifest: Vec<u8>,
     /// The digest of the index that names it, where there is one.
-    digest: crate::Digest,
+    digest: Digest,
     /// Its name in the archive.
     name: Option<String>,
 }
@@ -51,7 +52,7 @@ pub fn import(store: &Store, path: &Path, what: &Import, progress: &dyn Progress
     let told = |error: Error| error.during(&format!("importing {}", path.display()));
     // Holds what has to be decompressed or made before it can be read.
     let scratch = store.scratch()?;
-    let files = Files::open(path, scratch.path()).map_err(told)?;
+    let files = Files::open(path, scratch.path(), &what.fetch.limits).map_err(told)?;
     if files.has("oci-layout") {
         let found = layout::find(&files, what).map_err(told)?;
         return finish(store, &layout::Blobs(&files), &found, what, progress).map_err(told);
@@ -82,6 +83,10 @@ fn finish(
         }
         (None, None) => return Err(Error::refused("it has no name in there: say under which name it is to be kept")),
     };
+    // Who names a digest later is to get what it says, also from here.
+    if let Some(digest) = name.digest().filter(|one| **one != found.digest && **one != Digest::of(&found.manifest)) {
+        return Err(Error::refused(format!("its digest is {}, not {digest}, as the name says", found.digest)));
+    }
     let text = name.to_string();
     let image = fetch::take_image(store, source, &found.manifest, &text, &what.fetch, progress)?;
     let record = ImageRecord { name: text, digest: found.digest.clone(), manifest: image.manifest.clone() };
@@ -95,7 +100,7 @@ fn parse<T: serde::de::DeserializeOwned>(name: &str, json: &[u8]) -> Result<T> {
 }
 
 /// The digest and the size of what a reader has.
-fn measured(mut content: impl std::io::Read, what: &str) -> Result<(crate::Digest, u64)> {
+fn measured(mut content: impl std::io::Read, what: &str) -> Result<(Digest, u64)> {
     let mut hashing = crate::digest::Hashing::new(&mut content);
     let size = std::io::copy(&mut hashing, &mut std::io::sink()).told(|| format!("reading {what}"))?;
     let (digest, _) = hashing.finish().told(|| format!("reading {what}"))?;

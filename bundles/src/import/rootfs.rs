@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde_json::json;
@@ -167,7 +167,9 @@ impl Packing {
         if kind.is_file() {
             header.set_entry_type(tar::EntryType::Regular);
             header.set_size(status.len());
-            let file = File::open(place).told(told)?;
+            // It may be something else by now; a fifo would wait for ever.
+            let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
+            let file = File::options().read(true).custom_flags(flags).open(place).told(told)?;
             return self.tar.append_data(&mut header, name, file.take(status.len())).told(told);
         }
         if kind.is_char_device() || kind.is_block_device() {

@@ -96,9 +96,16 @@ impl<'a> Client<'a> {
             let scheme = self.scheme()?;
             let uri = format!("{scheme}://{}/v2/{}/{path}", self.place.host, self.place.repository);
             let (generation, authorization) = locked(&self.authorization).clone();
-            let response = self.follow(&uri, headers, authorization.as_deref(), what)?;
+            let Followed { response, elsewhere } = self.follow(&uri, headers, authorization.as_deref(), what)?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 return self.checked(response, what);
+            }
+            // Whoever is sent to must not say where this place's credentials go (as with CVE-2020-15157).
+            if let Some(other) = elsewhere {
+                return Err(Error::denied(format!(
+                    "{what}: {} sends to {other}, which wants credentials and gets none",
+                    self.place.host
+                )));
             }
             // A token may have expired between two requests; a second refusal in a row is meant.
             if authorized_again {
@@ -119,7 +126,7 @@ impl<'a> Client<'a> {
         headers: &[(&str, &str)],
         authorization: Option<&str>,
         what: &str,
-    ) -> Result<Response<Body>> {
+    ) -> Result<Followed> {
         let wrong = |address: &str| {
             Error::refused(format!("{what}: {} sends to {address:?}, which is no address", self.place.host))
         };
@@ -136,7 +143,8 @@ impl<'a> Client<'a> {
             }
             let response = request.call().map_err(|error| self.unreachable(what, &uri, &error))?;
             if !is_redirect(response.status()) {
-                return Ok(response);
+                let elsewhere = (!same_origin(&origin, &uri)).then(|| uri.host().unwrap_or_default().to_owned());
+                return Ok(Followed { response, elsewhere });
             }
             let location = response.headers().get("location").and_then(|value| value.to_str().ok());
             let location = location.ok_or_else(|| wrong(""))?;
@@ -290,6 +298,13 @@ impl<'a> Client<'a> {
         let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
         token.ok_or_else(|| Error::refused(format!("{what}: the answer of {realm} has no token")))
     }
+}
+
+/// An answer, perhaps behind redirects.
+struct Followed {
+    response: Response<Body>,
+    /// The host that answered, if it is another origin than the one that was asked.
+    elsewhere: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -121,32 +121,43 @@ impl Store {
         Ok(Draft { scratch, record, implied })
     }
 
-    /// Puts drafts of an image's layers into their places; `drafts` has one for each layer that was not there.
+    /// Puts drafts of an image's layers into their places; `drafts` has one for each layer that was unpacked. A draft stays that has
+    /// to look like layers below which are not there yet.
     ///
     /// All of their content is written to the disk first: a layer's name must not outlive its files in a power cut.
-    pub(crate) fn settle(&self, image: &Image, drafts: Vec<Option<Draft>>) -> Result<()> {
-        if drafts.iter().all(Option::is_none) {
-            return Ok(());
-        }
+    pub(crate) fn settle(&self, image: &Image, drafts: &mut [Option<Draft>]) -> Result<()> {
         let layers = self.root.join("layers");
-        let mut below: Vec<PathBuf> = Vec::new();
+        // None from the first layer on that is missing.
+        let mut below: Option<Vec<PathBuf>> = Some(Vec::new());
         let mut settled: Vec<(&Layer, Draft)> = Vec::new();
         for (layer, draft) in image.layers.iter().zip(drafts) {
-            let Some(draft) = draft else {
-                // The same layer twice in an image has one draft, which may be settled below.
+            let waits = below.is_none() && draft.as_ref().is_some_and(|draft| !draft.implied.is_empty());
+            let Some(draft) = draft.take_if(|_| !waits) else {
+                // The same layer twice in an image has one draft, unless it looks as those below.
                 let place = self.layer(layer)?.map(|place| place.folder);
-                let twin = settled.iter().find(|(one, _)| one.diff_id == layer.diff_id);
-                below.extend(place.or_else(|| twin.map(|(_, draft)| draft.scratch.path().join("fs"))));
+                let is_twin =
+                    |(one, draft): &&(&Layer, Draft)| one.diff_id == layer.diff_id && draft.implied.is_empty();
+                let twin = settled.iter().find(is_twin);
+                let place = place.or_else(|| twin.map(|(_, draft)| draft.scratch.path().join("fs")));
+                below = below.zip(place).map(|(mut below, place)| {
+                    below.push(place);
+                    below
+                });
                 continue;
             };
             let folder = draft.scratch.path().join("fs");
             for path in &draft.implied {
-                imitate(&folder, path, &below)?;
+                imitate(&folder, path, below.as_deref().unwrap_or_default())?;
             }
             fs::write(draft.scratch.path().join("layer.json"), to_json(&draft.record))
                 .told(|| format!("writing the record of the layer {}", layer.diff_id))?;
-            below.push(folder);
+            if let Some(below) = &mut below {
+                below.push(folder);
+            }
             settled.push((layer, draft));
+        }
+        if settled.is_empty() {
+            return Ok(());
         }
         let told = || format!("writing {} to the disk", layers.display());
         rustix::fs::syncfs(File::open(&layers).told(told)?).told(told)?;

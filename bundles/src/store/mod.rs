@@ -39,7 +39,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result, Told};
-use crate::image::{CONFIG_LIMIT, Document, Image, MANIFEST_LIMIT, Parts};
+use crate::image::{CONFIG_LIMIT, Document, Image, Layer, MANIFEST_LIMIT, Parts};
 use crate::progress::{Progress, go_on};
 
 /// The form of the store's folders. Another form gets another number.
@@ -57,13 +57,13 @@ pub struct Lease {
     _lock: File,
 }
 
-/// Keeps others from an image's layers, as long as it lives.
-pub(crate) struct Alone {
+/// Keeps others from unpacking a layer, as long as it lives; the kernel ends it with its process.
+pub(crate) struct Claim {
     _file: File,
     path: PathBuf,
 }
 
-impl Drop for Alone {
+impl Drop for Claim {
     fn drop(&mut self) {
         // While it is locked: who waits for it sees that it is gone. What stays, the collection takes.
         let _ = fs::remove_file(&self.path);
@@ -172,10 +172,22 @@ impl Store {
         self.root.join("tmp")
     }
 
-    /// Waits until no other thread or process takes the same image's layers: they are unpacked once.
-    pub(crate) fn alone_with(&self, image: &Image, progress: &dyn Progress) -> Result<Alone> {
-        let path = self.tmp().join(format!("image-{}", image.manifest.hex()));
-        Ok(Alone { _file: open_alone(&path, progress)?, path })
+    /// Claims a layer, to unpack it; None while another thread or process has it.
+    pub(crate) fn claim(&self, layer: &Layer) -> Result<Option<Claim>> {
+        let path = self.claim_path(layer);
+        Ok(try_open_alone(&path)?.map(|file| Claim { _file: file, path }))
+    }
+
+    /// Waits until nobody unpacks a layer. Who waits must not have claims of its own: two could wait for each other.
+    pub(crate) fn unclaimed(&self, layer: &Layer, progress: &dyn Progress) -> Result<()> {
+        let path = self.claim_path(layer);
+        let file = open_alone(&path, progress)?;
+        drop(Claim { _file: file, path });
+        Ok(())
+    }
+
+    fn claim_path(&self, layer: &Layer) -> PathBuf {
+        self.tmp().join(format!("layer-{}", layer.diff_id.hex()))
     }
 
     /// A temporary folder that others tell from a dead process's by its lock, and that goes when it is dropped.
@@ -228,27 +240,33 @@ impl Store {
 
 /// Opens or makes a file that nobody else has, once they are done with it and as long as the caller wants it.
 fn open_alone(path: &Path, progress: &dyn Progress) -> Result<File> {
-    let told = || format!("locking {}", path.display());
     let mut pause = Duration::from_millis(1);
     loop {
-        let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path).told(told)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {}
-            result => {
-                result.told(told)?;
-                // Whoever had the lock may have moved the file, or removed it.
-                let ours = file.metadata().told(told)?;
-                if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                    return Ok(file);
-                }
-                continue;
-            }
+        if let Some(file) = try_open_alone(path)? {
+            return Ok(file);
         }
         // flock cannot be ended from outside but by a signal, which a library has none of.
         go_on(progress)?;
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The same at once; None while somebody has it.
+fn try_open_alone(path: &Path) -> Result<Option<File>> {
+    let told = || format!("locking {}", path.display());
+    loop {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path).told(told)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            result => result.told(told)?,
+        }
+        // Whoever had the lock may have moved the file, or removed it.
+        let ours = file.metadata().told(told)?;
+        if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            return Ok(Some(file));
+        }
     }
 }
 

@@ -190,6 +190,111 @@ fn folders_without_an_entry_look_as_in_the_layer_below() {
     assert_eq!(looks(&stack[0].folder), looks(&stack[1].folder));
 }
 
+/// A layer that looks as those below it is another one in another place of the same image.
+#[test]
+fn a_layer_may_stand_twice_in_an_image_and_look_as_what_is_below() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let twice = layer(&["etc/b"]);
+    let manifest = sender.image(&[layer(&["./", "etc/"]), twice.clone(), layer(&["c"]), twice]);
+    let image = taken(&store, &sender, &manifest, "a:1", true).unwrap();
+    let keys: Vec<String> = store.stack(&image).unwrap().into_iter().map(|place| place.key).collect();
+    assert_eq!((&keys[1][..], &keys[3][..]), (image.layers[1].chain_id.hex(), image.layers[3].chain_id.hex()));
+    assert!(in_tmp(&store).is_empty(), "{:?}", in_tmp(&store));
+}
+
+/// Counts what is taken, and stops in the layer `held` until it may go on.
+struct Counting<'a> {
+    begun: Mutex<Vec<Digest>>,
+    begins: std::sync::mpsc::Sender<()>,
+    held: &'a Digest,
+    go_on: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl crate::Progress for Counting<'_> {
+    fn tell(&self, event: crate::Event<'_>) {
+        let crate::Event::LayerBegins { digest, .. } = event else { return };
+        self.begun.lock().unwrap().push(digest.clone());
+        let _ = self.begins.send(());
+        if digest == self.held {
+            // Far longer than the other takes, should it never say so.
+            let _ = self.go_on.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+    }
+}
+
+/// Of two images at once, in opposite order: neither unpacks what the other does, and none waits for ever. The shared layer
+/// on top looks as what is below it in the one, and not in the other.
+#[test]
+fn a_layer_that_two_images_have_is_unpacked_once() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let (shared, other) = (layer(&["./", "shared"]), layer(&["./", "other"]));
+    let first = sender.image(&[shared.clone(), layer(&["./", "etc/"]), layer(&["etc/first"])]);
+    let second = sender.image(&[other.clone(), layer(&["etc/second"]), shared.clone()]);
+    let (shared, other) = (Digest::of(&shared), Digest::of(&other));
+    let counting = |held| {
+        let ((begins, begun), (goes, go_on)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        (Counting { begun: Mutex::default(), begins, held, go_on: Mutex::new(go_on) }, begun, goes)
+    };
+    let nobody = Digest::of(b"nobody");
+    let ((one, one_begins, go_on), (two, two_begins, _goes)) = (counting(&shared), counting(&nobody));
+    let fetch = Fetch { parallel: 1, unpack: true, limits: Limits::default() };
+    std::thread::scope(|scope| {
+        let (store, sender, first, second, one, two) = (&store, &sender, &first, &second, &one, &two);
+        scope.spawn(move || take_image(store, sender, first, "first:1", &fetch, one).unwrap());
+        // The first is in the shared layer now.
+        one_begins.recv().unwrap();
+        let waits = scope.spawn(move || take_image(store, sender, second, "second:1", &fetch, two).unwrap());
+        // The second has done its own two, and waits.
+        two_begins.recv().unwrap();
+        two_begins.recv().unwrap();
+        let settled = || super::names::file_names(&store.root().join("layers")).unwrap().contains(other.hex());
+        while !settled() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!waits.is_finished());
+        go_on.send(()).unwrap();
+    });
+    let all: Vec<Digest> = one.begun.lock().unwrap().iter().chain(two.begun.lock().unwrap().iter()).cloned().collect();
+    assert_eq!(all.iter().filter(|digest| **digest == shared).count(), 1, "{all:?}");
+    assert_eq!(all.len(), 5);
+    assert!(in_tmp(&store).is_empty(), "{:?}", in_tmp(&store));
+}
+
+/// A layer's claim is a lock, and what is left of it is nobody's.
+#[test]
+fn a_claim_that_was_left_behind_holds_up_nobody() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let content = layer(&["./", "a"]);
+    fs::write(store.tmp().join(format!("layer-{}", Digest::of(&content).hex())), "").unwrap();
+    let manifest = sender.image(&[content]);
+    taken(&store, &sender, &manifest, "a:1", true).unwrap();
+    assert!(in_tmp(&store).is_empty(), "{:?}", in_tmp(&store));
+}
+
+#[test]
+fn a_layer_over_the_limit_is_not_asked_for() {
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let content = layer(&["./", "a"]);
+    let manifest = sender.image(std::slice::from_ref(&content));
+    let fetch = Fetch { parallel: 1, unpack: false, limits: Limits { bytes: 1000, ..Limits::default() } };
+    let error = take_image(&store, &sender, &manifest, "a:1", &fetch, &Silent).unwrap_err();
+    assert!(error.to_string().contains(&format!("has {} bytes; 1000 are taken", content.len())), "{error}");
+    assert_eq!(sender.asked().len(), 1, "the config alone");
+}
+
 #[test]
 fn collection_keeps_what_names_and_bundles_need() {
     let (folder, store) = store();

@@ -17,9 +17,15 @@ pub(super) struct Attributes {
     pub(super) gid: u32,
     /// The permission bits, with set-id and sticky.
     pub(super) mode: u32,
-    pub(super) modified: Timespec,
-    pub(super) accessed: Timespec,
+    pub(super) times: Times,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// When an entry was changed and read last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    modified: Timespec,
+    accessed: Timespec,
 }
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -42,8 +48,7 @@ impl Attributes {
             uid: id(header.uid().told(told)?)?,
             gid: id(header.gid().told(told)?)?,
             mode: header.mode().told(told)? & 0o7777,
-            modified,
-            accessed: modified,
+            times: Times { modified, accessed: modified },
             xattrs: Vec::new(),
         };
         let Some(records) = entry.pax_extensions().told(told)? else { return Ok(read) };
@@ -51,7 +56,7 @@ impl Attributes {
         for record in records {
             let record = record.told(told)?;
             match record.key_bytes() {
-                b"mtime" => read.modified = time(record.value_bytes())?,
+                b"mtime" => read.times.modified = time(record.value_bytes())?,
                 b"atime" => accessed = Some(time(record.value_bytes())?),
                 key => {
                     if let Some(name) = key.strip_prefix(XATTR)
@@ -62,7 +67,7 @@ impl Attributes {
                 }
             }
         }
-        read.accessed = accessed.unwrap_or(read.modified);
+        read.times.accessed = accessed.unwrap_or(read.times.modified);
         Ok(read)
     }
 
@@ -89,9 +94,13 @@ impl Attributes {
             }
         }
         if kind != FileType::Symlink {
+            let mut mode = self.mode;
+            if kind == FileType::Directory && ownership == Ownership::Mine {
+                // No privilege opens it again, to what is still to come in it or to its removal.
+                mode |= 0o700;
+            }
             // After chown, which takes the set-id bits away. What stands at `name` was made by us and is no link.
-            rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(self.mode), AtFlags::empty())
-                .told(|| told("mode"))?;
+            rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(mode), AtFlags::empty()).told(|| told("mode"))?;
         }
         for (key, value) in &self.xattrs {
             let written = set_xattr(&folder, name, OsStr::from_bytes(key), value);
@@ -102,11 +111,13 @@ impl Attributes {
             written.told(|| told(&format!("xattr {}", String::from_utf8_lossy(key))))?;
         }
         if kind != FileType::Directory {
-            self.touch(folder, name).told(|| told("times"))?;
+            self.times.touch(folder, name).told(|| told("times"))?;
         }
         Ok(())
     }
+}
 
+impl Times {
     /// Sets the times alone.
     pub(super) fn touch(&self, folder: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
         let times = Timestamps { last_access: self.accessed, last_modification: self.modified };

@@ -29,7 +29,7 @@ use crate::error::{Error, Result, Told};
 use crate::layer::{self, Limits, Metered};
 use crate::rootfs::{self, LayerPath, Rootfs};
 use crate::whiteout::{self, Meaning};
-use attributes::Attributes;
+use attributes::{Attributes, Times};
 
 /// How whiteouts are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub enum Form {
 pub enum Ownership {
     /// To the users of the layer. It takes root, be it of a user namespace.
     Kept,
-    /// To the caller: devices and the xattrs that it may not write are left out.
+    /// To the caller: devices and the xattrs that it may not write are left out, and no folder is closed to it.
     Mine,
 }
 
@@ -91,7 +91,7 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
     let (metered, budget) = Metered::new(Hashing::new(tar), &options.limits);
     let mut archive = tar::Archive::new(metered);
     let mut unpacking = Unpacking {
-        root: Rootfs::open(target)?,
+        root: Rootfs::open(target, options.limits.names)?,
         options: *options,
         folders: Vec::new(),
         made: HashSet::new(),
@@ -104,7 +104,10 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
         let mut entry = entry.told(|| format!("reading the layer behind its entry {count}"))?;
         budget.content();
         count += 1;
-        if count > options.limits.entries {
+        // One name may make many folders. The root is there anyway.
+        let implied = &unpacking.root.implied;
+        let folders = implied.len() - usize::from(implied.first().is_some_and(Vec::is_empty));
+        if count + folders as u64 > options.limits.entries {
             return Err(Error::refused(format!("the layer has more than {} entries", options.limits.entries)));
         }
         // A sparse file of GNU's old format has content that is nowhere in the tar: zeros, without end.
@@ -134,7 +137,7 @@ struct Unpacking {
     root: Rootfs,
     options: Options,
     /// Folders and their times, which are set last.
-    folders: Vec<(Vec<u8>, Attributes)>,
+    folders: Vec<(Vec<u8>, Times)>,
     /// Inodes that this layer made or changed: its whiteouts do not remove them. Merged only.
     made: HashSet<u64>,
     devices_left_out: u64,
@@ -149,26 +152,26 @@ impl Unpacking {
         let renamed = content::sparse_name(entry)?;
         let full = renamed.as_deref().unwrap_or(full);
         let path = LayerPath::parse(full, self.options.limits.depth)?;
-        let Some((name, above)) = path.split() else { return self.top(entry, attributes) };
+        let Some((name, above)) = path.split() else { return self.top(entry, &attributes) };
         match whiteout::meaning(name)? {
             Meaning::Ignored => Ok(()),
             Meaning::Whiteout(removed) => self.whiteout(&above, OsStr::from_bytes(removed)),
             Meaning::Opaque => self.opaque(&above),
             Meaning::Entry => {
                 let folder = self.root.folder_made(&above)?;
-                self.make(entry, &folder, OsStr::from_bytes(name), full, attributes)
+                self.make(entry, &folder, OsStr::from_bytes(name), full, &attributes)
             }
         }
     }
 
     /// The entry `./`: the attributes of the root itself.
-    fn top<R: Read>(&mut self, entry: &tar::Entry<'_, R>, attributes: Attributes) -> Result<()> {
+    fn top<R: Read>(&mut self, entry: &tar::Entry<'_, R>, attributes: &Attributes) -> Result<()> {
         if !entry.header().entry_type().is_dir() {
             return Err(Error::refused("the root of an image can only be a folder"));
         }
         attributes.apply(self.root.fd(), OsStr::new("."), FileType::Directory, self.options.ownership)?;
         self.root.implied.remove(&b""[..]);
-        self.folders.push((Vec::new(), attributes));
+        self.folders.push((Vec::new(), attributes.times));
         Ok(())
     }
 
@@ -178,7 +181,7 @@ impl Unpacking {
         folder: &Rc<OwnedFd>,
         name: &OsStr,
         full: &[u8],
-        attributes: Attributes,
+        attributes: &Attributes,
     ) -> Result<()> {
         let told = |what: &str| format!("making the {what}");
         let kind = entry.header().entry_type();
@@ -228,7 +231,8 @@ impl Unpacking {
         attributes.apply(folder, name, file_type, self.options.ownership)?;
         if file_type == FileType::Directory {
             self.root.implied.remove(&LayerPath::parse(full, self.options.limits.depth)?.text());
-            self.folders.push((full.to_vec(), attributes));
+            self.root.keeps(full)?;
+            self.folders.push((full.to_vec(), attributes.times));
         }
         self.remember(folder, name)
     }
@@ -275,18 +279,18 @@ impl Unpacking {
 
     /// Sets the folders' times, in the layer's order: of two entries for a folder the last one counts.
     fn finish(&mut self) -> Result<()> {
-        for (full, attributes) in &std::mem::take(&mut self.folders) {
+        for (full, times) in &std::mem::take(&mut self.folders) {
             let path = LayerPath::parse(full, self.options.limits.depth)?;
             let told = || format!("setting the times of {}", String::from_utf8_lossy(full));
             let Some((name, above)) = path.split() else {
-                attributes.touch(self.root.fd(), OsStr::new(".")).told(told)?;
+                times.touch(self.root.fd(), OsStr::new(".")).told(told)?;
                 continue;
             };
             // A later entry of the layer may have replaced it.
             let Some(folder) = self.root.folder(&above)? else { continue };
             let name = OsStr::from_bytes(name);
             if rootfs::kind(&folder, name)? == Some(FileType::Directory) {
-                attributes.touch(folder, name).told(told)?;
+                times.touch(folder, name).told(told)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! From an image to a container that runs, and what is left of it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use integration_tests::{Bundler, Case, Output, TestUser, fill_rootfs, flint, runc, under_test_only};
@@ -10,6 +11,12 @@ fn boxed(bundler: &Bundler) {
     let rootfs = bundler.path().join("box");
     fill_rootfs(&rootfs);
     fs::create_dir_all(rootfs.join("etc")).expect("make a folder");
+    // Closed to its owner, as Fedora's root is: no hindrance to root, but to an ordinary user.
+    fs::create_dir_all(rootfs.join("closed/inside")).expect("make a folder");
+    fs::write(rootfs.join("closed/inside/file"), "").expect("write");
+    for folder in ["closed/inside", "closed"] {
+        fs::set_permissions(rootfs.join(folder), fs::Permissions::from_mode(0o555)).expect("chmod");
+    }
     fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:/bin/sh\n").expect("write");
     let _ = bundler.command(["import", "--quiet"]).args([&rootfs]).args(["localhost/box:1"]).output().ok();
 }
@@ -39,6 +46,8 @@ fn a_bundle_runs_as_the_image_and_the_caller_say() {
         ["create", "localhost/box:1", "--user", "0:34", "--env", "A=1", "--workdir", "/tmp", "--mount", &mount];
     let created = bundler.command(options).args([&bundle]).args(["--", "/bin/sh", "-c", script]).output().ok();
     assert!(created.stdout.contains("root filesystem: overlay"), "{}", created.stdout);
+    let mode = fs::metadata(&bundle).expect("the bundle").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700, "set-id programs of the image are not for the host's users");
     let output = run(&case, &bundle).exits(4);
     assert_eq!(output.stdout, "0\n34\nweb-1\n1\n/tmp\nfile\nSeccomp:\t2\n");
     // After a restart of the host: the mount is gone, what was written is not.
@@ -157,7 +166,9 @@ fn a_user_makes_a_bundle_and_runs_it() {
     let program = bundler.program().to_owned();
     let _ = call(&program, &["import", "--quiet", &image.display().to_string()]).ok();
     let bundle = home.join("bundle").display().to_string();
-    let script = "id -u; cat /proc/self/uid_map | tr -s ' '; touch /mine";
+    // It may close folders to its user, too.
+    let script =
+        "id -u; cat /proc/self/uid_map | tr -s ' '; touch /mine; mkdir -m 0 /shut; mkdir /shut/x; chmod 0 /bin";
     let created =
         call(&program, &["create", "--user", "web", "localhost/box:1", &bundle, "--", "sh", "-c", script]).ok();
     assert!(created.stdout.contains("root filesystem: copy"), "{}", created.stdout);

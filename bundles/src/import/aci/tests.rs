@@ -145,3 +145,56 @@ fn what_is_not_whole_or_not_an_image_is_refused() {
     let error = imported(folder.path(), b"\xfd7zXZ\0 and so on").map(drop).unwrap_err().to_string();
     assert!(error.contains("compressed by xz"), "{error}");
 }
+
+/// Holes are written out here, and have no end of their own.
+#[test]
+fn sparse_bombs_are_refused() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("rootfs/bomb").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    header.set_size(0);
+    header.set_mode(0o644);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.realsize.copy_from_slice(b"77777777777\0");
+    gnu.sparse[0].offset.copy_from_slice(b"77777777777\0");
+    gnu.sparse[0].numbytes.copy_from_slice(b"00000000000\0");
+    header.set_cksum();
+    let bomb = [header.as_bytes(), &[0; 1024][..]].concat();
+    let place = tempfile::tempdir().unwrap();
+    let limits = crate::Limits { bytes: 1 << 20, ..crate::Limits::default() };
+    let error = super::strip(&bomb[..], &place.path().join("layer"), &limits).unwrap_err();
+    assert!(error.to_string().contains("larger than the limit of 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_compressed_archive_has_an_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bomb");
+    std::fs::write(&path, zstd::encode_all(&vec![0; 1 << 20][..], 1).unwrap()).unwrap();
+    let limits = crate::Limits { bytes: 1 << 16, ..crate::Limits::default() };
+    let error = super::Files::open(&path, folder.path(), &limits).map(drop).unwrap_err();
+    assert!(error.to_string().contains("has more than 65536 bytes"), "{error}");
+}
+
+/// Else an archive would stand for what somebody pins by its digest.
+#[test]
+fn a_name_with_a_digest_is_given_to_that_image_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    let path = folder.path().join("image.aci");
+    std::fs::write(&path, aci(&whole_manifest(), &[(EntryType::Directory, "rootfs/", "", &[])])).unwrap();
+    let named = |digest: &crate::Digest| {
+        let name = Some(format!("example.com/a:1@{digest}").parse().unwrap());
+        import(
+            &store,
+            &path,
+            &Import { name, wanted: None, platform: Platform::host(), fetch: Fetch::default() },
+            &Silent,
+        )
+    };
+    let error = named(&crate::Digest::of(b"another")).map(drop).unwrap_err();
+    assert!(error.to_string().contains("as the name says"), "{error}");
+    assert!(store.images().unwrap().is_empty());
+    let (_, record, _) = imported(folder.path(), &std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(named(&record.manifest).unwrap().0.manifest, record.manifest);
+}

@@ -331,6 +331,34 @@ fn a_redirect_to_another_place_goes_without_credentials() {
     );
 }
 
+/// Nor may the place that it sends to say where they go.
+#[test]
+fn the_place_of_a_redirect_gets_no_credentials_by_asking_for_them() {
+    for challenge in ["Bearer realm=\"http://HOST/token\"", "Basic realm=\"r\""] {
+        let other = Server::start(move |request| {
+            if request.path == "/token" {
+                return Answer::ok(b"{\"token\": \"t\"}");
+            }
+            let challenge = challenge.replace("HOST", &request.headers["host"]);
+            Answer::status(401).header("www-authenticate", challenge)
+        });
+        let to = other.host.clone();
+        let (server, mut puller) = with(move |request, answer| {
+            if is_blob(request) {
+                return Answer::status(307).header("location", format!("http://{to}{}", request.path));
+            }
+            answer
+        });
+        let own = super::Credentials::Password("me".to_owned(), "secret".to_owned());
+        puller.settings.credentials = vec![(server.host.clone(), own)];
+        let error = puller.pull(&format!("{}/r:1", server.host)).unwrap_err();
+        let asked = other.requests();
+        assert!(asked.iter().all(|request| !request.headers.contains_key("authorization")), "{asked:?}");
+        assert_eq!((error.kind(), asked.len()), (Kind::Denied, 1), "{error}");
+        assert!(error.to_string().contains("sends to 127.0.0.1, which wants credentials"), "{error}");
+    }
+}
+
 #[test]
 fn redirects_end_somewhere_and_at_http_only_where_it_was_asked_for() {
     let (server, puller) = with(|request, _| Answer::status(302).header("location", request.path.clone()));
