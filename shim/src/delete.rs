@@ -1,7 +1,7 @@
 //! `delete`: takes away what a container left whose shim is gone. Called also at a normal end; does nothing twice.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
@@ -27,19 +27,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     } else {
         arguments.bundle.clone()
     };
-    let place = Place::kept(&bundle, &arguments.namespace);
-    let mut pid = 0;
-    // Without its state root there never was a container.
-    if place.root.exists() {
-        let runtime = tasks::open(&place)?;
-        pid = runtime.state(&arguments.id).map_or(0, |state| state.pid);
-        runtime.delete(&arguments.id, true)?;
-    }
-    rootfs::unmount_all(&bundle.join("rootfs"))?;
+    let ended = end(arguments, &bundle);
+    // Also after a failure: containerd does not come again.
+    let unmounted = rootfs::unmount_all(&bundle.join("rootfs"));
     sandbox::unmount(&bundle);
     if let Some(address) = Address::kept(&bundle) {
         address.remove_dead();
     }
+    let pid = ended?;
+    unmounted?;
     let response = DeleteResponse {
         pid: pid as u32,
         exit_status: KILLED,
@@ -47,4 +43,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         ..DeleteResponse::default()
     };
     std::io::stdout().write_all(&response.write_to_bytes()?).context("answer containerd")
+}
+
+/// Kills and deletes the container; its init's pid, 0 without one.
+fn end(arguments: &Arguments, bundle: &Path) -> Result<i32> {
+    let place = Place::kept(bundle, &arguments.namespace);
+    // Without its state root there never was a container.
+    if !place.root.exists() {
+        return Ok(0);
+    }
+    let runtime = tasks::open(&place)?;
+    let pid = runtime.state(&arguments.id).map_or(0, |state| state.pid);
+    runtime.delete(&arguments.id, true)?;
+    Ok(pid)
 }

@@ -16,6 +16,7 @@ use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim_async::{Client, EventsClient};
 use protobuf::well_known_types::any::Any;
 use protobuf::{Message, MessageField};
+use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
 use ttrpc::Code;
 
@@ -90,8 +91,8 @@ impl Events {
     pub(crate) fn deliver_to(address: &str, namespace: &str) -> Self {
         let (queue, envelopes) = mpsc::unbounded_channel();
         let waiting = Arc::<Waiting>::default();
-        let address = if address.contains("://") { address.to_owned() } else { format!("unix://{address}") };
-        tokio::spawn(deliver_all(address, envelopes, waiting.clone()));
+        let path = address.strip_prefix("unix://").unwrap_or(address).to_owned();
+        tokio::spawn(deliver_all(path, envelopes, waiting.clone()));
         Self { namespace: namespace.into(), queue, waiting }
     }
 
@@ -136,7 +137,7 @@ impl Events {
     }
 }
 
-async fn deliver_all(address: String, mut envelopes: mpsc::UnboundedReceiver<Envelope>, waiting: Arc<Waiting>) {
+async fn deliver_all(path: String, mut envelopes: mpsc::UnboundedReceiver<Envelope>, waiting: Arc<Waiting>) {
     let mut client = None;
     loop {
         let Ok(envelope) = tokio::time::timeout(IDLE, envelopes.recv()).await else {
@@ -144,7 +145,7 @@ async fn deliver_all(address: String, mut envelopes: mpsc::UnboundedReceiver<Env
             // Idle: now without a timer.
             match envelopes.recv().await {
                 Some(envelope) => {
-                    deliver(&address, &mut client, envelope, &waiting).await;
+                    deliver(&path, &mut client, envelope, &waiting).await;
                     waiting.taken();
                     continue;
                 }
@@ -152,7 +153,7 @@ async fn deliver_all(address: String, mut envelopes: mpsc::UnboundedReceiver<Env
             }
         };
         let Some(envelope) = envelope else { return };
-        deliver(&address, &mut client, envelope, &waiting).await;
+        deliver(&path, &mut client, envelope, &waiting).await;
         waiting.taken();
     }
 }
@@ -166,11 +167,11 @@ impl Waiting {
 }
 
 /// Repeats one event until containerd has it.
-async fn deliver(address: &str, client: &mut Option<EventsClient>, envelope: Envelope, waiting: &Waiting) {
+async fn deliver(path: &str, client: &mut Option<EventsClient>, envelope: Envelope, waiting: &Waiting) {
     let request = ForwardRequest { envelope: MessageField::some(envelope), ..ForwardRequest::default() };
     let mut pause = PAUSES.0;
     loop {
-        match attempt(address, client, &request).await {
+        match attempt(path, client, &request).await {
             Ok(()) => return,
             // It has the event, and will not want it the next time either.
             Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::INVALID_ARGUMENT => {
@@ -178,7 +179,7 @@ async fn deliver(address: &str, client: &mut Option<EventsClient>, envelope: Env
             }
             Err(error) => {
                 *client = None;
-                log::debug(|| format!("deliver an event to {address}, again in {pause:?}: {error}"));
+                log::debug(|| format!("deliver an event to {path}, again in {pause:?}: {error}"));
                 let _ = tokio::time::timeout(pause, waiting.again.notified()).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
@@ -187,13 +188,17 @@ async fn deliver(address: &str, client: &mut Option<EventsClient>, envelope: Env
 }
 
 async fn attempt(
-    address: &str,
+    path: &str,
     client: &mut Option<EventsClient>,
     request: &ForwardRequest,
 ) -> std::result::Result<(), ttrpc::Error> {
-    let client = match client {
-        Some(client) => client,
-        None => client.insert(EventsClient::new(Client::connect(address).await?)),
+    let client = if let Some(client) = client {
+        client
+    } else {
+        // ttrpc's own connecting waits in the system call while nobody takes what is in the socket's backlog: with a containerd
+        // that hangs, all of this shim would.
+        let connected = UnixStream::connect(path).await.map_err(|error| ttrpc::Error::Socket(error.to_string()))?;
+        client.insert(EventsClient::new(Client::new(connected.into())))
     };
     client.forward(ttrpc::context::with_duration(PATIENCE), request).await.map(drop)
 }

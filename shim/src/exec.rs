@@ -35,8 +35,11 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`; init has ended.
+    /// `AlreadyExists`; no id; init has ended.
     pub(crate) fn add_exec(&self, id: &str, streams: Streams, spec: oci_spec::runtime::Process) -> Result<()> {
+        if id.is_empty() {
+            return Err(Error::invalid(format!("an exec in task {} has no id: the empty one is init's", self.id)));
+        }
         let mut execs = self.execs();
         if execs.closed {
             return Err(Error::wrong_state(format!("cannot exec in a stopped state: task {} has ended", self.id)));
@@ -124,9 +127,27 @@ impl Task {
         if removed.is_none() {
             return Err(Error::not_found(format!("process {exec_id} was deleted meanwhile in task {}", self.id)));
         }
+        // Of one that never ran: whoever waits for it would for ever.
+        process.enter(Phase::Stopped(exit));
         let pid = process.pid();
         process.close().await;
         Ok((pid, exit))
+    }
+
+    /// Those that there are are deleted with their task.
+    pub(crate) async fn delete_execs(&self) {
+        let left: Vec<_> = self.execs().by_id.drain().map(|(_, added)| added.process).collect();
+        for exec in left {
+            if exec.phase() == Phase::Created {
+                exec.enter(Phase::Stopped(Exit { status: NEVER_RAN, at: SystemTime::now() }));
+            }
+            exec.close().await;
+        }
+    }
+
+    /// No exec is added from now on.
+    pub(crate) fn close_execs(&self) {
+        self.execs().closed = true;
     }
 
     /// No exec starts from now on; those that there are.

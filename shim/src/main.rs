@@ -21,6 +21,7 @@ mod address;
 mod arguments;
 mod bootstrap;
 mod change;
+mod clients;
 mod clock;
 mod config;
 mod delete;

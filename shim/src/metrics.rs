@@ -3,7 +3,7 @@
 
 use containerd_shim_protos::cgroups::metrics as v1;
 use containerd_shim_protos::cgroups_v2::metrics as v2;
-use flint_runtime::cgroup::{BlkioEntry, MemoryEntry, Mode, Pressure, Stats};
+use flint_runtime::cgroup::{BlkioEntry, MemoryEntry, Mode, Pressure, RdmaEntry, Stats};
 use flint_runtime::{Kind, Runtime};
 use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
@@ -68,7 +68,18 @@ fn legacy(stats: &Stats) -> v1::Metrics {
             ..v1::CPUStat::default()
         }),
         memory: MessageField::some(legacy_memory(stats)),
+        memory_oom_control: MessageField::some(v1::MemoryOomControl {
+            oom_kill_disable: event(stats, "oom_kill_disable"),
+            under_oom: event(stats, "under_oom"),
+            oom_kill: event(stats, "oom_kill"),
+            ..v1::MemoryOomControl::default()
+        }),
         blkio: MessageField::some(legacy_block_io(stats)),
+        rdma: MessageField::some(v1::RdmaStat {
+            current: rdma(&stats.rdma.current, legacy_rdma),
+            limit: rdma(&stats.rdma.limit, legacy_rdma),
+            ..v1::RdmaStat::default()
+        }),
         network: network(
             stats,
             |name, [rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped]| {
@@ -88,6 +99,10 @@ fn legacy(stats: &Stats) -> v1::Metrics {
         ),
         ..v1::Metrics::default()
     }
+}
+
+fn legacy_rdma(device: String, hca_handles: u32, hca_objects: u32) -> v1::RdmaEntry {
+    v1::RdmaEntry { device, hca_handles, hca_objects, ..v1::RdmaEntry::default() }
 }
 
 fn legacy_memory(stats: &Stats) -> v1::MemoryStat {
@@ -144,8 +159,10 @@ fn legacy_memory(stats: &Stats) -> v1::MemoryStat {
 }
 
 fn legacy_block_io(stats: &Stats) -> v1::BlkIOStat {
+    let devices = std::fs::read_to_string("/proc/diskstats").unwrap_or_default();
     let entries = |entries: &[BlkioEntry]| {
         let entry = |entry: &BlkioEntry| v1::BlkIOEntry {
+            device: device(&devices, entry).map_or_else(String::new, |name| format!("/dev/{name}")),
             op: entry.op.clone(),
             major: entry.major,
             minor: entry.minor,
@@ -166,6 +183,24 @@ fn legacy_block_io(stats: &Stats) -> v1::BlkIOStat {
         sectors_recursive: entries(&blkio.sectors_recursive),
         ..v1::BlkIOStat::default()
     }
+}
+
+/// The device's name, of diskstats' lines: `8 0 sda ...`
+fn device<'a>(devices: &'a str, entry: &BlkioEntry) -> Option<&'a str> {
+    devices.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let numbers = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        words.next().filter(|_| numbers == (entry.major, entry.minor))
+    })
+}
+
+/// How often something happened with memory.
+fn event(stats: &Stats, key: &str) -> u64 {
+    stats.memory.events.get(key).copied().unwrap_or(0)
+}
+
+fn rdma<T>(entries: &[RdmaEntry], message: impl Fn(String, u32, u32) -> T) -> Vec<T> {
+    entries.iter().map(|entry| message(entry.device.clone(), entry.hca_handle, entry.hca_object)).collect()
 }
 
 /// Numbers of the interfaces in their messages' order: received, then sent.
@@ -195,7 +230,8 @@ fn unified(stats: &Stats) -> v2::Metrics {
     v2::Metrics {
         pids: MessageField::some(v2::PidsStat {
             current: stats.pids.current,
-            limit: stats.pids.limit,
+            // 0 is v1's word for none.
+            limit: Some(stats.pids.limit).filter(|limit| *limit != 0).unwrap_or(u64::MAX),
             ..v2::PidsStat::default()
         }),
         cpu: MessageField::some(v2::CPUStat {
@@ -205,10 +241,26 @@ fn unified(stats: &Stats) -> v2::Metrics {
             nr_periods: throttling.periods,
             nr_throttled: throttling.throttled_periods,
             throttled_usec: throttling.throttled_time / NANOSECONDS,
+            nr_bursts: throttling.bursts,
+            burst_usec: throttling.burst_time / NANOSECONDS,
             psi: pressure(stats.cpu.psi.as_ref()),
             ..v2::CPUStat::default()
         }),
         memory: MessageField::some(unified_memory(stats)),
+        memory_events: MessageField::some(v2::MemoryEvents {
+            low: event(stats, "low"),
+            high: event(stats, "high"),
+            max: event(stats, "max"),
+            oom: event(stats, "oom"),
+            oom_kill: event(stats, "oom_kill"),
+            oom_group_kill: event(stats, "oom_group_kill"),
+            ..v2::MemoryEvents::default()
+        }),
+        rdma: MessageField::some(v2::RdmaStat {
+            current: rdma(&stats.rdma.current, unified_rdma),
+            limit: rdma(&stats.rdma.limit, unified_rdma),
+            ..v2::RdmaStat::default()
+        }),
         io: MessageField::some(v2::IOStat {
             usage: unified_block_io(stats),
             psi: pressure(stats.blkio.psi.as_ref()),
@@ -219,7 +271,7 @@ fn unified(stats: &Stats) -> v2::Metrics {
             .iter()
             .map(|(size, pages)| v2::HugeTlbStat {
                 current: pages.usage,
-                max: pages.max,
+                max: pages.limit,
                 pagesize: size.clone(),
                 failcnt: pages.failcnt,
                 ..v2::HugeTlbStat::default()
@@ -244,6 +296,10 @@ fn unified(stats: &Stats) -> v2::Metrics {
         ),
         ..v2::Metrics::default()
     }
+}
+
+fn unified_rdma(device: String, hca_handles: u32, hca_objects: u32) -> v2::RdmaEntry {
+    v2::RdmaEntry { device, hca_handles, hca_objects, ..v2::RdmaEntry::default() }
 }
 
 fn unified_memory(stats: &Stats) -> v2::MemoryStat {
@@ -291,6 +347,7 @@ fn unified_memory(stats: &Stats) -> v2::MemoryStat {
         max_usage: memory.usage.max,
         swap_usage: memory.swap.usage.saturating_sub(memory.usage.usage),
         swap_limit,
+        swap_max_usage: memory.swap_peak,
         psi: pressure(memory.psi.as_ref()),
         ..v2::MemoryStat::default()
     }
@@ -346,9 +403,9 @@ fn pressure(pressure: Option<&Pressure>) -> MessageField<v2::PSIStats> {
 
 #[cfg(test)]
 mod tests {
-    use flint_runtime::cgroup::{BlkioEntry, Stats};
+    use flint_runtime::cgroup::{BlkioEntry, Hugetlb, RdmaEntry, Stats};
 
-    use super::{legacy, unified};
+    use super::{device, legacy, unified};
 
     fn stats() -> Stats {
         let mut stats = Stats::default();
@@ -357,6 +414,14 @@ mod tests {
         stats.memory.usage.usage = 60;
         stats.memory.swap.limit = 150;
         stats.memory.swap.usage = 70;
+        stats.memory.swap_peak = 12;
+        stats.cpu.throttling.bursts = 2;
+        stats.cpu.throttling.burst_time = 3000;
+        for (name, number) in [("oom_kill", 3), ("under_oom", 1), ("oom_group_kill", 1)] {
+            stats.memory.events.insert(name.to_owned(), number);
+        }
+        stats.hugetlb.insert("2MB".to_owned(), Hugetlb { max: 5, limit: 6, ..Hugetlb::default() });
+        stats.rdma.limit.push(RdmaEntry { device: "mlx4_0".to_owned(), hca_handle: 2, hca_object: u32::MAX });
         stats.memory.raw.insert("anon".to_owned(), 40);
         stats.memory.raw.insert("total_rss".to_owned(), 41);
         for (op, value) in [("Read", 1), ("Write", 2), ("Sync", 3)] {
@@ -372,6 +437,16 @@ mod tests {
         assert_eq!(metrics.cpu.usage.total, 5_000_000);
         assert_eq!((metrics.memory.usage.limit, metrics.memory.total_rss), (100, 41));
         assert_eq!(metrics.blkio.io_service_bytes_recursive.len(), 3);
+        assert_eq!((metrics.memory_oom_control.oom_kill, metrics.memory_oom_control.under_oom), (3, 1));
+        assert_eq!((metrics.pids.limit, metrics.hugetlb[0].max), (0, 5));
+        assert_eq!((metrics.rdma.limit[0].device.as_str(), metrics.rdma.limit[0].hca_objects), ("mlx4_0", u32::MAX));
+    }
+
+    #[test]
+    fn devices_have_names() {
+        let text = "   7       0 loop0 0 0\n   8       1 sda1 5 6\n";
+        let of = |major, minor| device(text, &BlkioEntry { major, minor, ..BlkioEntry::default() });
+        assert_eq!((of(8, 1), of(7, 0), of(8, 0)), (Some("sda1"), Some("loop0"), None));
     }
 
     #[test]
@@ -380,6 +455,10 @@ mod tests {
         assert_eq!(metrics.cpu.usage_usec, 5000);
         assert_eq!((metrics.memory.usage_limit, metrics.memory.swap_limit, metrics.memory.swap_usage), (100, 50, 10));
         assert_eq!(metrics.memory.anon, 40);
+        assert_eq!((metrics.memory.swap_max_usage, metrics.cpu.nr_bursts, metrics.cpu.burst_usec), (12, 2, 3));
+        assert_eq!((metrics.memory_events.oom_kill, metrics.memory_events.oom_group_kill), (3, 1));
+        assert_eq!((metrics.pids.limit, metrics.hugetlb[0].max), (u64::MAX, 6));
+        assert_eq!((metrics.rdma.limit[0].device.as_str(), metrics.rdma.limit[0].hca_handles), ("mlx4_0", 2));
         assert_eq!(metrics.io.usage.len(), 1);
         assert_eq!((metrics.io.usage[0].rbytes, metrics.io.usage[0].wbytes), (1, 2));
     }

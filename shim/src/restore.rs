@@ -75,6 +75,7 @@ impl Task {
     }
 
     fn never_ran(&self) {
+        self.close_execs();
         let exit = Exit { status: KILLED, at: SystemTime::now() };
         self.shared.events.publish(TaskExit {
             container_id: self.id.clone(),

@@ -1,11 +1,14 @@
 //! The root filesystem that a Create request asks for: mounts below the bundle, made before the container and unmounted
 //! after it.
 
-use std::path::{Component, Path, PathBuf};
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::types::mount::Mount;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::error::{Error, Result};
 use crate::layers::Maps;
@@ -131,13 +134,21 @@ pub(crate) fn unmount_all(path: &Path) -> Result<()> {
     }
 }
 
-/// A mount's own target is below the root (containerd 2.0); it never leaves it by its spelling.
+/// A mount's own target is below the root (containerd 2.0). What is mounted there already is an image's, perhaps an attacker's: its
+/// symbolic links are followed as the container would follow them (openat2, Linux 5.6).
 fn below(root: &Path, target: &str) -> Result<PathBuf> {
-    let target = Path::new(target.trim_start_matches('/'));
-    if target.components().any(|component| !matches!(component, Component::Normal(_) | Component::CurDir)) {
-        return Err(Error::invalid(format!("the target {} of a mount leaves the root filesystem", target.display())));
+    let relative = target.trim_start_matches('/');
+    if relative.is_empty() {
+        return Ok(root.to_owned());
     }
-    Ok(if target.as_os_str().is_empty() { root.to_owned() } else { root.join(target) })
+    let failed = |errno: rustix::io::Errno| {
+        Error::system(format!("find the target {target} of a mount below {}", root.display()), errno)
+    };
+    let folder = File::open(root).map_err(|error| Error::system(format!("open {}", root.display()), error))?;
+    let (flags, inside) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    let found = openat2(folder, relative, flags, Mode::empty(), inside).map_err(failed)?;
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    std::fs::read_link(&link).map_err(|error| Error::system(format!("read {link}"), error))
 }
 
 fn mount_one(entry: &Mount, target: &Path) -> Result<()> {
@@ -215,11 +226,17 @@ mod tests {
 
     #[test]
     fn targets_stay_inside() {
-        let root = Path::new("/b/rootfs");
-        assert_eq!(below(root, "").unwrap(), root);
-        assert_eq!(below(root, "/etc/x").unwrap(), Path::new("/b/rootfs/etc/x"));
-        assert!(below(root, "../x").is_err());
-        assert!(below(root, "/a/../../x").is_err());
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("rootfs");
+        std::fs::create_dir_all(root.join("etc/x")).unwrap();
+        for (link, target) in [("out", "/etc/x"), ("up", "../../../etc/x"), ("lost", "/no")] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        assert_eq!(below(&root, "").unwrap(), root);
+        for target in ["etc/x", "/etc/x", "/out", "up", "../etc/x"] {
+            assert_eq!(below(&root, target).unwrap(), root.join("etc/x"), "{target}");
+        }
+        assert!(below(&root, "lost").unwrap_err().to_string().contains("target lost"));
     }
 
     #[test]

@@ -2,16 +2,11 @@
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener as StdListener;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use futures::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use ttrpc::r#async::Server;
@@ -19,6 +14,7 @@ use ttrpc::r#async::transport::Listener;
 
 use crate::address::Address;
 use crate::arguments::Arguments;
+use crate::clients::{Clients, Incoming};
 use crate::events::Events;
 use crate::node::Node;
 use crate::tasks::{Shared, Tasks};
@@ -26,8 +22,8 @@ use crate::{log, service};
 
 /// Where events go; containerd sets it.
 const EVENTS: &str = "TTRPC_ADDRESS";
-/// A shim without a task that hears nothing for so long is nobody's: containerd died between `start` and Create. A client
-/// alone does not keep it: containerd 1.6 connects again to whatever it finds, and then has no use for it.
+/// A shim without a task that hears nothing for so long is nobody's: containerd died between `start` and Create. Nor is a task
+/// anybody's that has ended, and whose bundle is gone. A client alone does not keep a shim: containerd 1.6 connects again to whatever it finds, and then has no use for it.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// Another time, in seconds.
 const FORGOTTEN_AFTER: &str = "FLINT_SHIM_FORGOTTEN_AFTER";
@@ -47,6 +43,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // Containers' inits run from this program's file until they execute their own.
     flint_runtime::seal::ensure()?;
     let listener = listener().context("this action is for `start`, which gives the socket as standard input")?;
+    let end = Arc::new(End::new(Address::parse(&arguments.socket)));
+    let served = serve_from(arguments, listener, &end);
+    // Whatever came of it.
+    end.tell();
+    served
+}
+
+fn serve_from(arguments: &Arguments, listener: StdListener, end: &Arc<End>) -> Result<()> {
     log::open(&std::env::current_dir().unwrap_or_default(), arguments.debug);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,9 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .thread_stack_size(THREADS.2)
         .build()
         .context("start the executor")?;
-    let address = Address::parse(&arguments.socket);
-    let served = runtime.block_on(serve(arguments, listener));
-    address.remove();
+    let served = runtime.block_on(serve(arguments, listener, end));
     // What still waits in a system call must not keep the process.
     runtime.shutdown_background();
     served
@@ -76,14 +78,40 @@ fn listener() -> Result<StdListener> {
     Ok(listener)
 }
 
-async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
+/// The end of this shim: told once, and not taken back.
+#[derive(Debug)]
+pub(crate) struct End {
+    address: Address,
+    /// Its tasks; none is begun any more.
+    tasks: Arc<Tasks>,
+    once: Once,
+    told: Notify,
+}
+
+impl End {
+    fn new(address: Address) -> Self {
+        Self { address, tasks: Arc::default(), once: Once::new(), told: Notify::new() }
+    }
+
+    /// From now on `start` finds no shim here, and makes another one: a container of this one would end with it, or lose it.
+    pub(crate) fn tell(&self) {
+        // Later the socket of that name is the other one's.
+        self.once.call_once(|| {
+            self.tasks.close();
+            self.address.remove();
+            self.told.notify_one();
+        });
+    }
+}
+
+async fn serve(arguments: &Arguments, listener: StdListener, end: &Arc<End>) -> Result<()> {
     let events = std::env::var(EVENTS).unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
     let events = Events::deliver_to(&events, &arguments.namespace);
     let shared = Arc::new(Shared::new(&arguments.namespace, events.clone()));
-    let (tasks, end) = (Arc::<Tasks>::default(), Arc::<Notify>::default());
+    let tasks = end.tasks.clone();
     let node = Arc::new(Node::new(shared.clone(), tasks.clone()));
     let clients = Arc::<Clients>::default();
-    let incoming = Incoming { listener: UnixListener::from_std(listener)?, clients: clients.clone() };
+    let incoming = Incoming::new(UnixListener::from_std(listener)?, clients.clone());
     let mut server = Server::new().add_listener(Listener::new(incoming)).register_service(service::services(
         shared.clone(),
         tasks.clone(),
@@ -93,104 +121,30 @@ async fn serve(arguments: &Arguments, listener: StdListener) -> Result<()> {
     server.start().await.context("start the server")?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
-        () = end.notified() => {}
+        () = end.told.notified() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = forgotten(|| tasks.is_empty() && shared.sandbox().is_none() && node.is_empty(), &clients) => log::warn("nobody asks for this shim: it ends"),
+        () = forgotten(&tasks, || shared.sandbox().is_none() && node.is_empty(), &clients) => log::warn("nobody asks for this shim: it ends"),
     }
-    // Whoever asked for the end has its answer, and leaves, before the socket goes.
-    let _ = tokio::time::timeout(LAST_ANSWER, left(&clients)).await;
+    end.tell();
+    // Whoever asked for the end has its answer, and leaves.
+    let _ = tokio::time::timeout(LAST_ANSWER, clients.left()).await;
     let _ = tokio::time::timeout(LAST_EVENTS, events.delivered()).await;
     Ok(())
 }
 
-/// Until no client is connected.
-async fn left(clients: &Clients) {
-    while clients.count.load(Ordering::Relaxed) != 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 /// Until nobody has needed this shim for a while.
-async fn forgotten(is_empty: impl Fn() -> bool, clients: &Clients) {
+async fn forgotten(tasks: &Tasks, is_empty: impl Fn() -> bool, clients: &Clients) {
     let after = std::env::var(FORGOTTEN_AFTER).ok().and_then(|seconds| seconds.parse().ok());
     let after = after.map_or(FORGOTTEN, Duration::from_secs);
     let mut heard = None;
     loop {
         tokio::time::sleep(after / 2).await;
-        let now = is_empty().then(|| clients.heard.load(Ordering::Relaxed));
+        tasks.delete_forgotten().await;
+        let now = (tasks.is_empty() && is_empty()).then(|| clients.heard());
         if now.is_some() && now == heard {
             return;
         }
         heard = now;
-    }
-}
-
-/// Who is connected, and how often anything was read of anybody.
-#[derive(Debug, Default)]
-struct Clients {
-    count: AtomicUsize,
-    heard: AtomicUsize,
-}
-
-/// Connections of our own user, counted.
-struct Incoming {
-    listener: UnixListener,
-    clients: Arc<Clients>,
-}
-
-impl Stream for Incoming {
-    type Item = std::io::Result<Client>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let stream = match self.listener.poll_accept(context) {
-                Poll::Ready(Ok((stream, _))) => stream,
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Poll::Pending => return Poll::Pending,
-            };
-            // The folder keeps others out already; who it does not is refused here.
-            if stream.peer_cred().is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw()) {
-                self.clients.count.fetch_add(1, Ordering::Relaxed);
-                return Poll::Ready(Some(Ok(Client { stream, clients: self.clients.clone() })));
-            }
-            log::warn("a connection of another user is refused");
-        }
-    }
-}
-
-struct Client {
-    stream: UnixStream,
-    clients: Arc<Clients>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.clients.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl AsyncRead for Client {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.clients.heard.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Client {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -16,7 +16,6 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::shim::oci::ProcessDetails;
 use containerd_shim_protos::shim_async::{Task as Api, create_task};
 use protobuf::{EnumOrUnknown, MessageField};
-use tokio::sync::Notify;
 use ttrpc::r#async::{Service, TtrpcContext};
 
 use crate::error::{Error, Result};
@@ -24,6 +23,7 @@ use crate::node::Node;
 use crate::options::Options;
 use crate::process::{Exit, Phase};
 use crate::sandbox::SandboxService;
+use crate::serve::End;
 use crate::stdio::Streams;
 use crate::task::{Request, Task, blocking};
 use crate::tasks::{Shared, Tasks};
@@ -31,18 +31,13 @@ use crate::{clock, events, metrics, node, sandbox};
 
 const V3: &str = "containerd.task.v3.Task";
 const V2: &str = "containerd.task.v2.Task";
-/// Services that containerd asks shims for and that are not here. With their names known, a call is answered with
-/// Unimplemented, by which clients fall back; ttrpc's own answer for an unknown name is another.
-const ABSENT: [&str; 2] =
-    ["containerd.services.streaming.v1.TTRPCStreaming", "containerd.services.transfer.v1.TTRPCTransfer"];
 
 #[derive(Clone)]
 pub(crate) struct TaskService {
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
     node: Arc<Node>,
-    /// Told when the shim is to end.
-    end: Arc<Notify>,
+    end: Arc<End>,
 }
 
 /// Everything that is served, by the names of the services.
@@ -50,7 +45,7 @@ pub(crate) fn services(
     shared: Arc<Shared>,
     tasks: Arc<Tasks>,
     node: Arc<Node>,
-    end: Arc<Notify>,
+    end: Arc<End>,
 ) -> HashMap<String, Service> {
     let pod = SandboxService { pod: shared.pod.clone(), tasks: tasks.clone(), end: end.clone() };
     let nodes = node::service(node.clone());
@@ -60,9 +55,6 @@ pub(crate) fn services(
     services.extend(renamed);
     services.extend(sandbox::service(pod));
     services.extend(nodes);
-    for name in ABSENT {
-        services.insert(name.to_owned(), Service { methods: HashMap::new(), streams: HashMap::new() });
-    }
     services
 }
 
@@ -259,7 +251,7 @@ impl Api for TaskService {
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
         if self.tasks.is_empty() && self.shared.sandbox().is_none() && self.node.is_empty() {
-            self.end.notify_one();
+            self.end.tell();
         }
         Ok(Empty::default())
     }

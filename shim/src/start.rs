@@ -31,6 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let bundle = std::env::current_dir().context("the bundle is the current folder")?;
     let group = config::group(&bundle, &arguments.id)?;
     let address = Address::of(&arguments.address, &arguments.namespace, &group, input.socket_folder.as_deref());
+    // Before there is a socket: wherever this is killed, `delete` finds it.
+    address.write(&bundle)?;
     let ours = match address.claim()? {
         Claim::Ours(listener) => {
             let shim = spawn(arguments, &input, &address, listener.into()).inspect_err(|_| address.remove())?;
@@ -38,10 +40,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Claim::Alive => None,
     };
-    let told = ours.as_ref().map_or(Ok(()), |shim| prepare(shim, &input)).and_then(|()| {
-        address.write(&bundle)?;
-        std::io::stdout().write_all(&input.dialect.answer(&address)?).context("answer containerd")
-    });
+    let told = ours
+        .as_ref()
+        .map_or(Ok(()), |shim| prepare(shim, &input))
+        .and_then(|()| std::io::stdout().write_all(&input.dialect.answer(&address)?).context("answer containerd"));
     if let (Err(_), Some(mut shim)) = (&told, ours) {
         // Nobody knows of it: containerd has died meanwhile, for one.
         let _ = shim.kill();

@@ -377,6 +377,8 @@ impl Task {
         if self.deleted.load(Ordering::Relaxed) {
             return Err(Error::not_found(format!("task {} was deleted meanwhile", self.id)));
         }
+        // A Start that is on its way is waited for: what it starts is not killed.
+        let starting = self.init.starting.lock().await;
         match self.init.phase() {
             Phase::Running => return Err(Error::wrong_state(format!("cannot delete a running process {}", self.id))),
             Phase::Created => self
@@ -385,12 +387,10 @@ impl Task {
                 .or_else(|error| if error == finished() { Ok(()) } else { Err(error) })?,
             Phase::Stopped(_) => {}
         }
+        drop(starting);
         let exit = self.ends().await?;
         self.init.close().await;
-        let left: Vec<_> = self.execs().by_id.drain().map(|(_, added)| added.process).collect();
-        for exec in left {
-            exec.close().await;
-        }
+        self.delete_execs().await;
         let task = self.clone();
         blocking(move || {
             task.runtime.delete(&task.id, true)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flint_runtime::{CgroupManager, Options as RuntimeOptions, Runtime};
@@ -11,6 +12,8 @@ use ttrpc::Code;
 use crate::config::Place;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::log;
+use crate::process::Phase;
 use crate::sandbox::{Pod, Sandbox};
 use crate::task::Task;
 
@@ -71,6 +74,8 @@ pub(crate) struct Tasks {
     table: Mutex<HashMap<String, Entry>>,
     /// Tells that a claim is over.
     settled: Notify,
+    /// The shim ends.
+    closed: AtomicBool,
 }
 
 /// An id that is taken while its task is made.
@@ -83,14 +88,36 @@ pub(crate) struct Claim<'a> {
 impl Tasks {
     /// # Errors
     ///
-    /// `AlreadyExists`.
+    /// `AlreadyExists`; `Unavailable` once the shim ends.
     pub(crate) fn claim(&self, id: &str) -> Result<Claim<'_>> {
         let mut table = locked(&self.table);
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(Code::UNAVAILABLE, format!("task {id}: this shim is ending: start another one")));
+        }
         if table.contains_key(id) {
             return Err(Error::new(Code::ALREADY_EXISTS, format!("task {id}: already exists")));
         }
         table.insert(id.to_owned(), Entry::Making);
         Ok(Claim { tasks: self, id: id.to_owned(), made: false })
+    }
+
+    /// None is claimed any more.
+    pub(crate) fn close(&self) {
+        let _table = locked(&self.table);
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Deletes tasks that have ended and whose bundles are gone: containerd calls `delete` for a container whose shim it does not
+    /// reach (a machine that hung), removes the bundle, and never asks that shim again.
+    pub(crate) async fn delete_forgotten(&self) {
+        for task in self.all() {
+            if matches!(task.init.phase(), Phase::Stopped(_)) && !task.bundle.exists() {
+                match task.delete().await {
+                    Ok(_) => self.remove(&task.id),
+                    Err(error) => log::warn(&format!("delete {}, whose bundle is gone: {error}", task.id)),
+                }
+            }
+        }
     }
 
     /// Waits while somebody is at work on an id: what a supervisor that has died had asked for still goes on, and the next one

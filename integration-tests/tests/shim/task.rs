@@ -276,9 +276,12 @@ fn unknown_calls_are_unimplemented() {
     let Some((case, program, events, _server)) = shim_case() else { return };
     let id = case.id("a");
     let shim = Shim::start(&case, &program, &case.bundle(), &id, &events);
-    for (service, method) in
-        [(TASK_V3, "Nothing"), (TASK_V2, "Nothing"), ("containerd.services.streaming.v1.TTRPCStreaming", "Stream")]
-    {
+    for (service, method) in [
+        (TASK_V3, "Nothing"),
+        (TASK_V2, "Nothing"),
+        ("containerd.services.streaming.v1.TTRPCStreaming", "Stream"),
+        ("x.Y", "Z"),
+    ] {
         let answer = shim.call_service::<Empty>(service, method, &Empty::default());
         assert_eq!(refused(answer).0, Code::UNIMPLEMENTED, "{service}/{method}");
     }

@@ -13,13 +13,13 @@ use containerd_shim_protos::sandbox_api::{
 use containerd_shim_protos::sandbox_async::{Sandbox as Api, create_sandbox};
 use containerd_shim_protos::types::platform::Platform;
 use protobuf::MessageField;
-use tokio::sync::Notify;
 use ttrpc::r#async::{Service, TtrpcContext};
 use ttrpc::{Code, get_status};
 
 use super::{Phase, Pod, PodConfig, Sandbox, locked};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::serve::End;
 use crate::service::detached;
 use crate::task::blocking;
 use crate::tasks::Tasks;
@@ -30,8 +30,7 @@ const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "
 pub(crate) struct SandboxService {
     pub(crate) pod: Arc<Pod>,
     pub(crate) tasks: Arc<Tasks>,
-    /// Told when the shim is to end.
-    pub(crate) end: Arc<Notify>,
+    pub(crate) end: Arc<End>,
 }
 
 pub(crate) fn service(service: SandboxService) -> HashMap<String, Service> {
@@ -152,7 +151,7 @@ impl Api for SandboxService {
             self.stop(&request.sandbox_id).await?;
             locked(&self.pod).take();
         }
-        self.end.notify_one();
+        self.end.tell();
         Ok(ShutdownSandboxResponse::default())
     }
 

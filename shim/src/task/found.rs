@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use flint_runtime::Runtime;
+use flint_runtime::{Runtime, Status};
 
 use super::{Request, Running, Task, has_own_pids};
 use crate::error::Result;
@@ -34,6 +34,7 @@ impl Task {
     ) -> Result<(Self, Running)> {
         let bundle = runtime.container_bundle(&request.id)?;
         let had_oom = runtime.oom_kills(&request.id)? > 0;
+        let paused = runtime.state(&request.id)?.status == Status::Paused;
         let held = request.streams.adopt()?;
         let init = Process::new(String::new(), request.streams);
         let (phase, process) = match found {
@@ -58,7 +59,7 @@ impl Task {
             checkpoint: Mutex::default(),
             oom: OnceLock::new(),
             execs: Mutex::default(),
-            paused: AtomicBool::new(false),
+            paused: AtomicBool::new(paused),
             deleted: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
         };

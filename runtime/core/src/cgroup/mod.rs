@@ -51,6 +51,6 @@ pub use oom::OomWatch;
 pub use plan::{Base, Need, Plan, Write};
 pub use stats::{
     Blkio, BlkioEntry, Cpu, CpuSet, CpuUsage, Hugetlb, Memory, MemoryEntry, NetworkInterface, Pids, Pressure,
-    PressureLine, Stats, Throttling,
+    PressureLine, Rdma, RdmaEntry, Stats, Throttling,
 };
 pub use update::parse_resources;

@@ -29,6 +29,9 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Huge pages by their size (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
+    /// What RDMA devices are used for; runc tells nothing of it.
+    #[serde(skip)]
+    pub rdma: Rdma,
     /// Intel's resource director; empty for a container that is in no group of it.
     pub intel_rdt: IntelRdt,
     /// Interfaces of the container's own network namespace, but loopback; `None` when it has none of its own.
@@ -81,6 +84,12 @@ pub struct Throttling {
     /// How long, in nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub throttled_time: u64,
+    /// Periods in which it used more than the quota, from what it had saved (v2, Linux 5.14). runc does not tell it.
+    #[serde(skip)]
+    pub bursts: u64,
+    /// How much more, in nanoseconds.
+    #[serde(skip)]
+    pub burst_time: u64,
 }
 
 /// Stalls (kernel: accounting/psi.rst).
@@ -145,6 +154,12 @@ pub struct Memory {
     /// Pressure (v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
+    /// memory.events as it is; on v1 memory.oom_control. Of both, runc tells nothing.
+    #[serde(skip)]
+    pub events: BTreeMap<String, u64>,
+    /// The most swap so far (v2, Linux 6.5).
+    #[serde(skip)]
+    pub swap_peak: u64,
 }
 
 /// One counter of memory, in bytes.
@@ -220,6 +235,24 @@ pub struct BlkioEntry {
     pub value: u64,
 }
 
+/// Handles and objects of RDMA devices, and how many there may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rdma {
+    /// Now.
+    pub current: Vec<RdmaEntry>,
+    /// The limits; 2^32 - 1 for none.
+    pub limit: Vec<RdmaEntry>,
+}
+
+/// Of one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in rdma.current")]
+pub struct RdmaEntry {
+    pub device: String,
+    pub hca_handle: u32,
+    pub hca_object: u32,
+}
+
 /// Huge pages of one size, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Hugetlb {
@@ -231,6 +264,9 @@ pub struct Hugetlb {
     pub max: u64,
     /// How often the limit was met.
     pub failcnt: u64,
+    /// The limit; 2^64 - 1 for none (v2). runc does not tell it.
+    #[serde(skip)]
+    pub limit: u64,
 }
 
 /// An interface's counters, seen from inside. (runc writes these names with capitals.)
@@ -280,7 +316,7 @@ impl Cgroup {
 
 type Fill = fn(&Reader<'_>, &mut Stats) -> Result<()>;
 
-const FILLERS: [(&str, Fill, Fill); 7] = [
+const FILLERS: [(&str, Fill, Fill); 8] = [
     ("cpu", stats_v1::throttling, stats_v2::cpu),
     ("cpuacct", stats_v1::cpu, |_, _| Ok(())),
     ("cpuset", stats_v1::cpuset, stats_v2::cpuset),
@@ -288,6 +324,7 @@ const FILLERS: [(&str, Fill, Fill); 7] = [
     ("pids", stats_v1::pids, stats_v2::pids),
     ("blkio", stats_v1::blkio, stats_v2::io),
     ("hugetlb", stats_v1::hugetlb, stats_v2::hugetlb),
+    ("rdma", stats_v1::rdma, stats_v1::rdma),
 ];
 
 /// A cgroup whose files are read; what is missing is told as missing, not as an error.

@@ -26,8 +26,11 @@ fn memory_of_v2_is_told_in_the_terms_of_v1() {
         ("memory.peak", "300\n"),
         ("memory.swap.current", "7\n"),
         ("memory.swap.max", "50\n"),
+        ("memory.swap.peak", "9\n"),
+        ("memory.events", "low 0\noom_kill 2\n"),
     ];
     let memory = of(&files, stats_v2::memory).memory;
+    assert_eq!((memory.swap_peak, memory.events["oom_kill"]), (9, 2));
     assert_eq!((memory.cache, memory.raw["anon"]), (20, 10));
     assert_eq!(memory.usage, MemoryEntry { limit: 1000, usage: 100, max: 300, failcnt: 0 });
     assert_eq!(memory.swap, MemoryEntry { limit: 1050, usage: 107, max: 0, failcnt: 0 });
@@ -44,11 +47,16 @@ fn memory_of_v2_is_told_in_the_terms_of_v1() {
 
 #[test]
 fn times_are_nanoseconds() {
-    let files =
-        [("cpu.stat", "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\n")];
+    let files = [(
+        "cpu.stat",
+        "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 4\nnr_throttled 3\nthrottled_usec 2\nnr_bursts 6\nburst_usec 5\n",
+    )];
     let cpu = of(&files, stats_v2::cpu).cpu;
     assert_eq!((cpu.usage.total, cpu.usage.user, cpu.usage.kernel), (30_000, 20_000, 10_000));
-    assert_eq!(cpu.throttling, Throttling { periods: 4, throttled_periods: 3, throttled_time: 2000 });
+    assert_eq!(
+        cpu.throttling,
+        Throttling { periods: 4, throttled_periods: 3, throttled_time: 2000, bursts: 6, burst_time: 5000 }
+    );
     let files = [
         ("cpuacct.usage", "5\n"),
         ("cpuacct.stat", "user 2\nsystem 1\n"),
@@ -91,4 +99,17 @@ fn pressure_and_lists() {
     assert_eq!(without.pids, Pids { current: 2, limit: 0 });
     let limited = of(&[("pids.current", "3\n"), ("pids.max", "max\n")], stats_v2::pids);
     assert_eq!(limited.pids, Pids { current: 3, limit: 0 });
+}
+
+#[test]
+fn what_runc_does_not_tell() {
+    let current = "mlx4_0 hca_handle=2 hca_object=20\nocrdma1 hca_handle=1 hca_object=23\n";
+    let files = [("rdma.current", current), ("rdma.max", "mlx4_0 hca_handle=2 hca_object=max\nocrdma1 hca_handle=3\n")];
+    let stats = of(&files, stats_v1::rdma);
+    let entry = |device: &str, hca_handle, hca_object| RdmaEntry { device: device.to_owned(), hca_handle, hca_object };
+    assert_eq!(stats.rdma.current, [entry("mlx4_0", 2, 20), entry("ocrdma1", 1, 23)]);
+    assert_eq!(stats.rdma.limit, [entry("mlx4_0", 2, u32::MAX), entry("ocrdma1", 3, 0)]);
+    assert!(!serde_json::to_string(&stats).unwrap().contains("mlx4_0"));
+    let oom = of(&[("memory.oom_control", "oom_kill_disable 1\nunder_oom 0\noom_kill 4\n")], stats_v1::memory);
+    assert_eq!((oom.memory.events["oom_kill_disable"], oom.memory.events["oom_kill"]), (1, 4));
 }

@@ -1,6 +1,6 @@
 //! Statistics of cgroup v1 (kernel: cgroup-v1/*.rst).
 
-use super::stats::{BlkioEntry, Hugetlb, MemoryEntry, Reader, Stats, list, page_sizes};
+use super::stats::{BlkioEntry, Hugetlb, MemoryEntry, RdmaEntry, Reader, Stats, list, page_sizes};
 use crate::Result;
 
 /// cpuacct.stat counts in ticks of `USER_HZ`, which is 100 for programs on every machine of ours.
@@ -56,6 +56,7 @@ pub(super) fn cpuset(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
 
 pub(super) fn memory(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
     let memory = &mut stats.memory;
+    memory.events = files.keyed("memory.oom_control")?;
     memory.raw = files.keyed("memory.stat")?;
     memory.cache = memory.raw.get("cache").copied().unwrap_or(0);
     for (name, entry) in [
@@ -134,10 +135,29 @@ pub(super) fn hugetlb(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
             if let Some(usage) = files.number(&format!("{prefix}.usage_in_bytes"))? {
                 let max = files.number_or_zero(&format!("{prefix}.max_usage_in_bytes"))?;
                 let failcnt = files.number_or_zero(&format!("{prefix}.failcnt"))?;
-                stats.hugetlb.insert(size, Hugetlb { usage, max, failcnt });
+                stats.hugetlb.insert(size, Hugetlb { usage, max, failcnt, limit: 0 });
                 break;
             }
         }
     }
     Ok(())
+}
+
+/// The same files on v2.
+pub(super) fn rdma(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
+    for (file, entries) in [("rdma.current", &mut stats.rdma.current), ("rdma.max", &mut stats.rdma.limit)] {
+        *entries = files.text(file)?.unwrap_or_default().lines().filter_map(rdma_entry).collect();
+    }
+    Ok(())
+}
+
+/// `mlx4_0 hca_handle=2 hca_object=max`
+pub(super) fn rdma_entry(line: &str) -> Option<RdmaEntry> {
+    let (device, counters) = line.split_once(' ')?;
+    let counter = |name: &str| {
+        let value = counters.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        value.map_or(0, |value| value.parse().unwrap_or(u32::MAX))
+    };
+    let (hca_handle, hca_object) = (counter("hca_handle"), counter("hca_object"));
+    Some(RdmaEntry { device: device.to_owned(), hca_handle, hca_object })
 }

@@ -14,6 +14,8 @@ pub(super) fn cpu(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
     cpu.throttling.periods = get("nr_periods");
     cpu.throttling.throttled_periods = get("nr_throttled");
     cpu.throttling.throttled_time = get("throttled_usec") * 1000;
+    cpu.throttling.bursts = get("nr_bursts");
+    cpu.throttling.burst_time = get("burst_usec") * 1000;
     Ok(())
 }
 
@@ -40,8 +42,10 @@ pub(super) fn memory(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
     };
     let Some(usage) = entry("memory")? else { return Ok(()) };
     memory.usage = usage;
+    memory.events = files.keyed("memory.events")?;
     // v1 counted memory and swap together; the peaks of both were not at the same time.
     let swap = entry("memory.swap")?.unwrap_or_default();
+    memory.swap_peak = swap.max;
     memory.swap = MemoryEntry {
         usage: swap.usage + usage.usage,
         limit: if swap.limit == u64::MAX { u64::MAX } else { swap.limit.saturating_add(usage.limit) },
@@ -89,7 +93,8 @@ pub(super) fn hugetlb(files: &Reader<'_>, stats: &mut Stats) -> Result<()> {
             if let Some(usage) = files.number(&format!("{prefix}.current"))? {
                 let events = files.keyed(&format!("hugetlb.{size}.events"))?;
                 let failcnt = events.get("max").copied().unwrap_or(0);
-                stats.hugetlb.insert(size, Hugetlb { usage, max: 0, failcnt });
+                let limit = files.number_or_zero(&format!("hugetlb.{size}.max"))?;
+                stats.hugetlb.insert(size, Hugetlb { usage, max: 0, failcnt, limit });
                 break;
             }
         }
