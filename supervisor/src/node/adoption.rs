@@ -71,7 +71,7 @@ impl Node {
             let mut pods = super::locked(&self.pods);
             pods.order = pods.order.max(record.order);
             let entry = Entry::new(record);
-            pods.by_uid.insert(uid, entry.clone());
+            pods.insert(&entry);
             entries.push(entry);
         }
         if is_another_boot {

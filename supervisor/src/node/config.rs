@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::pressure::Thresholds;
+use crate::pressure::{Signal, Soft, Threshold, Thresholds};
 
 /// The configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -68,6 +68,12 @@ pub struct Reserved {
 pub struct Eviction {
     /// What has to be left of memory, disks and process ids (the kubelet's evictionHard).
     pub hard: Thresholds,
+    /// What should be left (its evictionSoft): less is a condition of the node at once, and evicts when it has lasted.
+    pub soft: BTreeMap<Signal, Threshold>,
+    /// For each of `soft` how long (its evictionSoftGracePeriod).
+    pub soft_grace_period: BTreeMap<Signal, u64>,
+    /// What a pod has at most to end that goes for a soft threshold (its evictionMaxPodGracePeriod).
+    pub max_pod_grace_period: u64,
     /// How long enough has to be left before a condition of the node goes off (evictionPressureTransitionPeriod).
     pub pressure_transition_period: u64,
     /// How often it is looked.
@@ -143,13 +149,29 @@ impl Default for Reserved {
 impl Default for Eviction {
     /// The kubelet's.
     fn default() -> Self {
-        Self { hard: Thresholds::default(), pressure_transition_period: 300, monitoring_interval: 10 }
+        Self {
+            hard: Thresholds::default(),
+            soft: BTreeMap::new(),
+            soft_grace_period: BTreeMap::new(),
+            max_pod_grace_period: 0,
+            pressure_transition_period: 300,
+            monitoring_interval: 10,
+        }
     }
 }
 
 impl Eviction {
     pub(crate) fn calm(&self) -> Duration {
         Duration::from_secs(self.pressure_transition_period)
+    }
+
+    /// Soft thresholds, each with its grace.
+    pub(crate) fn soft(&self) -> BTreeMap<Signal, Soft> {
+        let both = |(signal, threshold): (&Signal, &Threshold)| {
+            let grace = Duration::from_secs(*self.soft_grace_period.get(signal)?);
+            Some((*signal, Soft { threshold: *threshold, grace }))
+        };
+        self.soft.iter().filter_map(both).collect()
     }
 
     pub(crate) fn interval(&self) -> Duration {
@@ -196,6 +218,16 @@ impl Config {
                 path.display()
             );
         }
+        let Eviction { soft, soft_grace_period, .. } = &config.eviction;
+        // The kubelet's own rules, too.
+        if !soft.keys().eq(soft_grace_period.keys()) || soft.contains_key(&Signal::AllocatableMemory) {
+            bail!(
+                "{} is wrong: each signal of eviction.soft needs its seconds in eviction.soft-grace-period, and none else has \
+                 them; {} has no soft threshold",
+                path.display(),
+                Signal::AllocatableMemory.name()
+            );
+        }
         Ok(config)
     }
 
@@ -225,5 +257,36 @@ impl Config {
     #[must_use]
     pub fn logs(&self, uid: &str, container: &str) -> PathBuf {
         self.pod_folder(uid).join("logs").join(container)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path())
+    }
+
+    #[test]
+    fn a_soft_threshold_has_its_grace_period() {
+        let soft = |signal: &str| format!("[eviction.soft]\n\"{signal}\" = \"1Gi\"\n");
+        let grace = |signal: &str| format!("[eviction.soft-grace-period]\n\"{signal}\" = 90\n");
+        let both = |signal: &str| soft(signal) + &grace(signal);
+        let wanted = Soft { threshold: Threshold::Quantity(1 << 30), grace: Duration::from_secs(90) };
+        let config = read(&both("memory.available")).unwrap();
+        assert_eq!(config.eviction.soft(), BTreeMap::from([(Signal::Memory, wanted)]));
+        assert_eq!(config.eviction.hard, Thresholds::default());
+        for wrong in [
+            soft("memory.available"),
+            grace("memory.available"),
+            soft("memory.available") + &grace("pid.available"),
+            both("allocatableMemory.available"),
+            both("memory"),
+        ] {
+            assert!(read(&wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -18,12 +18,12 @@ use crate::desired::Goal;
 use crate::observed::{Phase, Reason};
 use crate::page::timings;
 use crate::pod::blocking;
-use crate::pressure::{Signal, choose, evicted};
+use crate::pressure::{Short, Signal, choose, evicted};
 use crate::store::{Ending, Sandbox};
 
-/// What an evicted pod's containers have to end, in seconds (the kubelet's `immediateEvictionGracePeriodSeconds`).
-const GRACE: u64 = 1;
-/// How long an evicted pod is waited for before the next one is chosen (its `podCleanupTimeout`).
+/// What an evicted pod's containers have to end (the kubelet's `immediateEvictionGracePeriodSeconds`).
+const GRACE: Duration = Duration::from_secs(1);
+/// How long after its grace an evicted pod is waited for before the next one is chosen (its `podCleanupTimeout`).
 const CLEANUP: Duration = Duration::from_secs(30);
 
 /// Looks until flintd ends.
@@ -41,19 +41,19 @@ pub(super) async fn keep(node: Arc<Node>) {
 async fn look(node: &Arc<Node>) -> Result<()> {
     let short = read(node).await?;
     for (entry, why) in super::storage::over_limits(node).await {
-        evict(node, &entry, "localStorage", why).await?;
+        evict(node, &entry, "localStorage", why, GRACE).await?;
     }
-    let Some(signal) = short else { return Ok(()) };
+    let Some((signal, short)) = short else { return Ok(()) };
     if signal.is_disk() && free_images(node, signal).await {
         // What is short now counts.
-        let Some(still) = read(node).await? else { return Ok(()) };
-        return make_room(node, still).await;
+        let Some((still, short)) = read(node).await? else { return Ok(()) };
+        return make_room(node, still, short).await;
     }
-    make_room(node, signal).await
+    make_room(node, signal, short).await
 }
 
 /// Looks, tells conditions that have changed, and says what is to be mended first.
-async fn read(node: &Arc<Node>) -> Result<Option<Signal>> {
+async fn read(node: &Arc<Node>) -> Result<Option<(Signal, Short)>> {
     let holder = node.clone();
     let reading = blocking(move || Ok(holder.pressure.read()?)).await?;
     let look = node.pressure.update(reading, Instant::now());
@@ -82,9 +82,9 @@ async fn free_images(node: &Arc<Node>, signal: Signal) -> bool {
 }
 
 /// Evicts the pod whose turn it is, and waits until nothing of it runs.
-async fn make_room(node: &Arc<Node>, signal: Signal) -> Result<()> {
+async fn make_room(node: &Arc<Node>, signal: Signal, short: Short) -> Result<()> {
     let candidates = super::storage::candidates(node, signal).await;
-    let (amount, least) = node.pressure.amount(signal);
+    let amount = node.pressure.amount(signal);
     let sentence = format!("Attempting to reclaim {}", signal.resource());
     let Some(chosen) = choose(signal, &candidates) else {
         tracing::warn!(signal = signal.name(), "{sentence}: no pod uses any of it that may be evicted");
@@ -92,7 +92,13 @@ async fn make_room(node: &Arc<Node>, signal: Signal) -> Result<()> {
     };
     node.tell(None, None, true, Reason { word: "EvictionThresholdMet".to_owned(), sentence });
     let Some(entry) = node.entry(&chosen.uid) else { return Ok(()) };
-    evict(node, &entry, signal.name(), evicted(signal, amount, least, chosen)).await
+    let grace = if short.is_soft {
+        let most = Duration::from_secs(node.config.eviction.max_pod_grace_period);
+        entry.read(|record| record.pod.grace).min(most)
+    } else {
+        GRACE
+    };
+    evict(node, &entry, signal.name(), evicted(signal, amount, short.least, chosen), grace).await
 }
 
 /// Whether a pod could be evicted: something of it is there, and nobody ends it already.
@@ -104,13 +110,19 @@ pub(super) fn may_go(entry: &Entry) -> bool {
     is_there && !is_over && view.pod.goal != Goal::Stopped && view.pod.priority < CRITICAL
 }
 
-async fn evict(node: &Arc<Node>, entry: &Arc<Entry>, signal: &'static str, sentence: String) -> Result<()> {
+async fn evict(
+    node: &Arc<Node>,
+    entry: &Arc<Entry>,
+    signal: &'static str,
+    sentence: String,
+    grace: Duration,
+) -> Result<()> {
     let reason = Reason { word: "Evicted".to_owned(), sentence };
     let why = reason.clone();
     let ended = entry.change(node, |record| {
         let is_new = record.ending.is_none() && record.removal.is_none();
         if is_new {
-            record.ending = Some(Ending { at: SystemTime::now(), reason: why, grace: Some(GRACE) });
+            record.ending = Some(Ending { at: SystemTime::now(), reason: why, grace: Some(grace.as_secs()) });
         }
         is_new
     });
@@ -123,7 +135,7 @@ async fn evict(node: &Arc<Node>, entry: &Arc<Entry>, signal: &'static str, sente
     let gone = async {
         while entry.read(|record| record.sandbox.state != Sandbox::Absent) && changes.changed().await.is_ok() {}
     };
-    if tokio::time::timeout(CLEANUP, gone).await.is_err() {
+    if tokio::time::timeout(grace + CLEANUP, gone).await.is_err() {
         tracing::warn!(pod = %entry.key(), "it was evicted {CLEANUP:?} ago, and something of it is there still");
     }
     Ok(())

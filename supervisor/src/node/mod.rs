@@ -98,7 +98,27 @@ pub struct Node {
 #[derive(Default)]
 struct Pods {
     by_uid: BTreeMap<String, Arc<Entry>>,
+    /// Of a rolling update and of one that leaves there are several.
+    by_key: BTreeMap<Key, Vec<Arc<Entry>>>,
     order: u64,
+}
+
+impl Pods {
+    fn insert(&mut self, entry: &Arc<Entry>) {
+        self.by_uid.insert(entry.uid(), entry.clone());
+        self.by_key.entry(entry.key()).or_default().push(entry.clone());
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some(entry) = self.by_uid.remove(uid) else { return };
+        let key = entry.key();
+        if let Some(named) = self.by_key.get_mut(&key) {
+            named.retain(|other| !Arc::ptr_eq(other, &entry));
+            if named.is_empty() {
+                self.by_key.remove(&key);
+            }
+        }
+    }
 }
 
 /// Nothing panics under these locks.
@@ -253,13 +273,16 @@ impl Node {
     }
 
     pub(crate) fn find(&self, key: &Key) -> Option<Arc<Entry>> {
-        let pods = locked(&self.pods);
-        let named = pods.by_uid.values().filter(|entry| entry.key() == *key);
-        named.max_by_key(|entry| (!entry.is_leaving(), entry.order())).cloned()
+        self.named(key).into_iter().max_by_key(|entry| (!entry.is_leaving(), entry.order()))
+    }
+
+    /// All pods of a name.
+    fn named(&self, key: &Key) -> Vec<Arc<Entry>> {
+        locked(&self.pods).by_key.get(key).cloned().unwrap_or_default()
     }
 
     fn insert(&self, entry: &Arc<Entry>) {
-        locked(&self.pods).by_uid.insert(entry.uid(), entry.clone());
+        locked(&self.pods).insert(entry);
         self.tell_change();
     }
 
@@ -267,11 +290,10 @@ impl Node {
     pub(crate) async fn forget(&self, entry: &Entry) -> Result<()> {
         let uid = entry.uid();
         self.store.remove(Table::Pods, &uid).await?;
-        locked(&self.pods).by_uid.remove(&uid);
+        locked(&self.pods).remove(&uid);
         self.tell_change();
         // Another pod of this name may have waited.
-        let key = entry.key();
-        for waiting in self.entries().iter().filter(|other| other.key() == key) {
+        for waiting in self.named(&entry.key()) {
             waiting.wake();
         }
         Ok(())
@@ -282,8 +304,8 @@ impl Node {
         if entry.read(|record| record.rollout.is_some()) {
             return false;
         }
-        let (key, order) = (entry.key(), entry.order());
-        locked(&self.pods).by_uid.values().any(|other| other.order() < order && other.key() == key)
+        let order = entry.order();
+        self.named(&entry.key()).iter().any(|other| other.order() < order)
     }
 
     pub(crate) fn tell_change(&self) {

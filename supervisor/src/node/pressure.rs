@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Capacity, Config, locked};
 use crate::desired::{Pod, Quality};
-use crate::pressure::{Amount, Condition, Gauge, Places, Reading, Signal, quantity};
+use crate::pressure::{Amount, Condition, Gauge, Places, Reading, Short, Signal, quantity};
 use crate::scheduler::Refused;
 
 /// Where hierarchies are.
@@ -37,7 +37,7 @@ struct State {
 #[derive(Debug, Default)]
 pub(super) struct Look {
     /// Signals for which something has to go now.
-    pub(super) short: BTreeSet<Signal>,
+    pub(super) short: BTreeMap<Signal, Short>,
     /// Conditions that hold now and did not, or the other way, with a sentence.
     pub(super) changed: Vec<(Condition, bool, String)>,
 }
@@ -49,7 +49,7 @@ impl Pressure {
     ///
     /// The host cannot be looked at.
     pub(super) fn open(config: &Config, images: &Path, capacity: &Capacity) -> Result<Self> {
-        let gauge = Gauge::new(config.eviction.hard, config.eviction.calm());
+        let gauge = Gauge::new(config.eviction.hard, config.eviction.soft(), config.eviction.calm());
         let pressure = Self {
             config: config.clone(),
             images: images.to_owned(),
@@ -82,15 +82,14 @@ impl Pressure {
         let changed = before.symmetric_difference(&after);
         let changed = changed.map(|condition| {
             let holds = after.contains(condition);
-            (*condition, holds, self.sentence(&state, *condition))
+            (*condition, holds, sentence(&state, *condition))
         });
         Look { short, changed: changed.collect() }
     }
 
-    /// What is left of something, and what has to be.
-    pub(super) fn amount(&self, signal: Signal) -> (Amount, u64) {
-        let amount = locked(&self.state).reading.0.get(&signal).copied().unwrap_or_default();
-        (amount, self.config.eviction.hard.least(signal, amount))
+    /// What is left of something.
+    pub(super) fn amount(&self, signal: Signal) -> Amount {
+        locked(&self.state).reading.0.get(&signal).copied().unwrap_or_default()
     }
 
     /// Whether images and flintd's data share a file system.
@@ -105,7 +104,7 @@ impl Pressure {
         let state = locked(&self.state);
         let on: BTreeSet<Condition> = state.gauge.on().map(Signal::condition).collect();
         let told = |condition: Condition| {
-            (condition.name().to_owned(), (on.contains(&condition), self.sentence(&state, condition)))
+            (condition.name().to_owned(), (on.contains(&condition), sentence(&state, condition)))
         };
         Condition::ALL.into_iter().map(told).collect()
     }
@@ -126,27 +125,21 @@ impl Pressure {
         let on = locked(&self.state).gauge.on().map(Signal::condition).collect();
         keeps_out(&on, pod).map_or(Ok(()), |why| Err(Refused(format!("{}: {why}", pod.key))))
     }
+}
 
-    fn sentence(&self, state: &State, condition: Condition) -> String {
-        let of_it = state.reading.0.iter().filter(|(signal, _)| signal.condition() == condition);
-        let parts: Vec<String> = of_it
-            .map(|(signal, amount)| {
-                let shown = |value: u64| match signal.resource() {
-                    "inodes" | "pids" => value.to_string(),
-                    _ => mebibytes(value),
-                };
-                let least = self.config.eviction.hard.least(*signal, *amount);
-                format!(
-                    "{} is {} of {}, {} are kept",
-                    signal.name(),
-                    shown(amount.left),
-                    shown(amount.total),
-                    shown(least)
-                )
-            })
-            .collect();
-        parts.join("; ")
-    }
+fn sentence(state: &State, condition: Condition) -> String {
+    let of_it = state.reading.0.iter().filter(|(signal, _)| signal.condition() == condition);
+    let parts: Vec<String> = of_it
+        .map(|(signal, amount)| {
+            let shown = |value: u64| match signal.resource() {
+                "inodes" | "pids" => value.to_string(),
+                _ => mebibytes(value),
+            };
+            let least = state.gauge.least(*signal, *amount);
+            format!("{} is {} of {}, {} are kept", signal.name(), shown(amount.left), shown(amount.total), shown(least))
+        })
+        .collect();
+    parts.join("; ")
 }
 
 /// For people: whole MiB.
@@ -207,7 +200,7 @@ mod tests {
         };
         pressure.update(reading(500), Instant::now());
         let look = pressure.update(reading(99), Instant::now());
-        assert_eq!(look.short.into_iter().collect::<Vec<_>>(), [Signal::Pids]);
+        assert_eq!(look.short.into_keys().collect::<Vec<_>>(), [Signal::Pids]);
         let [(Condition::Pids, true, sentence)] = &look.changed[..] else { panic!("{:?}", look.changed) };
         assert_eq!(sentence, "pid.available is 99 of 1000, 100 are kept");
         assert!(pressure.conditions()["PIDPressure"].0 && !pressure.conditions()["DiskPressure"].0);

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -29,21 +30,25 @@ impl probes::Exec for InContainers {
     async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, String> {
         let node = self.0.upgrade().ok_or("flintd ends")?;
         let mut command = argv.to_vec();
-        if let Some((uid, ..)) = super::exits::parse_id(&target.id) {
-            super::addresses::put_in(&node, uid, command.iter_mut());
-        }
+        let (uid, ..) = super::exits::parse_id(&target.id).ok_or("its id is none of flintd's")?;
+        super::addresses::put_in(&node, uid, command.iter_mut());
         let request = ExecRequest { command, ..ExecRequest::default() };
-        let run = async {
-            let executed = node.exec(&target.pod, &target.container, &request).await;
-            let mut executed = executed.map_err(|error| format!("{error:#}"))?;
-            let (stdout, stderr) = (executed.stdout.take(), executed.stderr.take());
-            let (out, err) = tokio::join!(beginning(stdout), beginning(stderr));
-            let status = executed.wait().await.map_err(|error| format!("{error:#}"))?;
-            Ok(Exited { status, output: out + &err })
-        };
-        // What runs still is killed when `executed` goes.
+        let run = async { run(&node, uid, target, &request).await.map_err(|error| format!("{error:#}")) };
+        // What runs still is killed when it is dropped.
         tokio::time::timeout(timeout, run).await.map_err(|_| format!("it took longer than {timeout:?}"))?
     }
+}
+
+/// Runs a program to its end: of two pods of a name in the target's, and in no later container than that.
+async fn run(node: &Arc<Node>, uid: &str, target: &Target, request: &ExecRequest) -> anyhow::Result<Exited> {
+    let entry = node.entry(uid).context("its pod is gone")?;
+    let last = entry.read(|record| record.runtime_id(&target.container));
+    anyhow::ensure!(last.as_ref() == Some(&target.id), "the container has ended");
+    let mut executed = node.exec_in(&entry, &target.container, request).await?;
+    let (stdout, stderr) = (executed.stdout.take(), executed.stderr.take());
+    let (out, err) = tokio::join!(beginning(stdout), beginning(stderr));
+    let status = executed.wait().await?;
+    Ok(Exited { status, output: out + &err })
 }
 
 /// Reads to the end, and keeps the beginning.

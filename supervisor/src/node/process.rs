@@ -9,8 +9,8 @@ use rustix::fs::{FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
-use super::Node;
 use super::exits::parse_id;
+use super::{Entry, Node};
 use crate::desired::Key;
 use crate::store::ContainerPhase;
 
@@ -64,8 +64,19 @@ impl Node {
     ///
     /// The container does not run, or the program cannot be started.
     pub async fn exec(self: &Arc<Self>, key: &Key, container: &str, request: &ExecRequest) -> Result<Executed> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let entry = self.find(key).with_context(|| format!("there is no pod {key}"))?;
+        self.exec_in(&entry, container, request).await
+    }
+
+    /// The same in a pod that may be one of two of its name.
+    pub(super) async fn exec_in(
+        self: &Arc<Self>,
+        entry: &Entry,
+        container: &str,
+        request: &ExecRequest,
+    ) -> Result<Executed> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let key = entry.key();
         let (shim, id) = entry.read(|record| {
             let there = record.containers.get(container);
             if !there.is_some_and(|there| matches!(there.phase, ContainerPhase::Running { .. })) {

@@ -88,9 +88,6 @@ impl Node {
 
     /// All pods of a name that are not on their way out.
     pub(super) fn all_present(&self, key: &Key) -> Vec<Arc<Entry>> {
-        self.entries()
-            .into_iter()
-            .filter(|entry| !entry.is_leaving() && entry.read(|record| record.pod.key == *key))
-            .collect()
+        self.named(key).into_iter().filter(|entry| !entry.is_leaving()).collect()
     }
 }

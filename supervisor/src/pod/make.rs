@@ -254,6 +254,15 @@ async fn run_post_start(node: Arc<Node>, entry: Arc<Entry>, name: String) {
     };
     let why = Reason { word: "FailedPostStartHook".to_owned(), sentence };
     node.tell(Some(&entry.key()), Some(&name), true, why.clone());
+    // One that has ended meanwhile, or is told to, is what failed the hook.
+    let runs = |there: &ContainerRecord| {
+        Some(there.attempt) == attempt
+            && there.stopping.is_none()
+            && matches!(there.phase, ContainerPhase::Running { .. })
+    };
+    if !entry.read(|record| record.containers.get(&name).is_some_and(runs)) {
+        return;
+    }
     let grace = entry.read(|record| record.pod.grace);
     if let Err(error) = super::end::stop(&node, &entry, &name, grace, why).await {
         tracing::error!(pod = %entry.key(), container = name, "{error:#}");

@@ -1,14 +1,35 @@
 //! When a signal is on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Amount, Reading, Signal, Thresholds};
+use super::{Amount, Reading, Signal, Threshold, Thresholds};
+
+/// A threshold below which a signal may be for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Soft {
+    /// What has to be left.
+    pub threshold: Threshold,
+    /// How long less may be left before something has to go.
+    pub grace: Duration,
+}
+
+/// Something has to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// What has to be left.
+    pub least: u64,
+    /// Whether no more than the soft threshold says so: there is time for pods to end.
+    pub is_soft: bool,
+}
 
 /// Signals over time.
 #[derive(Debug)]
 pub struct Gauge {
-    thresholds: Thresholds,
+    hard: Thresholds,
+    soft: BTreeMap<Signal, Soft>,
+    /// Signals below their soft thresholds, and since when.
+    below: BTreeMap<Signal, Instant>,
     /// How long enough has to be left before a signal goes off.
     calm: Duration,
     /// Signals that are on, and since when enough is left again.
@@ -18,25 +39,48 @@ pub struct Gauge {
 impl Gauge {
     /// With no signal on.
     #[must_use]
-    pub const fn new(thresholds: Thresholds, calm: Duration) -> Self {
-        Self { thresholds, calm, on: BTreeMap::new() }
+    pub const fn new(hard: Thresholds, soft: BTreeMap<Signal, Soft>, calm: Duration) -> Self {
+        Self { hard, soft, below: BTreeMap::new(), calm, on: BTreeMap::new() }
     }
 
     /// Takes a reading; the signals for which something has to go now, which are fewer than are on.
-    pub fn update(&mut self, reading: &Reading, now: Instant) -> BTreeSet<Signal> {
-        let short = self.short(reading);
+    pub fn update(&mut self, reading: &Reading, now: Instant) -> BTreeMap<Signal, Short> {
+        let mut short = self.short(reading);
+        let below = self.below(reading);
+        self.below.retain(|signal, _| below.contains_key(signal));
         let calm = self.calm;
         self.on.retain(|signal, since| {
-            if short.contains(signal) {
+            if short.contains_key(signal) || below.contains_key(signal) {
                 *since = None;
                 return true;
             }
             now.saturating_duration_since(*since.get_or_insert(now)) < calm
         });
-        for signal in &short {
-            self.on.insert(*signal, None);
+        self.on.extend(short.keys().chain(below.keys()).map(|signal| (*signal, None)));
+        for (signal, (least, grace)) in below {
+            let since = *self.below.entry(signal).or_insert(now);
+            if now.saturating_duration_since(since) >= grace {
+                short.entry(signal).or_insert(Short { least, is_soft: true });
+            }
         }
         short
+    }
+
+    /// What is kept of a signal, by the threshold that is reached first.
+    #[must_use]
+    pub fn least(&self, signal: Signal, amount: Amount) -> u64 {
+        let soft = self.soft.get(&signal).map_or(0, |soft| soft.threshold.of(amount.total));
+        self.hard.least(signal, amount).max(soft)
+    }
+
+    /// Signals below their soft thresholds: what has to be left, and how long less may be.
+    fn below(&self, reading: &Reading) -> BTreeMap<Signal, (u64, Duration)> {
+        let below = |(signal, soft): (&Signal, &Soft)| {
+            let amount = reading.0.get(signal)?;
+            let least = soft.threshold.of(amount.total);
+            (amount.left < least).then_some((*signal, (least, soft.grace)))
+        };
+        self.soft.iter().filter_map(below).collect()
     }
 
     /// Signals that are on: the node takes no new pods that would make it worse.
@@ -44,11 +88,13 @@ impl Gauge {
         self.on.keys().copied()
     }
 
-    /// Signals of which less is left than has to be.
-    #[must_use]
-    pub fn short(&self, reading: &Reading) -> BTreeSet<Signal> {
-        let is_short = |signal: Signal, amount: Amount| amount.left < self.thresholds.least(signal, amount);
-        reading.0.iter().filter(|(signal, amount)| is_short(**signal, **amount)).map(|(signal, _)| *signal).collect()
+    /// Signals below their hard thresholds.
+    fn short(&self, reading: &Reading) -> BTreeMap<Signal, Short> {
+        let short = |(signal, amount): (&Signal, &Amount)| {
+            let least = self.hard.least(*signal, *amount);
+            (amount.left < least).then_some((*signal, Short { least, is_soft: false }))
+        };
+        reading.0.iter().filter_map(short).collect()
     }
 }
 
@@ -70,12 +116,12 @@ mod tests {
     }
 
     fn short(gauge: &Gauge, reading: &Reading) -> Vec<Signal> {
-        gauge.short(reading).into_iter().collect()
+        gauge.short(reading).into_keys().collect()
     }
 
     #[test]
     fn each_signal_has_its_threshold() {
-        let gauge = Gauge::new(Thresholds::default(), Duration::ZERO);
+        let gauge = Gauge::new(Thresholds::default(), BTreeMap::new(), Duration::ZERO);
         for (reading, signals) in [
             (reading(GIB, 100, 50, 30_000), vec![]),
             (reading((100 << 20) - 1, 500, 500, 30_000), vec![Signal::Memory]),
@@ -104,12 +150,12 @@ mod tests {
         let off = Threshold::Share(0);
         let thresholds =
             Thresholds { memory: off, node_disk: off, node_inodes: off, pids: off, ..Thresholds::default() };
-        assert_eq!(short(&Gauge::new(thresholds, Duration::ZERO), &reading(0, 0, 0, 0)), []);
+        assert_eq!(short(&Gauge::new(thresholds, BTreeMap::new(), Duration::ZERO), &reading(0, 0, 0, 0)), []);
     }
 
     #[test]
     fn a_signal_stays_until_it_was_calm_for_a_while() {
-        let mut gauge = Gauge::new(Thresholds::default(), Duration::from_secs(300));
+        let mut gauge = Gauge::new(Thresholds::default(), BTreeMap::new(), Duration::from_secs(300));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let (short, enough) = (reading(0, 500, 500, 30_000), reading(GIB, 500, 500, 30_000));
@@ -124,5 +170,40 @@ mod tests {
             assert_eq!(gauge.update(reading, at(second)).len(), evicts, "at {second} s");
             assert_eq!(gauge.on().count(), on, "at {second} s");
         }
+    }
+
+    #[test]
+    fn a_soft_threshold_evicts_when_its_grace_is_over_and_is_told_at_once() {
+        let soft = Soft { threshold: Threshold::Quantity(GIB), grace: Duration::from_secs(90) };
+        let soft = BTreeMap::from([(Signal::Memory, soft)]);
+        let mut gauge = Gauge::new(Thresholds::default(), soft, Duration::from_secs(60));
+        let start = Instant::now();
+        let with = |memory| reading(memory, 500, 500, 30_000);
+        let by_soft = Some(Short { least: GIB, is_soft: true });
+        let by_hard = Some(Short { least: 100 << 20, is_soft: false });
+        for (second, memory, evicts, on) in [
+            (0, GIB, None, 0),
+            (10, GIB - 1, None, 1),
+            (99, GIB - 1, None, 1),
+            // Enough for a moment: the grace begins anew, and the condition stays.
+            (100, GIB, None, 1),
+            (110, GIB - 1, None, 1),
+            (199, GIB - 1, None, 1),
+            (200, GIB - 1, by_soft, 1),
+            (201, 0, by_hard, 1),
+            (202, GIB - 1, by_soft, 1),
+            (210, GIB, None, 1),
+            (269, GIB, None, 1),
+            (270, GIB, None, 0),
+            // The hard one waits for nothing.
+            (300, 0, by_hard, 1),
+        ] {
+            let short = gauge.update(&with(memory), start + Duration::from_secs(second));
+            assert_eq!(short.get(&Signal::Memory).copied(), evicts, "at {second} s");
+            assert_eq!((short.len(), gauge.on().count()), (usize::from(evicts.is_some()), on), "at {second} s");
+        }
+        let amount = Amount { total: 8 * GIB, left: 0 };
+        assert_eq!(gauge.least(Signal::Memory, amount), GIB, "the one that is reached first");
+        assert_eq!(gauge.least(Signal::Pids, Amount { total: 1000, left: 0 }), 100);
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A signal goes on as soon as less than its threshold is left, and off only once more than that has been left for a while:
-//! a node at the edge would else evict, start and evict again. What is chosen is a function of its arguments; nothing is
+//! a node at the edge would else evict, start and evict again. A soft threshold puts it on at once, too, but evicts only after a while. What is chosen is a function of its arguments; nothing is
 //! evicted here. Names, defaults and the order are the kubelet's (kubernetes.io, "Node-pressure Eviction").
 
 mod choice;
@@ -15,13 +15,16 @@ mod reading;
 mod threshold;
 
 pub use choice::{Candidate, Share, choose};
-pub use gauge::Gauge;
+pub use gauge::{Gauge, Short, Soft};
 pub use message::{evicted, quantity};
 pub use reading::{Amount, Places, Reading};
 pub use threshold::{Threshold, Thresholds};
 
+use serde::Deserialize;
+
 /// What the node runs out of, those that are mended first at the top.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Signal {
     /// The host's memory.
     Memory,
@@ -102,6 +105,15 @@ impl Signal {
     #[must_use]
     pub const fn is_disk(self) -> bool {
         matches!(self.condition(), Condition::Disk)
+    }
+}
+
+impl TryFrom<String> for Signal {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|signal| signal.name() == name);
+        known.ok_or_else(|| format!("{name:?} is no signal; there are {}", Self::ALL.map(Self::name).join(", ")))
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  VOLUME/key      -> ..data/key
 //!  VOLUME/..data   -> ..1b2c3d         renamed over: a reader sees all of the old or all of the new
-//!  VOLUME/..1b2c3d/key                 named by the hash of all that is in it
+//!  VOLUME/..1b2c3d/key                 named by the hash of all that is in it, and of the boot
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,6 +20,8 @@ use crate::desired::{Item, SpecHash, VolumeGroup};
 
 const CURRENT: &str = "..data";
 const NEXT: &str = "..data_next";
+/// The id of this boot of the host (random(4)).
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Makes sure that what is written below a folder never reaches a disk: mounts a tmpfs on it, unless one is there.
 pub(super) fn hold_in_memory(folder: &Path) -> Result<()> {
@@ -37,7 +39,9 @@ pub(super) fn put(volume: &Path, items: &[Item], wanted: Option<VolumeGroup>) ->
     }
     private_folder(volume.parent().unwrap_or(volume))?;
     make_folder(volume, 0o755)?;
-    let generation = format!("..{}", SpecHash::of(&(items, wanted)));
+    // They are not synced: after a power cut those of another boot may be there in name alone.
+    let boot = fs::read_to_string(BOOT).map_err(|error| Error::os(format!("read {BOOT}"), error))?;
+    let generation = format!("..{}", SpecHash::of(&(items, wanted, boot)));
     let current = fs::read_link(volume.join(CURRENT)).ok();
     if current.as_deref() != Some(Path::new(&generation)) {
         write_all(volume, &generation, items, wanted)?;

@@ -288,3 +288,38 @@ fn stop_restart_and_rm_mean_both_pods_of_a_rolling_update() {
         node.finish();
     });
 }
+
+#[test]
+fn programs_of_probes_and_hooks_run_in_their_own_pod() {
+    if missing(&["nft", "ip"]) {
+        return;
+    }
+    space().within(|| {
+        let Some(node) = Node::start() else { return };
+        let told = node.folder("told");
+        let pod = |number: u32| {
+            let tells = |file: &str| format!("{{exec: {{command: [/bin/sh, -c, 'echo $NUMBER >> /told/{file}{number}']}}}}");
+            let more = format!(
+                "    livenessProbe: {}\n    lifecycle: {{preStop: {}}}\n    volumeMounts: [{{name: told, mountPath: /told}}]\n  \
+                 volumes: [{{name: told, hostPath: {{path: {}}}}}]\n",
+                tells("asked").replace("{exec", "{periodSeconds: 1, timeoutSeconds: 20, exec"),
+                tells("stopped"),
+                told.display()
+            );
+            plain(number, if number == 1 { "true" } else { "false" }) + &more
+        };
+        let said = |file: &str| std::fs::read_to_string(told.join(file)).unwrap_or_default();
+        node.apply(&pod(1));
+        wait_ready(&node, "web");
+        node.apply(&pod(2));
+        wait_until("the new pod is asked", || !said("asked2").is_empty());
+        let before = said("asked1").len();
+        wait_until("the old pod is asked beside it", || said("asked1").len() > before);
+        node.apply(&plain(2, "true"));
+        wait_until("the new pod serves alone", || node.pods().len() == 1);
+        assert_eq!(said("stopped1"), "1\n");
+        assert!(said("asked1").lines().all(|line| line == "1"), "{}", said("asked1"));
+        remove(&node, &["web"]);
+        node.finish();
+    });
+}
