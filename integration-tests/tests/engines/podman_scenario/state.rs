@@ -95,17 +95,19 @@ pub(crate) fn rm_force_of_a_running_container(podman: &Podman) {
 
 /// A range of host ids for each container, taken by podman.
 pub(crate) fn automatic_user_namespaces(podman: &Podman) {
-    let ranges = podman.place().path().join("ranges");
-    fs::write(&ranges, "containers:700000:200000\n").expect("write the ranges");
-    if podman.place().system() == System::Sid {
+    let place = podman.place();
+    if place.system() == System::Sid {
         // It asks for the user, too.
-        let _ = podman.place().command("useradd").args(["--system", "containers"]).output().ok();
+        let _ = place.command("useradd").args(["--system", "containers"]).output().ok();
     }
-    // In the place's mount namespace alone.
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        let source = ranges.display().to_string();
-        let _ = podman.place().command("mount").args(["--bind", &source, file]).output().ok();
+    // In the place's mount namespace alone, and not on the files: whoever adds a user on the host replaces them, which takes
+    // away what is mounted on them.
+    let etc = place.path().join("etc");
+    let _ = place.command("cp").args(["--archive".as_ref(), "/etc".as_ref(), etc.as_os_str()]).output().ok();
+    for file in ["subuid", "subgid"] {
+        fs::write(etc.join(file), "containers:700000:200000\n").expect("write the ranges");
     }
+    let _ = place.command("mount").args(["--bind".as_ref(), etc.as_os_str(), "/etc".as_ref()]).output().ok();
     for runtime in RUNTIMES {
         let first = podman.forever(runtime, &["--userns", "auto:size=4096"]);
         let second = podman.forever(runtime, &["--userns", "auto:size=4096"]);
@@ -120,7 +122,5 @@ pub(crate) fn automatic_user_namespaces(podman: &Podman) {
         podman.remove(&first);
         podman.remove(&second);
     }
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        let _ = podman.place().command("umount").args([file]).output().ok();
-    }
+    let _ = place.command("umount").args(["/etc"]).output().ok();
 }
