@@ -101,7 +101,7 @@ const LAYERS: &[Layer] = &[
 
 /// They look at all layers from outside.
 const UNLAYERED: &[&str] =
-    &["integration-tests", "init-object", "init-object-fixtures", "benches", "shim-bench", "swarm-bench"];
+    &["integration-tests", "init-object", "init-object-fixtures", "benches", "shim-bench", "swarm-bench", "systems"];
 
 /// Crates that init's side must be without std for.
 const NO_STD: &[&str] = &["flint-sys", "flint-init"];

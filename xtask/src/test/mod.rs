@@ -85,6 +85,16 @@ impl Run {
         self.step("format", |_| passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
         let mut tests = Vec::new();
         let mut lints = Lints::Denied;
+        // Made from a mirror, which takes minutes and little of a core. Who needs one before it is there waits for it.
+        let mut systems = None;
+        if !quick {
+            self.step("the program that makes systems for the others", |run| {
+                let programs = programs::build(&["--test".to_owned(), SYSTEMS.to_owned()], lints)?;
+                let lane = Lane::of(programs.iter().map(|program| run.entry(program)).collect());
+                systems = Some(std::thread::spawn(|| lanes::run(vec![lane])));
+                Ok(Counts::default())
+            })?;
+        }
         self.step("lints, and programs of the tests", |_| {
             tests = programs::build(&[], lints)?;
             Ok(Counts::one(true))
@@ -104,11 +114,6 @@ impl Run {
                 Ok(Counts::default())
             })?;
         }
-        // They wait for a mirror more than they work. Who needs one of the systems before it is there waits for it.
-        let systems = (!quick).then(|| {
-            let made = tests.iter().filter(|test| test.name == SYSTEMS).map(|test| self.entry(test)).collect();
-            std::thread::spawn(|| lanes::run(vec![Lane::of(made)]))
-        });
         // It waits for nothing but cores, and nothing waits for it: beside the rest, where that leaves a core idle.
         let by_cargo = |run: &Self| {
             let lane = run.by_cargo(lints)?;
@@ -120,7 +125,7 @@ impl Run {
         };
         let mut checked = if quick { Some(by_cargo(&self)?) } else { None };
         self.step("unit tests", |run| {
-            let is_apart = |test: &&TestProgram| test.is_of(INTEGRATION) || test.is_of(LINKED);
+            let is_apart = |test: &&TestProgram| [INTEGRATION, LINKED, MAKING_SYSTEMS].iter().any(|of| test.is_of(of));
             lanes::run(vec![Lane::of(
                 tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect(),
             )])
@@ -356,9 +361,10 @@ const INTEGRATION: &str = "integration-tests";
 const ENGINES: [&str; 1] = ["engines"];
 const SWARM: [&str; 1] = ["swarm"];
 const OTHER_DAEMONS: [&str; 2] = ["supervisor", "bundles"];
-/// It makes what others start, beside all steps.
+const NOT_HERE: [&str; 1] = ["vm"];
+/// It makes what others start, beside all steps; and its package, which needs so little that it is there long before the others.
 const SYSTEMS: &str = "systems";
-const NOT_HERE: [&str; 2] = [SYSTEMS, "vm"];
+const MAKING_SYSTEMS: &str = "integration-tests/systems";
 /// The package that looks at the linked init side: it wants the release build, and builds programs in the same way.
 const LINKED: &str = "integration-tests/init-object";
 
