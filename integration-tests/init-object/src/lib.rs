@@ -20,8 +20,8 @@
 //!
 //! At every instance of `flint_sys::process::spawn`: the child begins behind the system call *inside* that
 //! function, so its body is the first thing the child executes. It is never inlined and calls the child's function
-//! directly, so the walk gets from there to init (`run`), the throw-away process (`join`) and the hook's process
-//! (`execute`). These are entries too, by name: a program in which one of them cannot be found is no program that
+//! directly, so the walk gets from there to init (`run`), the throw-away process (`join`), a process that is born late
+//! (`born`) and the hook's process (`execute`). These are entries too, by name: a program in which one of them cannot be found is no program that
 //! was checked. They are found by their demangled symbols since `no_mangle` is unsafe code by the lint that the
 //! crate forbids.
 //!
@@ -66,10 +66,11 @@ pub use walk::check;
 
 /// The functions that the child of a clone executes first. A name stands for all instances of a generic function;
 /// each must be in the program at least once.
-pub const ENTRIES: [&str; 4] = [
+pub const ENTRIES: [&str; 5] = [
     "flint_sys::process::spawn",
     "flint_init::executor::run",
     "flint_init::executor::join",
+    "flint_init::birth::born",
     "flint_init::hook::execute",
 ];
 

@@ -254,9 +254,43 @@ fn an_unknown_capability_is_only_a_warning() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let bundle = case.bundle().shell("echo ran").capabilities(&["CAP_OF_TOMORROW"]);
-        assert_eq!(case.run(&bundle).ok().stdout, "ran\n", "{}", runtime.name);
+        let output = case.run(&bundle).ok();
+        assert_eq!(output.stdout, "ran\n", "{}", runtime.name);
+        let said = output.stderr.matches("ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]").count();
+        assert_eq!(said, 1, "{}: {}", runtime.name, output.stderr);
         case.finish();
     }
+}
+
+/// The kernel would refuse it: that is told by `create`.
+#[test]
+fn an_inheritable_capability_outside_the_bounding_set_is_refused() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let sets = json!({"inheritable": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]});
+        let mut bundle = case.bundle().args(&["/bin/true"]).edit(json!({"process": {"capabilities": null}}));
+        bundle = bundle.edit(json!({"process": {"capabilities": sets}}));
+        let output =
+            case.command(["create", "--bundle"]).args([bundle.write()]).args([case.id("caps")]).output().exits(1);
+        assert!(output.stderr.contains("operation not permitted"), "{}: {}", runtime.name, output.stderr);
+        case.finish();
+    }
+}
+
+/// For runc it is relative to where init is by then: the root.
+#[test]
+fn a_relative_readonly_path_starts_at_the_root() {
+    same(
+        |case| {
+            case.bundle()
+                .writable()
+                .file("/kept/file", "", 0o644)
+                .shell("touch /kept/file 2>/dev/null || echo kept")
+                .edit(json!({"linux": {"readonlyPaths": ["kept", "never/there"]}}))
+        },
+        |text| text == "kept\n",
+    );
 }
 
 // Open files with one value for both: the Go runtime of runc raises its own soft limit and races with itself.

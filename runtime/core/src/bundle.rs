@@ -1,5 +1,6 @@
 //! A bundle: a folder with config.json (runtime-spec, "Filesystem Bundle").
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -195,16 +196,25 @@ fn name_field(json: &[u8], error: &serde_json::Error) -> String {
 
 fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) {
     let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else { return };
-    for (set, names) in sets {
-        let Some(names) = names.as_array_mut() else { continue };
+    let mut unknown = BTreeSet::new();
+    for names in sets.values_mut().filter_map(Value::as_array_mut) {
         names.retain(|name| {
             let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
             if !known {
-                warnings.push(format!("{prefix}capabilities.{set}: {name} is unknown and ignored"));
+                unknown.insert(name.as_str().map_or_else(|| name.to_string(), str::to_owned));
             }
             known
         });
     }
+    if !unknown.is_empty() {
+        warnings.push(format!("{prefix}capabilities: {}", ignoring_capabilities(unknown)));
+    }
+}
+
+/// runc's words, which its callers know.
+pub(crate) fn ignoring_capabilities(names: impl IntoIterator<Item = String>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    format!("ignoring unknown or unavailable capabilities: [{}]", names.join(" "))
 }
 
 /// Their calls cannot be made here, whatever the profile says of them.
@@ -279,7 +289,7 @@ mod tests {
             super::read_process(br#"{"cwd": "/", "args": ["a"], "capabilities": {"bounding": ["CAP_OF_TOMORROW"]}}"#)
                 .unwrap();
         assert_eq!(process.user().gid(), 0);
-        assert_eq!(warnings, [r#"capabilities.bounding: "CAP_OF_TOMORROW" is unknown and ignored"#]);
+        assert_eq!(warnings, ["capabilities: ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]"]);
         assert!(super::read_process(b"[]").is_err());
     }
 

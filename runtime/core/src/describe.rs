@@ -1,6 +1,8 @@
 //! Steps in words: one line each, for `flint plan` and for the sentences of errors.
 
-use flint_init::plan::{Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Range, Remount, Slot, Step};
+use flint_init::plan::{
+    Attributes, Barrier, HookStage, IdMap, Mount, MountSource, Range, Remount, RootBind, Slot, Step,
+};
 use serde_json::{Value, json};
 
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
@@ -43,7 +45,9 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::Unshare { kind } => format!("make new namespaces: {}", kinds(kind)),
         Step::TimeNamespace { offsets } => format!("enter a time namespace with the offsets {:?}", text(offsets)),
         Step::BecomeRoot => "become uid 0 of the user namespace".to_owned(),
+        Step::Birth => "clone the process into the pid namespace".to_owned(),
         Step::Session => "start a session".to_owned(),
+        Step::ControllingTerminal => "make the terminal the session's".to_owned(),
         Step::Keyring { name, permissions: 0 } => format!("join the session keyring {}", text(name)),
         Step::Keyring { name, .. } => format!("join a new session keyring {}", text(name)),
         Step::CpuAffinity { mask: Range { length: 0, .. } } => "use all CPUs that the cgroup allows".to_owned(),
@@ -64,7 +68,12 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::Domainname { name } => format!("set the domainname to {}", text(name)),
         Step::InheritedPropagation { flag } => format!("make the inherited mounts {}", propagation(flag)),
         Step::Root { path, bind } => {
-            format!("open the root {}{}", text(path), if bind { " and mount it on itself" } else { "" })
+            let bound = match bind {
+                RootBind::None => "",
+                RootBind::Own => " and mount it on itself",
+                RootBind::Host => " and mount it on itself, in the host's mount namespace",
+            };
+            format!("open the root {}{bound}", text(path))
         }
         Step::Mount(ref mount) => describe_mount(plan, mount),
         Step::Remount(ref remount) => describe_remount(plan, remount),

@@ -58,6 +58,10 @@ pub(crate) struct Record {
     /// What init's standard descriptors were before its program ran (`pipe:[123]`): a checkpoint finds pipes by it.
     #[serde(default)]
     pub(crate) stdio: Vec<String>,
+    /// The user namespace that init was made in, as procfs names it (`user:[4026531837]`); `None` where it could not be read, and
+    /// in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user_namespace: Option<String>,
     /// Whether CRIU has given it a time namespace, which config.json knows nothing of.
     #[serde(default)]
     pub(crate) restored_time: bool,

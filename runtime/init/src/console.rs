@@ -30,7 +30,6 @@ impl Init<'_> {
         push_number(&mut name, terminal::number(master).at(Operation::Terminal)?)?;
         socket::send_with_fd(self.slot(socket)?, name.as_c_str().to_bytes(), master).at(Operation::ConsoleSocket)?;
         let _ = file::close(master);
-        terminal::set_controlling(peer).at(Operation::Terminal)?;
         for stdio in 0..3 {
             file::duplicate_to(peer, Fd(stdio)).at(Operation::Terminal)?;
         }

@@ -4,7 +4,7 @@ use core::convert::Infallible;
 use core::ffi::c_char;
 
 use flint_sys::process::{Child, Clone};
-use flint_sys::{Fd, file, identity, process, schedule};
+use flint_sys::{Fd, file, identity, process, schedule, terminal};
 
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::PathBuffer;
@@ -81,6 +81,7 @@ fn join((plan, mut bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
     process::exit(code)
 }
 
+#[allow(unreachable_code, reason = "the match proves that run does not return")]
 fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
     if let Some(offsets) = plan.time {
         crate::namespace::new_time(plan.text(offsets).ok_or(Failure::new(Operation::Plan, libc::EFAULT))?)?;
@@ -89,6 +90,9 @@ fn join_and_clone(plan: PlanRef<'_>, bindings: Bindings<'_>) -> Outcome {
     join_all(&bindings)?;
     // Before the clone: in the container's pid namespace a privileged process could look at what init inherits.
     close_all_but(bindings.keep)?;
+    if plan.is_born_late() {
+        match run((plan, bindings)) {}
+    }
     let options = Clone {
         flags: bindings.flags | libc::CLONE_PARENT as u64,
         cgroup: bindings.cgroup,
@@ -157,10 +161,15 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         process::exit(1)
     }
     init.refused = enter_cgroups(bindings.cgroups);
-    for step in plan.steps {
+    go_on(&mut init)
+}
+
+/// The steps from [`Init::step`] on.
+pub(crate) fn go_on(init: &mut Init<'_>) -> Infallible {
+    let steps = init.plan.steps;
+    while let Some(step) = steps.get(init.step as usize) {
         if let Err(failure) = init.perform(step) {
-            let _ = protocol::send(init.channel, Message::failure(Kind::Failed, init.step, failure));
-            process::exit(1);
+            init.fail(failure);
         }
         init.step = init.step.wrapping_add(1);
     }
@@ -199,7 +208,7 @@ pub(crate) enum Inherited {
 /// init's state: what earlier steps leave for later ones.
 pub(crate) struct Init<'a> {
     pub(crate) plan: PlanRef<'a>,
-    fds: &'a [Fd],
+    pub(crate) fds: &'a [Fd],
     keep: &'a [Fd],
     pub(crate) channel: Fd,
     pub(crate) pointers: &'a mut [*const c_char],
@@ -219,7 +228,7 @@ pub(crate) struct Init<'a> {
     pub(crate) program: PathBuffer,
     /// `HOME=...`
     pub(crate) home: PathBuffer,
-    step: u32,
+    pub(crate) step: u32,
     /// What came of [`Bindings::cgroups`].
     pub(crate) refused: (u32, i32),
 }
@@ -238,7 +247,9 @@ impl<'a> Init<'a> {
             Step::Unshare { kind } => flint_sys::namespace::unshare(kind).at(Operation::Unshare),
             Step::TimeNamespace { offsets } => crate::namespace::enter_new_time(self.text(offsets)?),
             Step::BecomeRoot => Self::become_root(),
+            Step::Birth => self.birth(),
             Step::Session => process::setsid().at(Operation::Setsid),
+            Step::ControllingTerminal => terminal::set_controlling(Fd(0)).at(Operation::Terminal),
             Step::Keyring { name, permissions } => self.keyring(name, permissions),
             Step::CpuAffinity { mask } => self.cpu_affinity(mask),
             Step::Scheduler { ref attributes } => schedule::set_scheduler(attributes).at(Operation::SchedSetattr),
@@ -259,7 +270,10 @@ impl<'a> Init<'a> {
             Step::Device { path, mode, major, minor, uid, gid } => self.device(path, mode, (major, minor), (uid, gid)),
             Step::DeviceBind { source, path } => self.device_bind(source, path),
             Step::Symlink { target, path, replace } => self.symlink(target, path, replace),
-            Step::Console { socket, width, height, uid, mount } => self.console(socket, (width, height), uid, mount),
+            Step::Console { socket, width, height, uid, mount, controlling } => {
+                self.console(socket, (width, height), uid, mount)?;
+                if controlling { terminal::set_controlling(Fd(0)).at(Operation::Terminal) } else { Ok(()) }
+            }
             Step::OwnStdio { uid } => self.own_stdio(uid),
             Step::RunHook(ref hook) => self.run_hook(hook),
             Step::Mask { path } => self.mask(path),
@@ -292,7 +306,7 @@ impl<'a> Init<'a> {
             }
             Step::Ambient { set } => self.ambient(set),
             Step::NoNewPrivileges => identity::set_no_new_privileges().at(Operation::Prctl),
-            Step::Seccomp { program, flags } => self.seccomp(program, flags),
+            Step::Seccomp { program, flags, early } => self.seccomp(program, flags, early),
             Step::WorkingDirectory { path, early } => self.working_directory(path, early),
             Step::Execute { arguments, environment } => self.execute(arguments, environment),
         }
@@ -316,6 +330,12 @@ impl<'a> Init<'a> {
     /// A null-terminated pointer array for execve.
     pub(crate) fn pointers(&self, range: Range) -> &[*const c_char] {
         range.of(self.pointers)
+    }
+
+    /// Tells the host why, and ends.
+    pub(crate) fn fail(&self, failure: Failure) -> ! {
+        let _ = protocol::send(self.channel, Message::failure(Kind::Failed, self.step, failure));
+        process::exit(1)
     }
 
     /// Tells the host of something that could not be done and is not needed for safety.

@@ -69,8 +69,10 @@ impl Init<'_> {
     }
 
     /// EXECUTING is said before the filter is in force: it may forbid saying it (trap 10).
-    pub(crate) fn seccomp(&mut self, program: Range, flags: u32) -> Outcome {
-        self.announce()?;
+    pub(crate) fn seccomp(&mut self, program: Range, flags: u32, early: bool) -> Outcome {
+        if !early {
+            self.announce()?;
+        }
         let listener = identity::set_filter(program.of(self.plan.filter), flags).at(Operation::Seccomp)?;
         if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 == 0 {
             return Ok(());
@@ -97,7 +99,7 @@ impl Init<'_> {
         }
     }
 
-    fn answer(&self) -> Outcome<Option<Kind>> {
+    pub(crate) fn answer(&self) -> Outcome<Option<Kind>> {
         let mut answer = [0u8; protocol::SIZE];
         let length = file::read(self.channel, &mut answer).at(Operation::Listener)?;
         Ok(answer.get(..length).and_then(Message::from_bytes).map(|message| message.kind))

@@ -15,6 +15,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod birth;
 mod console;
 mod copy_up;
 mod device;

@@ -114,9 +114,11 @@ impl Init<'_> {
     }
 
     /// The path is resolved once, inside the root; what is unmounted is the descriptor, by its name in the host's
-    /// procfs, which the current folder leads to.
+    /// procfs, which the current folder leads to. No link is followed: the container's root can put one in the place of a
+    /// folder on the way (not of a mountpoint), and so lead the unmount to what hides or protects parts of /proc.
     pub(crate) fn detach(&mut self, proc: Slot, path: Text) -> Outcome {
-        let target = self.open_inside(self.text(path)?, libc::O_PATH, 0).at(Operation::OpenTarget)?;
+        let target =
+            self.open_inside(self.text(path)?, libc::O_PATH, file::RESOLVE_NO_SYMLINKS).at(Operation::OpenTarget)?;
         if !file::stat(target, c"").at(Operation::Stat)?.mount_root {
             return Err(Failure::new(Operation::Unmount, libc::EINVAL));
         }

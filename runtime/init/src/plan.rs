@@ -6,7 +6,7 @@
 //! containers, can be printed, and is the same for the host that writes the error messages and for the
 //! init that reports only an index.
 
-pub use crate::step::Step;
+pub use crate::step::{RootBind, Step};
 
 /// A string in the plan's text buffer, NUL-terminated there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,6 +249,12 @@ pub struct PlanRef<'a> {
 }
 
 impl<'a> PlanRef<'a> {
+    /// Whether the throw-away process that joins namespaces executes the steps up to [`Step::Birth`] itself.
+    #[must_use]
+    pub fn is_born_late(&self) -> bool {
+        self.steps.contains(&Step::Birth)
+    }
+
     /// The string at `text`, or `None` when it is [`Text::NONE`] or lies outside the buffer.
     #[must_use]
     pub fn text(&self, text: Text) -> Option<&'a core::ffi::CStr> {

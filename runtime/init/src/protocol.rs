@@ -49,7 +49,7 @@ pub enum Kind {
     /// The packet after this one is text, [`TEXT`] bytes at most: what a failed hook wrote.
     Wrote = 10,
     /// The filter is in force and its notifications can be read from the descriptor in `number`; init waits for
-    /// `Proceed`.
+    /// `Proceed`. Before `Ready` or after `Start`.
     Listener = 11,
     /// The host may not take the listener itself: init sends it (`SCM_RIGHTS`), and waits on.
     Pass = 12,

@@ -10,7 +10,7 @@ use flint_sys::{Errno, Fd, file};
 use crate::executor::{Inherited, Init};
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::{PathBuffer, split};
-use crate::plan::{Range, Text};
+use crate::plan::{Range, RootBind, Text};
 
 const FOLDER_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY;
 /// New folders on the way to a target.
@@ -41,9 +41,9 @@ impl Init<'_> {
         result
     }
 
-    pub(crate) fn open_root(&mut self, path: Text, bind: bool) -> Outcome {
+    pub(crate) fn open_root(&mut self, path: Text, bind: RootBind) -> Outcome {
         let path = self.text(path)?;
-        if !bind {
+        if bind == RootBind::None {
             self.root = Some(file::openat(Fd::CWD, path, FOLDER_PATH, 0).at(Operation::Open)?);
             return Ok(());
         }
@@ -54,6 +54,10 @@ impl Init<'_> {
         let tree = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
         let root = mount::open_tree(target, c"", tree).at(Operation::OpenSource)?;
         mount::move_mount(root, target).at(Operation::MoveMount)?;
+        if bind == RootBind::Host {
+            // Only now: what is moved onto a shared mount becomes shared.
+            mount::mount_setattr(root, propagation(libc::MS_PRIVATE | libc::MS_REC)).at(Operation::MountSetattr)?;
+        }
         let _ = file::close(target);
         self.root = Some(root);
         Ok(())

@@ -4,6 +4,17 @@ use flint_sys::schedule::SchedulerAttributes;
 
 use crate::plan::{Barrier, Hook, Mount, Range, Remount, Slot, Text};
 
+/// Where the root filesystem is mounted on itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootBind {
+    /// It is not: nothing is mounted below it.
+    None,
+    /// In the container's mount namespace, so that it can be pivoted to.
+    Own,
+    /// In the host's: privately, so that nothing below it reaches what is mounted elsewhere.
+    Host,
+}
+
 /// One step of init's lane.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
@@ -33,6 +44,9 @@ pub enum Step {
     },
     /// Becomes uid 0 and gid 0 of its new user namespace.
     BecomeRoot,
+    /// Clones the process that goes on with the steps behind this one, into the pid namespace that was joined, and ends. All
+    /// steps before are of a process that nobody in that namespace can see.
+    Birth,
     /// A new session (setsid).
     Session,
     /// The session keyring of this name, a new one for a container's init, so that the maker's keys are out of reach.
@@ -86,12 +100,12 @@ pub enum Step {
         /// `MS_SLAVE`, `MS_PRIVATE`, `MS_SHARED` or `MS_UNBINDABLE`; with `MS_REC` for the mounts below, too.
         flag: u64,
     },
-    /// Opens the root filesystem and, in a new mount namespace, mounts it on itself.
+    /// Opens the root filesystem and, where mounts follow, mounts it on itself.
     Root {
         /// Absolute path on the host.
         path: Text,
-        /// Mount it on itself (open_tree, move_mount), so that it can be pivoted to.
-        bind: bool,
+        /// Whether and where it is mounted on itself (open_tree, move_mount).
+        bind: RootBind,
     },
     /// Makes one mount.
     Mount(Mount),
@@ -141,7 +155,11 @@ pub enum Step {
         uid: u32,
         /// Mount it on /dev/console (not for exec).
         mount: bool,
+        /// Make it the controlling one of the session that this process leads.
+        controlling: bool,
     },
+    /// Makes standard input, a terminal, the controlling one of the session that this process leads.
+    ControllingTerminal,
     /// Gives stdin, stdout and stderr to the container's user, so that it can reopen them by /proc/self/fd; those
     /// that are the host's null device become the container's.
     OwnStdio {
@@ -294,6 +312,8 @@ pub enum Step {
         program: Range,
         /// `SECCOMP_FILTER_FLAG_*`.
         flags: u32,
+        /// Before init waits for `start`, so that nothing is executed next.
+        early: bool,
     },
     /// Changes to the working directory and verifies that it is inside the root (CVE-2024-21626).
     WorkingDirectory {

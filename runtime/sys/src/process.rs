@@ -56,7 +56,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// only the calling thread, so `child` must not allocate, lock, or use std or libc in any way that could. A plain
 /// function whose return type is [`Infallible`], so that the call of it is a direct one.
 ///
-/// A child without any options but a pidfd is made by clone(2) where a container's filter does not know clone3(2): most
+/// A child without any options but a pidfd and `CLONE_PARENT` is made by clone(2) where a container's filter does not know clone3(2): most
 /// answer ENOSYS, since they cannot look into its arguments.
 ///
 /// # Errors
@@ -91,9 +91,10 @@ pub fn spawn<A>(options: Clone, argument: A, child: impl FnOnce(A) -> Infallible
     // SAFETY: the structure is live and its size is given. No flag shares memory with the child, so it runs on
     // a copy of this stack and of everything reachable; both sides return from the call with their own.
     let mut result = unsafe { call!(SYS_clone3, (&raw const arguments) as usize, size_of::<CloneArguments>()) };
-    let is_plain = options.flags == 0 && options.cgroup.is_none() && !options.block_signals;
+    let parent = libc::CLONE_PARENT as u64;
+    let is_plain = options.flags & !parent == 0 && options.cgroup.is_none() && !options.block_signals;
     if is_plain && matches!(result, Err(Errno(libc::ENOSYS | libc::EPERM))) {
-        let flags = arguments.flags & CLONE_PIDFD | libc::SIGCHLD as u64;
+        let flags = arguments.flags & (CLONE_PIDFD | parent) | libc::SIGCHLD as u64;
         // SAFETY: as above: without a stack of its own the child runs on a copy of this one. The pidfd's place is live.
         result = unsafe { call!(SYS_clone, flags as usize, 0, (&raw mut pidfd) as usize, 0, 0) };
     }

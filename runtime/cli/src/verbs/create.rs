@@ -26,7 +26,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let bundle = super::load_bundle(arguments)?;
     super::check_console(super::wants_terminal(&bundle), true, options.console_socket.is_some())?;
     let id = arguments.operand(0)?;
-    let container = session.runtime()?.create(id, &bundle, options)?;
+    let container = session.runtime()?.create(id, &bundle, options).inspect_err(|_| session.warn(bundle.warnings()))?;
     session.warn(container.warnings());
     session.trace_init(&container);
     session.log.debug(|| format!("created container {id}, its init has pid {}", container.pid()));

@@ -46,8 +46,10 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     super::check_console(terminal, detach, options.console_socket.is_some())?;
     let id = arguments.operand(0)?;
     let runtime = session.runtime()?;
+    // They may be why.
+    let warn = || session.warn(bundle.warnings());
     if detach {
-        let mut container = runtime.run(id, &bundle, options)?;
+        let mut container = runtime.run(id, &bundle, options).inspect_err(|_| warn())?;
         session.warn(container.warnings());
         session.trace_init(&container);
         if let (Some(host), Some(notifications)) = (notify::host_socket(), container.take_notifications()?) {
@@ -58,10 +60,11 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let orphans = adopt_orphans(arguments)?;
     let signals = Signals::block()?;
     let (mut container, relay) = if terminal {
-        let (container, relay) = start_with_terminal(session, &runtime, id, &bundle, options)?;
+        let (container, relay) =
+            start_with_terminal(session, &runtime, id, &bundle, options).inspect_err(|_| warn())?;
         (container, Some(relay))
     } else {
-        (runtime.run(id, &bundle, options)?, None)
+        (runtime.run(id, &bundle, options).inspect_err(|_| warn())?, None)
     };
     session.warn(container.warnings());
     session.trace_init(&container);

@@ -118,8 +118,11 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
 }
 
 /// The cgroup's own processes, without those of its sub-cgroups. A cgroup that is gone has none.
-pub(super) fn listed_processes(path: &Path) -> io::Result<Vec<i32>> {
-    let read = |file: &str| -> io::Result<String> { io::read_to_string(File::open(path.join(file))?) };
+pub(super) fn listed_processes(folder: &OwnedFd) -> io::Result<Vec<i32>> {
+    let read = |file: &str| -> io::Result<String> {
+        let file = fcntl::openat(folder, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        io::read_to_string(File::from(file))
+    };
     let text = match read("cgroup.procs") {
         // A threaded cgroup (v2) lists only threads; a signal to one reaches its process.
         Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => read("cgroup.threads"),

@@ -16,9 +16,11 @@ use cgroups_rs::FreezerState;
 use cgroups_rs::fs::freezer::FreezerController;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
-use super::branch::{Branch, is_gone, keyed, read_all, wait_for_event};
+use super::branch::{Branch, is_gone, keyed, read_all, wait_for_event, write_once};
 use super::live::Cgroup;
+use super::removal;
 use crate::{Error, Result};
 
 /// How long freezing may take. A process in an uninterruptible wait (NFS, FUSE) cannot be frozen.
@@ -100,11 +102,17 @@ impl Cgroup {
     }
 
     /// Lets go of processes that SIGKILL was sent to: a process that cgroup v1 froze does not even die. On v2 it does.
+    ///
+    /// A container whose cgroups are writable may have put its processes into some below its own, and frozen those.
     pub(crate) fn thaw_to_die(&self) {
-        if self.with("freezer").is_some() {
-            // What fails here shows as a process that does not end, which is told.
-            let _ = self.thaw();
-        }
+        let Some(freezer) = self.with("freezer") else { return };
+        // What fails here shows as a process that does not end, which is told.
+        let _ = self.thaw();
+        let _ = removal::each_below(&freezer.path, |folder| {
+            let state = nix::fcntl::openat(folder, "freezer.state", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+            let _ = state.and_then(|state| write_once(&state, "THAWED"));
+            Ok(())
+        });
     }
 }
 

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use cgroups_rs::fs::pid::PidController;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::branch::{Branch, keyed};
@@ -17,6 +15,7 @@ use super::plan::{Need, Plan};
 use super::removal;
 use super::systemd::Unit;
 use super::tree::Tree;
+use crate::container::signal_listed;
 use crate::{Error, Result};
 
 /// How often [`Cgroup::kill_all`] looks for processes that were forked in between, without `cgroup.kill`.
@@ -302,18 +301,14 @@ impl Cgroup {
             let frozen = round > 1 && self.freeze().is_ok();
             let processes = self.processes()?;
             let new: Vec<i32> = processes.into_iter().filter(|&pid| killed.insert(pid)).collect();
-            for &pid in &new {
-                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(errno) => {
-                        self.thaw()?;
-                        return Err(Error::os(format!("cannot kill process {pid} of the container"), errno));
-                    }
-                }
+            if let Err(error) = signal_listed(&new, || self.processes(), libc::SIGKILL) {
+                self.thaw()?;
+                return Err(error.context("kill the container's processes"));
             }
             // On v1 a frozen process does not even die; it may have been frozen before (pause).
             if frozen || round == 0 {
                 self.thaw()?;
+                self.thaw_to_die();
             }
             if new.is_empty() {
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flint_init::plan::Step;
+use flint_init::plan::{RootBind, Step};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Process};
 
 use super::paths::{bytes, clean};
@@ -40,7 +40,7 @@ struct Node {
 impl Compiler<'_> {
     pub(super) fn devices(&mut self) -> Result<()> {
         let configured = self.linux.and_then(|linux| linux.devices().as_deref()).unwrap_or(&[]);
-        if !self.namespaces.has(libc::CLONE_NEWNS) {
+        if self.root_bind() == RootBind::None {
             // The root is then the host's business.
             return if configured.is_empty() {
                 Ok(())
@@ -104,7 +104,7 @@ impl Compiler<'_> {
     }
 
     /// `process.terminal`: a pty of the container's own.
-    pub(super) fn console(&mut self, process: &Process, mount: bool) -> Result<()> {
+    pub(super) fn console(&mut self, process: &Process, mount: bool, controlling: bool) -> Result<()> {
         if !process.terminal().unwrap_or(false) {
             if self.console_socket && mount {
                 return Err(Error::invalid(
@@ -125,7 +125,8 @@ impl Compiler<'_> {
             width: size.as_ref().map_or(0, |size| characters(size.width())),
             height: size.as_ref().map_or(0, |size| characters(size.height())),
             uid: process.user().uid(),
-            mount: mount && self.namespaces.has(libc::CLONE_NEWNS),
+            mount: mount && self.root_bind() != RootBind::None,
+            controlling,
         };
         self.tables.push(step);
         Ok(())

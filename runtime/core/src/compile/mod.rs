@@ -11,6 +11,7 @@
 
 mod added_mount;
 mod annotations;
+mod birth;
 pub(crate) mod caller;
 mod cgroup_mounts;
 mod cgroups;
@@ -112,7 +113,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.mounts()?;
     compiler.notify_mount()?;
     compiler.devices()?;
-    compiler.console(process, true)?;
+    compiler.console(process, true, true)?;
     compiler.working_folder(process)?;
     let hooks = compiler.host_hooks()?;
     let host_hooks_wait = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
@@ -123,7 +124,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.sysctls()?;
     compiler.hidden_paths()?;
     compiler.readonly_mounts();
-    compiler.root_readonly(root)?;
+    compiler.root_readonly(root);
     compiler.enter_root(&rootfs, options.no_pivot)?;
     compiler.early_process(process)?;
     // exec's, but wrong already now.
@@ -132,9 +133,18 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     // Who is not root may not look into an init that is not dumpable, not even into their own.
     let asked = listener.filter(|_| host.caller.is_unprivileged());
     let proc = asked.map(|_| compiler.tables.slot(SlotSource::Proc));
-    compiler.tables.push(Step::AwaitStart { listener, proc });
-    let program = compiler.program(process)?;
-    compiler.late_process(process)?;
+    let program;
+    if options.wait_on_socket && compiler.asks_an_agent() {
+        program = compiler.program(process)?;
+        let filter = compiler.late_process(process, true)?;
+        compiler.tables.steps.extend(filter);
+        compiler.tables.push(Step::AwaitStart { listener, proc });
+    } else {
+        compiler.tables.push(Step::AwaitStart { listener, proc });
+        program = compiler.program(process)?;
+        let filter = compiler.late_process(process, false)?;
+        compiler.tables.steps.extend(filter);
+    }
     compiler.start_container_hooks(program)?;
     compiler.execute(program);
 
@@ -177,14 +187,21 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     if compiler.namespaces.has_user() {
         compiler.tables.push(Step::BecomeRoot);
     }
-    compiler.tables.push(Step::Session);
+    let late = compiler.is_born_late(process)?;
+    if !late {
+        compiler.tables.push(Step::Session);
+    }
     if options.keyring {
         compiler.keyring(&options.id, 0, process)?;
     }
-    compiler.console(process, false)?;
+    compiler.console(process, false, !late)?;
     compiler.early_process(process)?;
     let program = compiler.program(process)?;
-    compiler.late_process(process)?;
+    let filter = compiler.late_process(process, false)?;
+    if late {
+        compiler.birth(process);
+    }
+    compiler.tables.steps.extend(filter);
     compiler.execute(program);
     let mut plan = compiler.finish(
         Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Remount, Step, Text};
+use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Remount, RootBind, Step, Text};
 use oci_spec::runtime::Mount as SpecMount;
 
 use super::Compiler;
@@ -133,14 +133,25 @@ fn knows_nosymfollow() -> bool {
 impl Compiler<'_> {
     pub(super) fn mounts(&mut self) -> Result<()> {
         let mounts = self.spec.mounts().as_deref().unwrap_or(&[]);
-        if !mounts.is_empty() && !self.namespaces.has(libc::CLONE_NEWNS) {
-            return Err(Error::invalid(
-                "mounts need a mount namespace in linux.namespaces; without one they would be the host's",
-            ));
-        }
         let mut warnings = Vec::new();
+        if self.root_bind() == RootBind::Host {
+            if self.namespaces.has_user() || self.host.caller.is_unprivileged() {
+                return Err(Error::invalid(
+                    "mounts and root.readonly need a mount namespace in linux.namespaces: only root of the host may mount in the host's",
+                ));
+            }
+            // runc leaves them as well, and who asks for this unmounts them.
+            warnings.push(
+                "linux.namespaces has no mount namespace: the mounts are made in the host's, below root.path, and delete leaves them there (umount -R root.path takes them away)"
+                    .to_owned(),
+            );
+        }
         for (index, mount) in mounts.iter().enumerate() {
-            let entry = Entry::read(index as u16, mount, |path| self.inside_root(path), &mut warnings)?;
+            let mut entry = Entry::read(index as u16, mount, |path| self.inside_root(path), &mut warnings)?;
+            if self.root_bind() == RootBind::Host && entry.options.propagation == 0 && !entry.options.remount {
+                // As in a namespace of its own, whose mounts are all slaves: what the container mounts stays with it.
+                (entry.options.propagation, entry.options.propagation_recursive) = (libc::MS_SLAVE, true);
+            }
             match entry.kind {
                 kind if entry.options.remount && kind != "cgroup" => self.remount(&entry)?,
                 "bind" => self.bind(&entry, self.namespaces.has_user() && !self.host.caller.is_unprivileged())?,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use flint_init::plan::Step;
+use flint_init::plan::{RootBind, Step};
 use oci_spec::runtime::Root;
 
 use super::{Compiler, mount_options};
@@ -56,7 +56,6 @@ impl Compiler<'_> {
 
     pub(super) fn root(&mut self, rootfs: &Path) -> Result<()> {
         let path = self.tables.path("root.path", bytes(rootfs))?;
-        let bind = self.namespaces.has(libc::CLONE_NEWNS);
         if self.namespaces.is_new(libc::CLONE_NEWNS) {
             // Mounts of the host come in, none of the container's go out, unless config.json says otherwise.
             let flag = self.root_propagation()?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
@@ -65,8 +64,20 @@ impl Compiler<'_> {
             let flag = if unbindable { libc::MS_PRIVATE | flag & libc::MS_REC } else { flag };
             self.tables.push(Step::InheritedPropagation { flag });
         }
-        self.tables.push(Step::Root { path, bind });
+        self.tables.push(Step::Root { path, bind: self.root_bind() });
         Ok(())
+    }
+
+    /// Where the container's mounts, and its devices, are made, and its root is read-only.
+    pub(super) fn root_bind(&self) -> RootBind {
+        let readonly = self.spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
+        if self.namespaces.has(libc::CLONE_NEWNS) {
+            RootBind::Own
+        } else if readonly || self.spec.mounts().iter().flatten().next().is_some() {
+            RootBind::Host
+        } else {
+            RootBind::None
+        }
     }
 
     /// `linux.rootfsPropagation`.
@@ -105,17 +116,10 @@ impl Compiler<'_> {
     }
 
     /// `root.readonly`.
-    pub(super) fn root_readonly(&mut self, root: &Root) -> Result<()> {
-        if !root.readonly().unwrap_or(false) {
-            return Ok(());
+    pub(super) fn root_readonly(&mut self, root: &Root) {
+        if root.readonly().unwrap_or(false) {
+            self.tables.push(Step::RootReadonly);
         }
-        if !self.namespaces.has(libc::CLONE_NEWNS) {
-            return Err(Error::invalid(
-                "root.readonly needs a mount namespace in linux.namespaces; without one the host's mount would change",
-            ));
-        }
-        self.tables.push(Step::RootReadonly);
-        Ok(())
     }
 
     pub(super) fn hidden_paths(&mut self) -> Result<()> {
@@ -131,7 +135,9 @@ impl Compiler<'_> {
                     "{field} needs a mount namespace in linux.namespaces; without one it would hide the host's"
                 )));
             }
-            if !path.starts_with('/') {
+            // A relative one would be read-only from the root on, for runc, too: it is where that is by then. What is
+            // masked in a wrong place would be noticed too late.
+            if field == "linux.maskedPaths" && !path.starts_with('/') {
                 return Err(Error::invalid(format!("{field}: {path:?} must be absolute")));
             }
             let cleaned = clean(Path::new(path));

@@ -1,7 +1,7 @@
 //! The program: limits, user, capabilities, seccomp, environment.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use flint_init::plan::{Range, Step, Text};
@@ -10,11 +10,30 @@ use oci_spec::runtime::{Capabilities, LinuxSeccompAction, LinuxSyscall, PosixRli
 use super::Compiler;
 use super::labels::Modules;
 use super::paths::{bytes, clean};
+use crate::bundle::ignoring_capabilities;
 use crate::container::SeccompListener;
-use crate::{Error, Result, seccomp};
+use crate::{Error, Kind, Result, seccomp};
 
 /// What runc sets when config.json says nothing.
 const DEFAULT_UMASK: u32 = 0o022;
+
+/// What init calls from the filter to the program, while it waits for `start` and hears it.
+const WAITING: &[&str] = &[
+    "accept4",
+    "close",
+    "dup3",
+    "exit_group",
+    "fcntl",
+    "openat2",
+    "ppoll",
+    "read",
+    "recvfrom",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sendmsg",
+    "signalfd4",
+    "write",
+];
 
 /// argv and the environment, in the plan's strings.
 #[derive(Clone, Copy, Debug)]
@@ -88,22 +107,21 @@ impl Compiler<'_> {
 
     /// From the last look at what `create` set up to what the program will be. Without no_new_privs a filter needs CAP_SYS_ADMIN, so
     /// it comes before the capabilities go; with it, as late as possible, so that it need not allow flint's calls.
-    pub(super) fn late_process(&mut self, process: &Process) -> Result<()> {
+    /// Returns the filter in the latter case, for whoever goes on.
+    ///
+    /// `early`: before init waits for `start`.
+    pub(super) fn late_process(&mut self, process: &Process, early: bool) -> Result<Option<Step>> {
         self.labels(process, Modules::detect)?;
-        let filter = self.filter()?;
-        let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-        if no_new_privileges {
+        let mut filter = self.filter(early)?;
+        if process.no_new_privileges().unwrap_or(false) {
             self.tables.push(Step::NoNewPrivileges);
         } else {
-            self.tables.steps.extend(filter);
+            self.tables.steps.extend(filter.take());
         }
         self.identity(process)?;
         let path = self.cwd(process)?;
         self.tables.push(Step::WorkingDirectory { path, early: false });
-        if no_new_privileges {
-            self.tables.steps.extend(filter);
-        }
-        Ok(())
+        Ok(filter)
     }
 
     pub(super) fn execute(&mut self, program: Program) {
@@ -140,7 +158,19 @@ impl Compiler<'_> {
         Ok(Program { arguments, environment })
     }
 
-    fn filter(&mut self) -> Result<Option<Step>> {
+    /// Whether an agent is to hear of the filter already from `create`, as under runc. Where the filter forbids what init
+    /// waits for `start` by, or asks about it, it comes later.
+    pub(super) fn asks_an_agent(&self) -> bool {
+        let Some(spec) = self.linux.and_then(|linux| linux.seccomp().as_ref()) else { return false };
+        let allows = |action| matches!(action, LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog);
+        let mut others = spec.syscalls().iter().flatten().filter(|block| !allows(block.action()));
+        let asks = |block: &LinuxSyscall| block.action() == LinuxSeccompAction::ScmpActNotify;
+        allows(spec.default_action())
+            && spec.syscalls().iter().flatten().any(asks)
+            && !others.any(|block| block.names().iter().any(|name| WAITING.contains(&name.as_str())))
+    }
+
+    fn filter(&mut self, early: bool) -> Result<Option<Step>> {
         let Some(spec) = self.linux.and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
         if self.annotations.fail_unknown_calls
             && let Some(name) = seccomp::unknown_call(spec)
@@ -171,18 +201,32 @@ impl Compiler<'_> {
             let asks_about_sendmsg = blocks.flat_map(LinuxSyscall::names).any(|name| name == "sendmsg");
             self.seccomp_listener = Some(SeccompListener { path: path.clone(), metadata, asks_about_sendmsg });
         }
-        Ok(Some(Step::Seccomp { program, flags: filter.flags }))
+        Ok(Some(Step::Seccomp { program, flags: filter.flags, early }))
     }
 
     fn identity(&mut self, process: &Process) -> Result<()> {
         let may_be_denied = self.groups_may_be_denied(process)?;
         let sets = process.capabilities().as_ref();
-        let mut mask = |name: &str, set: Option<&Capabilities>| self.capabilities(name, set);
-        let bounding = mask("bounding", sets.and_then(|sets| sets.bounding().as_ref()));
-        let effective = mask("effective", sets.and_then(|sets| sets.effective().as_ref()));
-        let permitted = mask("permitted", sets.and_then(|sets| sets.permitted().as_ref()));
-        let inheritable = mask("inheritable", sets.and_then(|sets| sets.inheritable().as_ref()));
-        let ambient = mask("ambient", sets.and_then(|sets| sets.ambient().as_ref()));
+        let mut left_out = BTreeSet::new();
+        let mut mask = |set: Option<&Capabilities>| self.capabilities(set, &mut left_out);
+        let bounding = mask(sets.and_then(|sets| sets.bounding().as_ref()));
+        let effective = mask(sets.and_then(|sets| sets.effective().as_ref()));
+        let permitted = mask(sets.and_then(|sets| sets.permitted().as_ref()));
+        let inheritable = mask(sets.and_then(|sets| sets.inheritable().as_ref()));
+        let ambient = mask(sets.and_then(|sets| sets.ambient().as_ref()));
+        if !left_out.is_empty() {
+            self.warnings.push(format!("process.capabilities: {}", ignoring_capabilities(left_out)));
+        }
+        let unbounded = names(inheritable & !bounding);
+        if !unbounded.is_empty() {
+            return Err(Error::new(
+                Kind::Permission,
+                format!(
+                    "process.capabilities.inheritable: {} would be refused by the kernel (EPERM, operation not permitted): what is inheritable must be in the bounding set",
+                    unbounded.join(" ")
+                ),
+            ));
+        }
         let user = process.user();
         let groups = user.additional_gids().as_deref().unwrap_or(&[]);
         let keep_groups = self.annotations.keep_groups;
@@ -201,33 +245,25 @@ impl Compiler<'_> {
         let raised = ambient & permitted & inheritable;
         // `runc spec` of 1.1 has ambient capabilities and no inheritable set at all: who names the set means it.
         let unexpected = if sets.is_some_and(|sets| sets.inheritable().is_some()) { ambient & !raised } else { 0 };
-        let left_out = caps::all().into_iter().filter(|capability| unexpected & capability.bitmask() != 0);
-        let mut left_out: Vec<_> = left_out.map(|capability| capability.to_string()).collect();
-        left_out.sort();
-        self.warnings.extend(left_out.into_iter().map(|capability| {
+        self.warnings.extend(names(unexpected).into_iter().map(|capability| {
             format!("can't raise ambient capability {capability}: it is not both permitted and inheritable")
         }));
         self.tables.push(Step::Ambient { set: raised });
         Ok(())
     }
 
-    /// A set as bits. What the kernel or this process lacks is left out with a warning, as runc does.
-    fn capabilities(&mut self, name: &str, set: Option<&Capabilities>) -> u64 {
-        let (mut mask, mut left_out) = (0, Vec::new());
+    /// A set as bits. What the kernel or this process lacks is left out, as runc does.
+    fn capabilities(&self, set: Option<&Capabilities>, left_out: &mut BTreeSet<String>) -> u64 {
+        let mut mask = 0;
         for capability in set.into_iter().flatten() {
             let capability = format!("CAP_{}", capability.to_string().trim_start_matches("CAP_"));
             let bit = capability.parse::<caps::Capability>().map_or(0, |known| known.bitmask());
             if bit & self.available_capabilities() == 0 {
-                left_out.push(capability);
+                left_out.insert(capability);
             } else {
                 mask |= bit;
             }
         }
-        // The set comes in no order, the same config must give the same plan.
-        left_out.sort();
-        self.warnings.extend(left_out.into_iter().map(|capability| {
-            format!("process.capabilities.{name}: {capability} is unknown or not available here and ignored")
-        }));
         mask
     }
 
@@ -236,6 +272,14 @@ impl Compiler<'_> {
     fn available_capabilities(&self) -> u64 {
         if self.namespaces.has_user() { u64::MAX } else { self.host.capabilities }
     }
+}
+
+/// The names of a set, sorted.
+fn names(set: u64) -> Vec<String> {
+    let members = caps::all().into_iter().filter(|capability| set & capability.bitmask() != 0);
+    let mut names: Vec<_> = members.map(|capability| capability.to_string()).collect();
+    names.sort();
+    names
 }
 
 /// The environment with each name once: in the place of its first entry, with the value of its last, as under runc.

@@ -12,7 +12,7 @@ use crate::container::bind::Stdio;
 use crate::container::channel::{Channel, Heard};
 use crate::container::folder::NOTIFY;
 use crate::container::making::Making;
-use crate::container::process::{Container, Process};
+use crate::container::process::{Container, Process, parent_of};
 use crate::container::start::poststart;
 use crate::container::{bind, check_id, sentence};
 use crate::plan::Plan;
@@ -127,13 +127,24 @@ impl Runtime {
 pub(crate) fn hear_cloned(channel: &Channel, plan: &Plan, joiner: &Process) -> Result<Process> {
     let heard = channel.hear_cloned();
     let result = match heard? {
-        Heard::Said(message) if message.kind == Said::Cloned => Process::of_child(message.number),
+        Heard::Said(message) if message.kind == Said::Cloned => born_child(message.number),
         Heard::Said(message) if message.kind == Said::Failed => Err(sentence::failed(plan, &message)),
         Heard::Said(_) => Err(Error::new(Kind::System, "init said something out of turn")),
         Heard::End => Err(sentence::died("join the container's namespaces", None, None)),
     };
     let _ = joiner.wait();
     result
+}
+
+/// The process of that pid, which another process says to have cloned for us: it must be a child of ours, lest somebody who
+/// has got hold of the channel has us end any process of the host.
+pub(crate) fn born_child(pid: i32) -> Result<Process> {
+    let process = Process::of_child(pid)?;
+    // Asked when the pidfd is open: from here on it is of this process and no other.
+    if parent_of(pid) == Some(std::process::id() as i32) {
+        return Ok(process);
+    }
+    Err(Error::new(Kind::System, format!("process {pid} is no child of flint's: init said something out of turn")))
 }
 
 pub(crate) fn write_proc(pid: i32, file: &str, text: &str) -> Result<()> {
@@ -159,6 +170,18 @@ pub(crate) fn publish(process: &Process, pid_file: Option<&Path>, pidfd_socket: 
     name.push(format!(".{}", std::process::id()));
     let aside = path.with_file_name(name);
     let failure = |error| Error::os(format!("write the pid file {}", path.display()), error);
-    std::fs::write(&aside, process.pid().to_string()).map_err(failure)?;
+    write_new(&aside, &process.pid().to_string()).map_err(failure)?;
     std::fs::rename(&aside, path).map_err(failure)
+}
+
+/// Writes a file that was not there: what somebody has put in its place (a link, where the folder is not the caller's alone) is
+/// removed, not written to.
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let open = || std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let file = open().or_else(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => std::fs::remove_file(path).and_then(|()| open()),
+        _ => Err(error),
+    });
+    file?.write_all(text.as_bytes())
 }

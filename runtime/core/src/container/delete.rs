@@ -14,6 +14,8 @@ use crate::{Error, Kind, Result, Runtime};
 
 /// How long a killed init may take to end; the kernel may have much memory to give back.
 const DYING: u16 = 30_000;
+/// How often it is looked whether it is kept from ending, in milliseconds.
+const LOOK: u16 = 100;
 
 impl Runtime {
     /// Deletes a container and its resources (runtime-spec, "Delete"). With `force` it is killed first, and a
@@ -93,8 +95,12 @@ pub(super) fn end(record: &Record) -> Result<()> {
         Err(error) if error.kind() == Kind::WrongState => return Ok(()),
         Err(error) => return Err(error),
     }
-    if wait_for_end(pidfd.as_fd(), DYING) {
-        return Ok(());
+    for _ in 0..DYING / LOOK {
+        if wait_for_end(pidfd.as_fd(), LOOK) {
+            return Ok(());
+        }
+        // Its processes may have frozen each other again.
+        Cgroup::from_paths(&record.cgroup).thaw_to_die();
     }
     Err(Error::new(
         Kind::Busy,

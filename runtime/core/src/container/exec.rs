@@ -13,10 +13,10 @@ use crate::cgroup::{Cgroup, Layout};
 use crate::compile::{self, ExecCompileOptions};
 use crate::container::bind::{self, Slots, Sources, Stdio};
 use crate::container::channel::{Channel, Heard};
-use crate::container::create::{hear_cloned, publish, write_proc};
+use crate::container::create::{born_child, hear_cloned, publish, write_proc};
 use crate::container::folder::Folder;
-use crate::container::process::{Process, open_pidfd, start_time};
-use crate::container::start::{connect_to_init, hear_execution};
+use crate::container::process::{Process, open_pidfd, start_time, user_namespace_of};
+use crate::container::start::{Execution, connect_to_init, hear_execution};
 use crate::container::{listener, sentence};
 use crate::plan::{Plan, SlotSource};
 use crate::runtime::status;
@@ -121,6 +121,26 @@ pub(super) fn open_init(record: &Record) -> Result<OwnedFd> {
     Err(Error::new(Kind::WrongState, "container not running"))
 }
 
+/// Refuses an init that has left the user namespace it was made in. Whoever does so may do it without any right, and then
+/// makes namespaces of the other kinds for themselves: a mount namespace in which the container's programs and its
+/// /etc/passwd are theirs, which a process of `exec` would then run and read with more rights than they have.
+///
+/// Asked when the process has joined: nobody comes back to a user namespace that they left, so an init that is in it now was
+/// there when its namespaces were joined. What may not be read may not be joined either (setns(2)).
+fn must_be_where_it_was_made(record: &Record) -> Result<()> {
+    match (&record.user_namespace, user_namespace_of(record.pid)) {
+        (Some(made_in), Some(now)) if *made_in != now => Err(Error::new(
+            Kind::WrongState,
+            format!(
+                "cannot exec in container {}: its init has left the user namespace that it was made in, and what the process \
+                 would find is not the container that was made",
+                record.id
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A process on its way into a container.
 struct Joining<'a> {
     plan: &'a Plan,
@@ -133,10 +153,10 @@ struct Joining<'a> {
 impl Joining<'_> {
     fn execute(&self, layout: &Layout, folder: &Folder, mut options: ExecOptions) -> Result<Process> {
         let slots = self.bind(folder, &mut options)?;
-        let (channel, process) = self.spawn(&slots, options.preserve_fds, options.stdio.as_ref())?;
+        let (channel, mut process) = self.spawn(&slots, options.preserve_fds, options.stdio.as_ref())?;
         // The other ends of pipes must see the program's end, not ours.
         drop(options.stdio.take());
-        match self.accompany(layout, &channel, &process, &options) {
+        match self.accompany(layout, &channel, &mut process, &options) {
             Ok(warnings) => Ok(process.with_warnings(warnings).with_notes(self.plan.notes())),
             Err(error) => {
                 drop(channel);
@@ -189,7 +209,7 @@ impl Joining<'_> {
         })?;
         drop(init_end);
         let child = Process::of_child(child.pid)?;
-        if join.is_empty() {
+        if join.is_empty() || self.plan.as_ref().is_born_late() {
             return Ok((channel, child));
         }
         let process = hear_cloned(&channel, self.plan, &child)?;
@@ -200,7 +220,7 @@ impl Joining<'_> {
         &self,
         layout: &Layout,
         channel: &Channel,
-        process: &Process,
+        process: &mut Process,
         options: &ExecOptions,
     ) -> Result<Vec<String>> {
         let mut warnings = self.plan.warnings.clone();
@@ -209,6 +229,7 @@ impl Joining<'_> {
             Heard::Said(message) if message.kind == Said::Failed => return Err(sentence::failed(self.plan, &message)),
             _ => return Err(sentence::died("exec", process.wait().ok(), None)),
         }
+        must_be_where_it_was_made(self.record)?;
         self.cgroup.add_beside(layout, process.pid(), self.record.pid)?;
         for place in &options.cgroup {
             self.cgroup.add_below(place, process.pid())?;
@@ -221,10 +242,20 @@ impl Joining<'_> {
         {
             warnings.push(format!("oomScoreAdj {score} is left as it is: {error}"));
         }
-        // Before it is released: a caller that finds the file finds a process that is in its cgroup.
-        publish(process, options.pid_file.as_deref(), options.pidfd_socket.as_deref())?;
-        channel.release(Barrier::Born)?;
-        let heard = hear_execution(channel, |number| {
+        let mut heard = Execution::default();
+        if self.plan.as_ref().is_born_late() {
+            channel.release(Barrier::Born)?;
+            if let Some(born) = self.hear_birth(channel, &mut heard)? {
+                let _ = std::mem::replace(process, born).wait();
+                publish(process, options.pid_file.as_deref(), options.pidfd_socket.as_deref())?;
+                channel.proceed()?;
+            }
+        } else {
+            // Before it is released: a caller that finds the file finds a process that is in its cgroup.
+            publish(process, options.pid_file.as_deref(), options.pidfd_socket.as_deref())?;
+            channel.release(Barrier::Born)?;
+        }
+        hear_execution(channel, &mut heard, |number| {
             listener::hand_over(channel, self.plan, self.record, Status::Running, process.pid(), number)
         })?;
         warnings.extend(heard.warnings.iter().map(|message| sentence::warned(self.plan, message)));
@@ -235,5 +266,24 @@ impl Joining<'_> {
             return Err(sentence::died("exec", process.wait().ok(), self.cgroup.out_of_memory()));
         }
         Ok(warnings)
+    }
+
+    /// The process that the one that has joined the namespaces clones; `None` when that has failed, or died.
+    fn hear_birth(&self, channel: &Channel, heard: &mut Execution) -> Result<Option<Process>> {
+        loop {
+            match channel.hear()? {
+                Heard::End => return Ok(None),
+                Heard::Said(message) if message.kind == Said::Cloned => {
+                    let born = born_child(message.number)?;
+                    // Somebody in the pid namespace may speak for it, once it is there.
+                    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+                    if namespace(born.pid()) == namespace(self.record.pid) {
+                        return Ok(Some(born));
+                    }
+                    return Err(Error::new(Kind::System, "init said something out of turn"));
+                }
+                Heard::Said(message) => heard.take(message)?,
+            }
+        }
     }
 }

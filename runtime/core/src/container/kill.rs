@@ -1,5 +1,6 @@
 //! `kill` and `ps`.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
 use nix::errno::Errno;
@@ -10,6 +11,9 @@ use crate::container::process::{open_pidfd, signal_pidfd, start_time};
 use crate::runtime::has_stopped;
 use crate::state::Record;
 use crate::{Error, Kind, Result, Runtime};
+
+/// How many pidfds are open at a time.
+const AT_ONCE: usize = 256;
 
 impl Runtime {
     /// Sends a signal to a container's init (runtime-spec, "Kill"), or to all its processes.
@@ -61,14 +65,31 @@ fn kill_all(record: &Record, signal: i32) -> Result<()> {
         return cgroup.kill_all();
     }
     // Without a cgroup, and init's SIGKILL ends all of its pid namespace.
-    for pid in processes(record)? {
-        match open_pidfd(pid) {
-            Ok(pidfd) => match signal_pidfd(pidfd.as_fd(), signal) {
+    signal_listed(&processes(record)?, || processes(record), signal)
+}
+
+/// Sends a signal to processes that were listed, and to nobody who has the pid of one by now: each pidfd is opened first, and
+/// then its pid must be on a new list. A container that ends and makes processes fast would else get the pid of one listed
+/// to a process of the host.
+pub(crate) fn signal_listed(listed: &[i32], list: impl Fn() -> Result<Vec<i32>>, signal: i32) -> Result<()> {
+    for some in listed.chunks(AT_ONCE) {
+        let mut open = Vec::with_capacity(some.len());
+        for &pid in some {
+            match open_pidfd(pid) {
+                Ok(pidfd) => open.push((pid, pidfd)),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if open.is_empty() {
+            continue;
+        }
+        let still: BTreeSet<i32> = list()?.into_iter().collect();
+        for (pid, pidfd) in open.iter().filter(|(pid, _)| still.contains(pid)) {
+            match signal_pidfd(pidfd.as_fd(), signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(Error::os(format!("send signal {signal} to process {pid}"), errno)),
-            },
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
@@ -98,5 +119,25 @@ pub(crate) fn signal_init(record: &Record, signal: i32) -> Result<()> {
             Ok(())
         }
         Err(errno) => Err(Error::os(format!("send signal {signal} to container {}", record.id), errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::signal_listed;
+
+    /// What a container does that makes and ends processes fast: a pid that was listed is another process's by now.
+    #[test]
+    fn a_process_that_got_a_listed_pid_is_left_alone() {
+        let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut own = Command::new("sleep").arg("1000").spawn().unwrap();
+        let listed = [stranger.id() as i32, own.id() as i32];
+        signal_listed(&listed, || Ok(vec![listed[1]]), libc::SIGKILL).unwrap();
+        assert!(!own.wait().unwrap().success(), "its own is not ended");
+        assert_eq!(stranger.try_wait().unwrap(), None, "the stranger is ended");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
     }
 }

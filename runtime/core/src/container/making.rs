@@ -16,9 +16,10 @@ use crate::container::bind::{self, Slots, Sources};
 use crate::container::channel::{Channel, Heard};
 use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
 use crate::container::folder::{Folder, Lock};
-use crate::container::process::{Container, Process, start_time};
+use crate::container::host_root::HostRoot;
+use crate::container::process::{Container, Process, start_time, user_namespace_of};
 use crate::container::start::release;
-use crate::container::{hooks, idmap, net_devices, sentence};
+use crate::container::{hooks, idmap, listener, net_devices, sentence};
 use crate::criu::descriptors;
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
 use crate::state::{self, Phase, Record, State, Status};
@@ -43,6 +44,7 @@ pub(super) struct Making<'a> {
     /// Whether init is in its cgroups by its own doing: known for good at [`Barrier::Born`].
     entered: bool,
     notifications: Option<UnixDatagram>,
+    host_root: Option<HostRoot>,
     warnings: Vec<String>,
 }
 
@@ -72,6 +74,7 @@ impl<'a> Making<'a> {
             options: options.compile(runtime, id, on_socket),
             late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
             stdio: Vec::new(),
+            user_namespace: None,
             restored_time: false,
             shares_pids: plan.clone_flags & libc::CLONE_NEWPID as u64 == 0,
         };
@@ -91,6 +94,7 @@ impl<'a> Making<'a> {
             init: None,
             entered: false,
             notifications: None,
+            host_root: None,
             warnings,
         }
     }
@@ -219,6 +223,7 @@ impl<'a> Making<'a> {
     }
 
     fn clone_init(&mut self) -> Result<()> {
+        self.host_root = HostRoot::look(self.plan)?;
         let (channel, init_end) = Channel::pair()?;
         let fds = self.slots.numbers();
         let entrances = self.cgroup.as_ref().map(Cgroup::entrances).unwrap_or_default();
@@ -304,6 +309,10 @@ impl<'a> Making<'a> {
                 Heard::Said(message) if message.kind == Said::Warned => {
                     self.warnings.push(sentence::warned(self.plan, &message));
                 }
+                Heard::Said(message) if message.kind == Said::Listener => {
+                    let (channel, pid) = (self.channel()?, self.pid()?);
+                    listener::hand_over(channel, self.plan, &self.record, Status::Creating, pid, message.number)?;
+                }
                 Heard::Said(message) if message.kind == Said::Failed => {
                     return Err(sentence::failed(self.plan, &message).quoting(&self.channel()?.hook_output()));
                 }
@@ -334,6 +343,7 @@ impl<'a> Making<'a> {
         self.record.pid = pid;
         self.record.start_time = start_time(pid).ok_or_else(|| sentence::died("create", None, None))?;
         self.record.stdio = descriptors::of_process(&pid.to_string());
+        self.record.user_namespace = user_namespace_of(pid);
         self.write_hook_state(Status::Creating)?;
         if !self.record.options.wait_on_socket {
             // `run` says now what will be true in a moment: one write less.
@@ -408,6 +418,9 @@ impl<'a> Making<'a> {
             init.destroy();
         }
         let mut error = error;
+        if let Some(root) = &self.host_root {
+            error = error.with_cleanup(root.unmount());
+        }
         // Until the unit is ours, the folders are empty or somebody else's.
         if let (None, Some((_, folders))) = (&self.cgroup, self.cgroup_folders.take()) {
             error = error.with_cleanup(folders.remove());

@@ -23,6 +23,7 @@ mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod heard;
 mod hooks;
+mod host_root;
 mod idmap;
 mod kill;
 mod listener;
@@ -46,6 +47,7 @@ pub use detached::idmapped_clones;
 pub use events::{Event, Watch};
 pub use exec::ExecOptions;
 pub(crate) use folder::{Folder, check_id};
+pub(crate) use kill::signal_listed;
 pub use listener::SeccompListener;
 pub use notify::Notifications;
 pub use process::{Container, ExitStatus, Process, start_time};

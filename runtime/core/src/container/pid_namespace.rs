@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::container::process::parse_parent;
 use crate::procfs;
 
 /// All processes of the pid namespace whose first process is `init`, and of those nested in it: its pid, what it and
@@ -20,7 +21,7 @@ pub(super) fn processes(init: i32) -> Option<Vec<i32>> {
         if namespace_of(pid).is_some_and(|other| other == namespace) {
             inside.insert(pid);
         }
-        let parent = procfs::read(&format!("/proc/{pid}/stat")).ok().and_then(|stat| parent(&stat));
+        let parent = procfs::read(&format!("/proc/{pid}/stat")).ok().and_then(|stat| parse_parent(&stat));
         parents.insert(pid, parent.unwrap_or(0));
     }
     Some(with_descendants(inside, &parents))
@@ -50,17 +51,11 @@ fn is_first_of_its_own(status: &[u8]) -> bool {
     pids.next().is_some() && pids.next_back() == Some("1")
 }
 
-/// proc_pid_stat(5), field 4; fields start behind the last parenthesis.
-fn parent(stat: &[u8]) -> Option<i32> {
-    let behind = stat.iter().rposition(|&byte| byte == b')')?;
-    std::str::from_utf8(stat.get(behind + 1..)?).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::{is_first_of_its_own, parent, with_descendants};
+    use super::{is_first_of_its_own, parse_parent, with_descendants};
 
     #[test]
     fn the_first_process_of_a_namespace_has_pid_1_there() {
@@ -73,8 +68,8 @@ mod tests {
 
     #[test]
     fn parents_and_their_descendants() {
-        assert_eq!(parent(b"12 (a) S (b) R 7 12 12 0"), Some(7));
-        assert_eq!(parent(b""), None);
+        assert_eq!(parse_parent(b"12 (a) S (b) R 7 12 12 0"), Some(7));
+        assert_eq!(parse_parent(b""), None);
         let parents = BTreeMap::from([(5, 1), (6, 5), (7, 9), (8, 6), (9, 1)]);
         assert_eq!(with_descendants(BTreeSet::from([5]), &parents), [5, 6, 8]);
     }

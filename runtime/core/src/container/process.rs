@@ -130,6 +130,12 @@ impl Process {
         &self.notes
     }
 
+    /// Whether it has ended, be it reaped or not.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        wait_for_end(self.pidfd.as_fd(), PollTimeout::ZERO)
+    }
+
     /// Waits for its end and reaps it. One that was adopted is reaped by somebody else.
     ///
     /// # Errors
@@ -219,6 +225,22 @@ pub fn start_time(pid: i32) -> Option<u64> {
     }
     let stat = crate::procfs::read(&format!("/proc/{pid}/stat")).ok()?;
     parse_start_time(&stat)
+}
+
+/// The parent of a process.
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    parse_parent(&crate::procfs::read(&format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc_pid_stat(5), field 4; fields start behind the last parenthesis.
+pub(super) fn parse_parent(stat: &[u8]) -> Option<i32> {
+    let behind = stat.iter().rposition(|&byte| byte == b')')?;
+    std::str::from_utf8(stat.get(behind + 1..)?).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The user namespace of a process, as procfs names it (`user:[4026531837]`); `None` without the right to look.
+pub(crate) fn user_namespace_of(pid: i32) -> Option<String> {
+    std::fs::read_link(format!("/proc/{pid}/ns/user")).ok()?.into_os_string().into_string().ok()
 }
 
 /// How a process has ended that is no child of ours: a zombie tells it in procfs, and a pidfd once it was reaped.

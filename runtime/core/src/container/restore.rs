@@ -13,7 +13,7 @@ use crate::container::bind::{connect_to, send_fd};
 use crate::container::checkpoint::{check, common_opts, open_folder, text};
 use crate::container::create::CreateOptions;
 use crate::container::making::{Making, out_of_order};
-use crate::container::process::{Container, Process, start_time};
+use crate::container::process::{Container, Process, start_time, user_namespace_of};
 use crate::criu::root::Start;
 use crate::criu::rpc::{CgroupRoot, InheritFd, Notify, Opts, Pair, Request, kind};
 use crate::criu::{self, RestoreOptions, descriptors, external};
@@ -116,6 +116,7 @@ impl Making<'_> {
     /// From here on every command sees it as running: CRIU lets its processes go next.
     fn save_restored(&mut self) -> Result<()> {
         self.record.phase = Phase::Running;
+        self.record.user_namespace = user_namespace_of(self.record.pid);
         let time = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/time")).ok();
         self.record.restored_time = time(&self.record.pid.to_string()) != time("self");
         self.save()

@@ -202,7 +202,9 @@ fn hint(step: &Step, failure: Failure) -> Option<&'static str> {
         (Step::Remount(_), Operation::Fspick | Operation::MountSetattr, libc::EINVAL) => {
             Some("nothing is mounted there: an earlier entry of mounts has to do that")
         }
-        (Step::Remount(_), Operation::OpenTarget, libc::ELOOP) => Some("a link leads there: name the mount itself"),
+        (Step::Remount(_) | Step::Detach { .. }, Operation::OpenTarget, libc::ELOOP) => {
+            Some("a link leads there: name the mount itself")
+        }
         (Step::Detach { .. }, Operation::Unmount, libc::EINVAL) => {
             Some("it is no mount, or one that the container's user namespace may not part from")
         }

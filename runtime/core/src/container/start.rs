@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use flint_init::protocol::Kind as Said;
+use flint_init::protocol::{Kind as Said, Message};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
@@ -113,8 +113,10 @@ pub(crate) fn release<'a>(
     ended: impl Fn() -> Option<ExitStatus>,
 ) -> Result<Vec<String>> {
     channel.start()?;
-    let heard =
-        hear_execution(channel, |number| listener::hand_over(channel, &*plan()?, record, status, record.pid, number))?;
+    let mut heard = Execution::default();
+    hear_execution(channel, &mut heard, |number| {
+        listener::hand_over(channel, &*plan()?, record, status, record.pid, number)
+    })?;
     let plan = if heard.failure.is_some() || !heard.warnings.is_empty() { Some(plan()?) } else { None };
     let mut warnings = Vec::new();
     if let Some(plan) = &plan {
@@ -130,27 +132,45 @@ pub(crate) fn release<'a>(
     Err(sentence::died("start", ended(), out_of_memory))
 }
 
+/// More than a plan has steps that warn: what goes on is no init any more.
+const MOST_WARNINGS: usize = 256;
+
 /// What init said until it closed the channel.
 #[derive(Default)]
 pub(crate) struct Execution {
     pub(crate) executing: bool,
-    pub(crate) failure: Option<flint_init::protocol::Message>,
-    pub(crate) warnings: Vec<flint_init::protocol::Message>,
+    pub(crate) failure: Option<Message>,
+    pub(crate) warnings: Vec<Message>,
+}
+
+impl Execution {
+    /// One message of it.
+    ///
+    /// # Errors
+    ///
+    /// One that is none.
+    pub(crate) fn take(&mut self, message: Message) -> Result<()> {
+        match message.kind {
+            Said::Executing => self.executing = true,
+            Said::Failed => self.failure = Some(message),
+            Said::Warned if self.warnings.len() < MOST_WARNINGS => self.warnings.push(message),
+            _ => return Err(Error::new(Kind::System, "init said something out of turn")),
+        }
+        Ok(())
+    }
 }
 
 /// Listens until init executes its program or ends; `listener` takes the descriptor of seccomp's notifications.
-pub(crate) fn hear_execution(channel: &Channel, listener: impl Fn(i32) -> Result<()>) -> Result<Execution> {
-    let mut execution = Execution::default();
+pub(crate) fn hear_execution(
+    channel: &Channel,
+    execution: &mut Execution,
+    listener: impl Fn(i32) -> Result<()>,
+) -> Result<()> {
     loop {
         match channel.hear()? {
-            Heard::End => return Ok(execution),
-            Heard::Said(message) => match message.kind {
-                Said::Executing => execution.executing = true,
-                Said::Listener => listener(message.number)?,
-                Said::Failed => execution.failure = Some(message),
-                Said::Warned => execution.warnings.push(message),
-                _ => return Err(Error::new(Kind::System, "init said something out of turn")),
-            },
+            Heard::End => return Ok(()),
+            Heard::Said(message) if message.kind == Said::Listener => listener(message.number)?,
+            Heard::Said(message) => execution.take(message)?,
         }
     }
 }

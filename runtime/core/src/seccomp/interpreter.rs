@@ -11,42 +11,51 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn word(&self, offset: u32) -> u32 {
+    /// None where a filter of ours has no business.
+    fn word(&self, offset: u32) -> Option<u32> {
         match offset {
-            0 => self.number,
-            4 => self.architecture,
+            0 => Some(self.number),
+            4 => Some(self.architecture),
             16..64 if offset.is_multiple_of(4) => {
-                let argument = self.arguments[(offset as usize - 16) / 8];
-                if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
+                let argument = *self.arguments.get((offset as usize - 16) / 8)?;
+                Some(if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 })
             }
-            _ => panic!("a filter of ours has no business at offset {offset}"),
+            _ => None,
         }
     }
 }
 
-/// The filter's return value for `call` and the number of instructions on the way.
-pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
+/// The filter's return value for `call` and the number of instructions on the way; None for what is no filter of ours: one
+/// without an end, or with instructions that the kernel's cache does not understand.
+pub(super) fn evaluate(program: &[sock_filter], call: &Call) -> Option<(u32, usize)> {
     let (mut accumulator, mut at, mut steps) = (0, 0, 0);
     loop {
-        let instruction = program.get(at).expect("the program ends with a return");
+        let instruction = program.get(at)?;
         steps += 1;
         at += 1;
         let branch = |holds: bool| usize::from(if holds { instruction.jt } else { instruction.jf });
         match instruction.code {
-            0x20 => accumulator = call.word(instruction.k),
+            0x20 => accumulator = call.word(instruction.k)?,
             0x54 => accumulator &= instruction.k,
             0x05 => at += instruction.k as usize,
             0x15 => at += branch(accumulator == instruction.k),
             0x25 => at += branch(accumulator > instruction.k),
             0x35 => at += branch(accumulator >= instruction.k),
             0x45 => at += branch(accumulator & instruction.k != 0),
-            0x06 => return (instruction.k, steps),
-            code => panic!("instruction {code:#x} is not one that the kernel's cache understands"),
+            0x06 => return Some((instruction.k, steps)),
+            _ => return None,
         }
     }
 }
 
+/// The same of a filter of ours.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn run(program: &[sock_filter], call: &Call) -> (u32, usize) {
+    evaluate(program, call).expect("the program ends with a return and has instructions of the kernel's cache alone")
+}
+
 /// What the kernel checks at load: the length, and that each jump stays inside.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn check(program: &[sock_filter]) {
     assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
     assert_eq!(program.last().map(|last| last.code), Some(0x06), "the last instruction returns");

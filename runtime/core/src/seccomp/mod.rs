@@ -39,7 +39,6 @@ mod action;
 mod argument;
 mod facts;
 mod graph;
-#[cfg(any(test, feature = "fuzzing"))]
 mod interpreter;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod judge;
@@ -104,6 +103,15 @@ pub fn leave_only(calls: &[&str]) -> crate::Result<()> {
     rustix::thread::set_no_new_privs(true).map_err(|errno| failure(errno.into()))?;
     let set = flint_sys::identity::set_filter(&filter.program, filter.flags);
     set.map(drop).map_err(|errno| failure(std::io::Error::from_raw_os_error(errno.0)))
+}
+
+/// What a filter answers to a call of the native ABI with this first argument: `SECCOMP_RET_*`, with its data.
+#[must_use]
+pub fn answer(program: &[libc::sock_filter], number: libc::c_long, argument: u64) -> Option<u32> {
+    let families = abi::families(&[], &mut Vec::new());
+    let architecture = families.first()?.first()?.audit;
+    let call = interpreter::Call { number: number as u32, architecture, arguments: [argument, 0, 0, 0, 0, 0] };
+    interpreter::evaluate(program, &call).map(|(result, _)| result)
 }
 
 /// A name in the profile that is no system call of any architecture that flint knows.

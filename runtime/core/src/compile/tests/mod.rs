@@ -1,5 +1,6 @@
 //! Plans of small configs, on hosts that are made up.
 
+mod birth;
 mod labels;
 mod mounts;
 mod mutated;

@@ -113,7 +113,10 @@ fn the_root() {
             (set("/root/path", json!("/a/..")), "host's /"),
             (set("/root/path", json!("a\0")), "root.path"),
             (set("/linux/rootfsPropagation", json!("zzz")), "linux.rootfsPropagation: \"zzz\""),
-            (without_namespace(set("/root/readonly", json!(true)), "mount"), "root.readonly needs a mount namespace"),
+            (
+                with_user(without_namespace(set("/root/readonly", json!(true)), "mount")),
+                "root.readonly need a mount namespace",
+            ),
         ],
     );
 }
@@ -155,8 +158,8 @@ fn namespaces() {
             (set("/hostname", json!("h".repeat(65))), "hostname"),
             (set("/hostname", json!("a\0b")), "hostname"),
             (
-                without_namespace(set("/mounts", json!([{"destination": "/m", "type": "tmpfs"}])), "mount"),
-                "mounts need a mount namespace",
+                with_user(without_namespace(set("/mounts", json!([{"destination": "/m", "type": "tmpfs"}])), "mount")),
+                "mounts and root.readonly need a mount namespace",
             ),
             (
                 without_namespace(set("/linux/maskedPaths", json!(["/proc/kcore"])), "mount"),

@@ -323,8 +323,9 @@ fn terminals() {
     config["process"]["user"]["uid"] = json!(1000);
     let options = CompileOptions { console_socket: true, ..options() };
     let plan = compile(&bundle(&config).unwrap(), &hybrid(), &options).unwrap();
-    let console =
-        position(&plan, |step| matches!(step, Step::Console { width: 80, height: 25, uid: 1000, mount: true, .. }));
+    let console = position(&plan, |step| {
+        matches!(step, Step::Console { width: 80, height: 25, uid: 1000, mount: true, controlling: true, .. })
+    });
     assert!(console < position(&plan, |step| matches!(step, Step::PivotRoot)));
     assert!(lines_of(&plan, "give stdin").is_empty());
     assert!(plan.terminal);

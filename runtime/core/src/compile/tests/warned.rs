@@ -32,8 +32,8 @@ fn capabilities_that_are_not_there() {
     assert_eq!(
         plan.warnings,
         [
-            "process.capabilities.bounding: \"CAP_OF_TOMORROW\" is unknown and ignored",
-            "process.capabilities.bounding: CAP_SYS_RESOURCE is unknown or not available here and ignored",
+            "process.capabilities: ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]",
+            "process.capabilities: ignoring unknown or unavailable capabilities: [CAP_SYS_RESOURCE]",
         ]
     );
     assert!(plan.init.contains(&Step::BoundingSet { keep: 1 << 5 }));
