@@ -47,3 +47,4 @@ pub use import::{Import, import};
 pub use layer::Limits;
 pub use progress::{Cancellable, Event, Progress, Silent};
 pub use reference::Reference;
+pub use rootfs::remove as remove_tree;

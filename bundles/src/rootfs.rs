@@ -167,12 +167,13 @@ impl Rootfs {
     }
 }
 
-/// Removes an entry with all below it, following nothing.
+/// Removes an entry with all below it, however deep, following nothing and entering no other mount. What is very deep is moved up on the
+/// way.
 ///
 /// # Errors
 ///
 /// When something cannot be removed; a missing entry is none, also one that somebody else removes at the same time.
-pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> Result<()> {
+pub fn remove(folder: impl AsFd, name: &OsStr) -> Result<()> {
     let told = || format!("removing {}", name.display());
     if unlinked(&folder, name).told(told)? {
         return Ok(());
@@ -222,7 +223,8 @@ fn remove_folder(folder: impl AsFd, name: &OsStr) -> Result<()> {
 
 /// Opens a folder to empty it, following nothing; None for a missing one. A user's own folder may be closed to the user.
 fn opened(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<Option<OwnedFd>> {
-    let own = match rustix::fs::openat(folder, name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty()) {
+    let here = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let own = match rustix::fs::openat2(folder, name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty(), here) {
         Err(Errno::NOENT) => return Ok(None),
         opened => opened?,
     };

@@ -139,7 +139,10 @@ fn owners_modes_times_links_and_devices_are_the_layers() {
     let unpacked = place.unpack_within(&blob, Form::Overlay, Limits::default()).unwrap();
     let implied = ["no", "no/entry", "no/entry/for", "no/entry/for/these"].map(|folder| folder.as_bytes().to_vec());
     let (diff_id, implied) = (Digest::of(&blob), implied.into_iter().collect());
-    assert_eq!(unpacked, Unpacked { diff_id, entries: 8, bytes: unpacked.bytes, devices_left_out: 0, implied });
+    assert_eq!(
+        unpacked,
+        Unpacked { diff_id, entries: 8, bytes: unpacked.bytes, devices_left_out: 0, hides_below: false, implied }
+    );
     let status = |name: &str| fs::symlink_metadata(place.path(name)).unwrap();
     assert_eq!(status("").mode() & 0o7777, 0o750);
     for name in ["", "bin", "bin/su", "bin/sh", "fifo", "null"] {
@@ -285,16 +288,21 @@ fn overlay_layers_keep_their_removals() {
         .folder("first")
         .folder("then")
         .file(".wh.then", "")
+        .file("file", "x")
+        .folder("file")
         .file("kept", "x")
         .file(".wh.kept", "");
-    place.unpack(layer, Form::Overlay).unwrap();
+    assert!(!place.unpack(layer, Form::Overlay).unwrap().hides_below);
     assert!(is_whiteout(&place.path("etc/gone")));
-    for folder in ["var", "first", "then"] {
+    for folder in ["var", "first", "then", "file"] {
         assert_eq!(xattr(&place.path(folder), "trusted.overlay.opaque").as_deref(), Some(&b"y"[..]), "{folder}");
     }
     assert_eq!(fs::read(place.path("kept")).unwrap(), b"x");
     assert!(!place.path(".wh..wh.plnk").exists());
     place.refused(Layer::default().entry(EntryType::Char, "fake", "0:0", 0o644, b""), "whiteout");
+    place.refused(Layer::default().hard_link("fake", "etc/gone"), "has no such entry");
+    let whole = Place::new().unpack(Layer::default().file(".wh..wh..opq", "").file("new", "x"), Form::Overlay);
+    assert!(whole.unwrap().hides_below, "overlayfs has no mark for its root");
 }
 
 #[test]
@@ -320,6 +328,37 @@ fn merged_layers_remove_what_lower_ones_have_and_nothing_of_their_own() {
     place.unpack(Layer::default().file("a", "file").folder("f"), Form::Merged).unwrap();
     place.unpack(Layer::default().folder("a").file("f", "x"), Form::Merged).unwrap();
     assert!(place.path("a").is_dir() && place.path("f").is_file());
+}
+
+/// As in an overlay, where the folder has the looks of the layer below (and as umoci has it).
+#[test]
+fn merged_layers_leave_the_times_of_folders_for_which_they_have_no_entry() {
+    let place = Place::new();
+    let time = |name: &str| fs::symlink_metadata(place.path(name)).unwrap().mtime();
+    let lower = Layer::default()
+        .entry(EntryType::Directory, "./", "", 0o755, b"")
+        .folder("a")
+        .folder("a/b")
+        .file("a/b/old", "x")
+        .folder("c")
+        .file("c/old", "x")
+        .folder("real")
+        .symlink("link", "real");
+    place.unpack(lower, Form::Merged).unwrap();
+    let upper = Layer::default()
+        .file("a/b/new", "y")
+        .file("a/.wh.none", "")
+        .file("c/.wh..wh..opq", "")
+        .file("link/new", "y")
+        .file("top", "y");
+    place.unpack(upper, Form::Merged).unwrap();
+    assert!(!place.path("c/old").exists() && place.path("real/new").exists());
+    for folder in ["", "a", "a/b", "c", "real"] {
+        assert_eq!(time(folder), 1_000_000_000, "{folder}");
+    }
+    // What takes the folder's place has its own time, and a folder that went is no error.
+    place.unpack(Layer::default().file("a/b/more", "z").file(".wh.a", "").file("c", "file"), Form::Merged).unwrap();
+    assert!(place.path("a/b/more").exists() && place.path("c").is_file());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ use crate::fetch::{self, Fetch};
 use crate::image::Image;
 use crate::progress::{Progress, Silent};
 use crate::rootfs;
-use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root, sync_together};
+use crate::store::{BundleRecord, ImageRecord, LayerPlace, Store, imitate_root, sync};
 use crate::unpack::{Form, Options, Ownership, unpack};
 
 const RECORD: &str = "flint-bundle.json";
@@ -63,7 +64,7 @@ pub struct Making<'a> {
     /// Told about it, and asked whether to go on.
     pub progress: &'a dyn Progress,
     /// Whether the bundle is to outlive a restart of the host: then all of it is on the disk when `create` returns, which
-    /// costs the time of two writes to the disk. A bundle that need not is as safe from the death of processes and from the
+    /// costs the time of one or two writes to the disk. A bundle that need not is as safe from the death of processes and from the
     /// collection; after a restart it can only be removed.
     pub lasting: bool,
     /// Changes the config.json, as a caller wants it who knows more than [`Wishes`] can say.
@@ -99,6 +100,14 @@ pub struct Created {
 /// Whether a folder holds a bundle that this program made.
 pub(crate) fn is_bundle(folder: &Path) -> bool {
     folder.join(RECORD).is_file()
+}
+
+/// Whether there is no such bundle any more. One that cannot be looked at (a disk with errors, a server that is away) is there.
+pub(crate) fn is_gone(folder: &Path) -> bool {
+    match fs::symlink_metadata(folder.join(RECORD)) {
+        Ok(status) => !status.is_file(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
 }
 
 /// Makes a bundle of an image that is in the store, in `folder`, which must be missing, empty, or a bundle of the same
@@ -157,7 +166,7 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).told(|| "its folder".to_owned())?;
     let rootfs = folder.join(ROOTFS);
     fs::create_dir(&rootfs).told(|| format!("making {}", rootfs.display()))?;
-    let mut overlay = false;
+    let mut overlay = None;
     if is_root && form != RootfsForm::Copy {
         let stack = if let Some(stack) = store.whole_stack(&image)? {
             stack
@@ -165,36 +174,70 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
             fetch::unpack_layers(store, &image, &fetch, progress)?;
             store.stack(&image)?
         };
-        note(store, record, folder, &stack, making.lasting)?;
-        match stack_up(folder, &stack) {
-            Ok(()) => overlay = true,
+        let keeping = note(store, record, folder, &stack, making.lasting)?;
+        match stack_up(store, folder, &stack) {
+            Ok(()) => overlay = Some(keeping),
             Err(error) if form == RootfsForm::Overlay || !overlay::is_missing(&error) => return Err(error.into_error()),
             Err(_) => unmade(folder)?,
         }
     }
     let mut devices_left_out = 0;
-    if !overlay {
-        note(store, record, folder, &[], making.lasting)?;
+    let is_overlay = overlay.is_some();
+    let keeping = if let Some(keeping) = overlay {
+        keeping
+    } else {
         let ownership = if is_root { Ownership::Kept } else { Ownership::Mine };
+        let keeping = note(store, record, folder, &[], making.lasting)?;
         devices_left_out = copy(store, &image, &rootfs, ownership, &fetch)?;
-    }
+        keeping
+    };
     let config::Generated { mut config, user_left_out } = config::generate(&image, &record.name, &rootfs, wishes)?;
     if let Some(edit) = making.edit {
         edit(&mut config)?;
     }
     write(folder, CONFIG, &config)?;
-    if making.lasting {
-        let (noted, config, records) = (folder.join(RECORD), folder.join(CONFIG), store.bundles_folder());
-        let above = folder.parent().unwrap_or(folder);
-        if !overlay {
+    if let Some(keeping) = keeping {
+        if !is_overlay {
             // The copy's files, of which there are too many to sync each.
             let told = || format!("writing {} to the disk", folder.display());
             fs::File::open(folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?)).told(told)?;
         }
-        sync_together(&[&noted, &config, &records, folder, above])?;
+        sync(&folder.join(CONFIG))?;
+        sync(folder)?;
+        keeping.finish()?;
     }
     let (folder, config) = (folder.to_owned(), Some(config));
-    Ok(Created { folder, overlay, mounted_again: false, devices_left_out, user_left_out, config })
+    Ok(Created { folder, overlay: is_overlay, mounted_again: false, devices_left_out, user_left_out, config })
+}
+
+/// A bundle's record on its way to the disk, beside the making of the rest: nothing else waits for it, and syncs of two threads
+/// wait for one commit of the file system's journal together.
+struct Keeping(Option<JoinHandle<Result<()>>>);
+
+impl Keeping {
+    fn begin(store: &Store, folder: &Path) -> Result<Self> {
+        let (store, folder) = (store.clone(), folder.to_owned());
+        let keep = move || {
+            store.keep_bundle(&folder)?;
+            // The folder's own name.
+            sync(folder.parent().unwrap_or(&folder))
+        };
+        let thread = std::thread::Builder::new().name("keep".to_owned()).spawn(keep);
+        Ok(Self(Some(thread.told(|| "starting a thread".to_owned())?)))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.0.take().map_or(Ok(()), |thread| thread.join().expect("it does not panic"))
+    }
+}
+
+impl Drop for Keeping {
+    /// What is undone after a failure must not come back.
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Writes JSON to a file of the bundle.
@@ -206,8 +249,15 @@ fn write(folder: &Path, name: &str, value: &impl serde::Serialize) -> Result<()>
     fs::write(&path, json).told(told)
 }
 
-/// Writes down what the bundle is, in it and in the store: before anything is mounted.
-fn note(store: &Store, record: &ImageRecord, folder: &Path, stack: &[LayerPlace], lasting: bool) -> Result<()> {
+/// Writes down what the bundle is, in it and in the store: before anything is mounted. What its own file says is for people; that
+/// it is there counts.
+fn note(
+    store: &Store,
+    record: &ImageRecord,
+    folder: &Path,
+    stack: &[LayerPlace],
+    lasting: bool,
+) -> Result<Option<Keeping>> {
     let record = BundleRecord {
         folder: folder.to_owned(),
         image: record.name.clone(),
@@ -215,10 +265,11 @@ fn note(store: &Store, record: &ImageRecord, folder: &Path, stack: &[LayerPlace]
         layers: stack.iter().map(|place| place.key.clone()).collect(),
     };
     write(folder, RECORD, &record)?;
-    store.note_bundle(&record, lasting)
+    store.note_bundle(&record)?;
+    lasting.then(|| Keeping::begin(store, folder)).transpose()
 }
 
-fn stack_up(folder: &Path, stack: &[LayerPlace]) -> std::result::Result<(), overlay::Failure> {
+fn stack_up(store: &Store, folder: &Path, stack: &[LayerPlace]) -> std::result::Result<(), overlay::Failure> {
     let made = |name: &str| {
         let path = folder.join(name);
         match fs::create_dir(&path) {
@@ -232,7 +283,7 @@ fn stack_up(folder: &Path, stack: &[LayerPlace]) -> std::result::Result<(), over
     let (upper, work) = (made(UPPER)?, made(WORK)?);
     if is_new {
         fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).told(|| "its upper folder".to_owned())?;
-        imitate_root(&upper, stack)?;
+        imitate_root(store, &upper, stack)?;
     }
     let lower: Vec<&Path> = stack.iter().map(|place| place.folder.as_path()).collect();
     overlay::mount(&lower, &upper, &work, &folder.join(ROOTFS))
@@ -273,7 +324,7 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
         return Err(told("its root filesystem is mounted"));
     }
     let image = store.image(record)?;
-    stack_up(folder, &store.stack(&image)?).map_err(overlay::Failure::into_error)?;
+    stack_up(store, folder, &store.stack(&image)?).map_err(overlay::Failure::into_error)?;
     Ok(Created {
         folder: folder.to_owned(),
         overlay: true,

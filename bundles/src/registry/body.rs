@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 
-use ureq::http::StatusCode;
+use ureq::Body;
+use ureq::http::{Response, StatusCode};
 
 use super::client::Client;
 use crate::error::{Error, Result};
@@ -44,17 +45,19 @@ impl<'a> Resuming<'a> {
     }
 
     fn request(&self, what: &str) -> Result<Box<dyn Read + Send>> {
+        let path = format!("blobs/{}", self.blob.digest);
         let range = format!("bytes={}-", self.position);
         let headers: &[(&str, &str)] = if self.position == 0 { &[] } else { &[("range", &range)] };
-        let response = self.client.get(&format!("blobs/{}", self.blob.digest), headers, what)?;
-        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
-        let begins = response.headers().get("content-range").and_then(|value| begins(value.to_str().ok()?));
-        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
-        if is_part && begins != Some(self.position) {
-            return Err(Error::refused(format!(
-                "{what}: the registry answers with another range than it was asked for"
-            )));
+        let mut response = self.client.get(&path, headers, what)?;
+        // What it has of ranges is of no use (and what is here already may be more than the registry has): all of it, then.
+        if self.position > 0 && is_another_part(&response, self.position) {
+            response = self.client.get(&path, &[], what)?;
         }
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE || is_another_part(&response, self.position) {
+            return Err(Error::refused(format!("{what}: the registry sends a part of it that it was not asked for")));
+        }
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
         if !is_part && self.position > 0 {
             // A registry that knows no ranges sends all of it again.
             let skipped = io::copy(&mut body.by_ref().take(self.position), &mut io::sink())
@@ -101,6 +104,16 @@ impl Read for Resuming<'_> {
             };
             self.resume(&why).map_err(io::Error::other)?;
         }
+    }
+}
+
+/// Whether an answer is none to what was asked for: another part, or that there is none from there on.
+fn is_another_part(response: &Response<Body>, position: u64) -> bool {
+    let range = || response.headers().get("content-range").and_then(|value| begins(value.to_str().ok()?));
+    match response.status() {
+        StatusCode::RANGE_NOT_SATISFIABLE => true,
+        StatusCode::PARTIAL_CONTENT => range() != Some(position),
+        _ => false,
     }
 }
 

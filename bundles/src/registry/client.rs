@@ -89,7 +89,7 @@ impl<'a> Client<'a> {
         go_on(self.progress)
     }
 
-    /// Gets something of the repository; with a status of success.
+    /// Gets something of the repository; with a status of success, or 416 for a range that it does not have.
     pub(super) fn get(&self, path: &str, headers: &[(&str, &str)], what: &str) -> Result<Response<Body>> {
         let mut authorized_again = false;
         loop {
@@ -200,7 +200,7 @@ impl<'a> Client<'a> {
     /// Turns a status into an error, unless it is a success.
     fn checked(&self, response: Response<Body>, what: &str) -> Result<Response<Body>> {
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(response);
         }
         if let Some(seconds) =

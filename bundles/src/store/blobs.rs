@@ -53,7 +53,8 @@ impl Store {
     ///
     /// When it is missing, larger than `limit` bytes, or damaged.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
-        let mut content = Vec::new();
+        // As large as most manifests and configs are: one read.
+        let mut content = Vec::with_capacity(16 << 10);
         let told = || format!("reading the blob {digest}");
         self.open_blob(digest)?.take(limit + 1).read_to_end(&mut content).told(told)?;
         if content.len() as u64 > limit || Digest::of(&content) != *digest {

@@ -150,11 +150,11 @@ fn sweep(store: &Store, collected: &mut Collected) -> Result<()> {
     }
     collected.bundles += store.forget_other_boots()?;
     for record in store.bundles()? {
-        if crate::bundle::is_bundle(&record.folder) {
-            layers.extend(record.layers);
-        } else {
+        if crate::bundle::is_gone(&record.folder) {
             store.forget_bundle(&record.folder)?;
             collected.bundles += 1;
+        } else {
+            layers.extend(record.layers);
         }
     }
     let folder = store.root().join("blobs/sha256");

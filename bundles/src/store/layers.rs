@@ -1,22 +1,26 @@
 //! Unpacked layers: one folder each, made once, shared by all images and bundles that have them.
 //!
 //! A layer's folder does not depend on the layers below it, so it goes by its diff id. The exception is a layer that
-//! writes into folders for which it has no entries: they must look as in the layers below, and so it goes by its chain id.
+//! writes into folders for which it has no entries: they must look as in the layers below, and so it goes by its chain id. So does
+//! one whose root is opaque: overlayfs believes no such mark of a root, and so what is below is whited out by its names.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, sync, to_json};
 use crate::error::{Error, Result, Told};
 use crate::image::{Image, Layer};
 use crate::layer::Limits;
+use crate::rootfs;
 use crate::unpack::{Form, Options, Ownership, unpack};
 
 /// As much as Linux has in one xattr, or in the list of their names, in bytes.
@@ -42,10 +46,6 @@ pub(crate) struct LayerPlace {
     pub(crate) key: String,
     /// The folder for overlayfs.
     pub(crate) folder: PathBuf,
-    /// Whether the layer says how the root folder looks.
-    pub(crate) has_root: bool,
-    /// Bytes of its files.
-    pub(crate) bytes: u64,
 }
 
 /// A layer that is unpacked and not in its place yet.
@@ -53,6 +53,14 @@ pub(crate) struct Draft {
     scratch: tempfile::TempDir,
     record: Record,
     implied: BTreeSet<Vec<u8>>,
+    hides_below: bool,
+}
+
+impl Draft {
+    /// Whether what is in it depends on the layers below, so that it goes by its chain id.
+    fn depends_on_below(&self) -> bool {
+        self.hides_below || !self.implied.is_empty()
+    }
 }
 
 impl Store {
@@ -64,19 +72,22 @@ impl Store {
     pub(crate) fn layer(&self, layer: &Layer) -> Result<Option<LayerPlace>> {
         for digest in [&layer.diff_id, &layer.chain_id] {
             let folder = self.layer_folder(digest.hex());
-            if let Some(record) = super::read_record::<Record>(&folder.join("layer.json"))? {
-                let key = digest.hex().to_owned();
-                let Record { has_root, bytes, .. } = record;
-                return Ok(Some(LayerPlace { key, folder: folder.join("fs"), has_root, bytes }));
+            let record = folder.join("layer.json");
+            if record.try_exists().told(|| format!("looking for {}", record.display()))? {
+                return Ok(Some(LayerPlace { key: digest.hex().to_owned(), folder: folder.join("fs") }));
             }
         }
         Ok(None)
     }
 
+    /// What is noted of an unpacked layer; None for one that is gone.
+    fn layer_record(&self, key: &str) -> Result<Option<Record>> {
+        super::read_record(&self.layer_folder(key).join("layer.json"))
+    }
+
     /// Bytes of the files of an unpacked layer; 0 for one that is gone.
     pub(super) fn layer_size(&self, key: &str) -> Result<u64> {
-        let record = super::read_record::<Record>(&self.layer_folder(key).join("layer.json"))?;
-        Ok(record.map_or(0, |record| record.bytes))
+        Ok(self.layer_record(key)?.map_or(0, |record| record.bytes))
     }
 
     /// The same; None when one is not unpacked.
@@ -118,7 +129,7 @@ impl Store {
             has_root: !unpacked.implied.contains(&b""[..]),
         };
         let implied = unpacked.implied.into_iter().filter(|path| !path.is_empty()).collect();
-        Ok(Draft { scratch, record, implied })
+        Ok(Draft { scratch, record, implied, hides_below: unpacked.hides_below })
     }
 
     /// Puts drafts of an image's layers into their places; `drafts` has one for each layer that was unpacked. A draft stays that has
@@ -131,12 +142,12 @@ impl Store {
         let mut below: Option<Vec<PathBuf>> = Some(Vec::new());
         let mut settled: Vec<(&Layer, Draft)> = Vec::new();
         for (layer, draft) in image.layers.iter().zip(drafts) {
-            let waits = below.is_none() && draft.as_ref().is_some_and(|draft| !draft.implied.is_empty());
+            let waits = below.is_none() && draft.as_ref().is_some_and(Draft::depends_on_below);
             let Some(draft) = draft.take_if(|_| !waits) else {
                 // The same layer twice in an image has one draft, unless it looks as those below.
                 let place = self.layer(layer)?.map(|place| place.folder);
                 let is_twin =
-                    |(one, draft): &&(&Layer, Draft)| one.diff_id == layer.diff_id && draft.implied.is_empty();
+                    |(one, draft): &&(&Layer, Draft)| one.diff_id == layer.diff_id && !draft.depends_on_below();
                 let twin = settled.iter().find(is_twin);
                 let place = place.or_else(|| twin.map(|(_, draft)| draft.scratch.path().join("fs")));
                 below = below.zip(place).map(|(mut below, place)| {
@@ -146,8 +157,12 @@ impl Store {
                 continue;
             };
             let folder = draft.scratch.path().join("fs");
+            let lower = below.as_deref().unwrap_or_default();
             for path in &draft.implied {
-                imitate(&folder, path, below.as_deref().unwrap_or_default())?;
+                imitate(&folder, path, lower)?;
+            }
+            if draft.hides_below {
+                hide(&folder, lower)?;
             }
             fs::write(draft.scratch.path().join("layer.json"), to_json(&draft.record))
                 .told(|| format!("writing the record of the layer {}", layer.diff_id))?;
@@ -162,7 +177,7 @@ impl Store {
         let told = || format!("writing {} to the disk", layers.display());
         rustix::fs::syncfs(File::open(&layers).told(told)?).told(told)?;
         for (layer, draft) in settled {
-            let key = if draft.implied.is_empty() { &layer.diff_id } else { &layer.chain_id };
+            let key = if draft.depends_on_below() { &layer.chain_id } else { &layer.diff_id };
             let place = self.layer_folder(key.hex());
             match fs::rename(draft.scratch.path(), &place) {
                 // Another process was faster; ours goes.
@@ -204,6 +219,28 @@ fn imitate(layer: &Path, path: &[u8], below: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Hides all that is in the roots of the layers below.
+fn hide(layer: &Path, below: &[PathBuf]) -> Result<()> {
+    let told = || format!("hiding what is below {}", layer.display());
+    let own = File::open(layer).told(told)?;
+    let mut hidden = BTreeSet::new();
+    for lower in below {
+        hidden.extend(rootfs::names(File::open(lower).told(told)?)?);
+    }
+    for name in hidden {
+        let name = OsStr::from_bytes(&name);
+        match rootfs::kind(&own, name)? {
+            None => rustix::fs::mknodat(&own, name, FileType::CharacterDevice, Mode::empty(), 0).told(told)?,
+            Some(FileType::Directory) => {
+                let flags = rustix::fs::XattrFlags::empty();
+                rustix::fs::lsetxattr(layer.join(name), "trusted.overlay.opaque", b"y", flags).told(told)?;
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Copies xattrs, but for overlayfs's own: whether a folder is opaque is each layer's matter.
 fn xattrs(from: &File, to: &OwnedFd) -> rustix::io::Result<()> {
     let mut names = Vec::with_capacity(XATTRS);
@@ -223,8 +260,15 @@ fn xattrs(from: &File, to: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Gives the new folder `upper` the looks of the root that the topmost layer shows which has any.
-pub(crate) fn imitate_root(upper: &Path, stack: &[LayerPlace]) -> Result<()> {
-    let Some(model) = stack.iter().rev().find(|place| place.has_root) else { return Ok(()) };
+pub(crate) fn imitate_root(store: &Store, upper: &Path, stack: &[LayerPlace]) -> Result<()> {
+    let mut model = None;
+    for place in stack.iter().rev() {
+        if store.layer_record(&place.key)?.is_some_and(|record| record.has_root) {
+            model = Some(place);
+            break;
+        }
+    }
+    let Some(model) = model else { return Ok(()) };
     let told = || format!("copying the attributes of the root to {}", upper.display());
     let status = fs::metadata(&model.folder).told(told)?;
     std::os::unix::fs::chown(upper, Some(status.uid()), Some(status.gid())).told(told)?;

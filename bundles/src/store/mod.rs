@@ -198,27 +198,28 @@ impl Store {
             .told(|| format!("making a folder in {}", self.tmp().display()))
     }
 
-    /// Writes a whole file, or none: others see the old content or the new.
+    /// Writes a whole file, or none: others see the old content or the new, after a power cut as well.
     fn write(&self, path: &Path, content: &[u8]) -> Result<()> {
         let told = || format!("writing {}", path.display());
-        self.write_named_later(path, content).told(told)?;
+        self.put(path, content, File::sync_all).told(told)?;
         sync(path.parent().unwrap_or(&self.root))
-    }
-
-    /// The same, but whether a power cut leaves the name is settled by whoever syncs the folder.
-    fn write_named_later(&self, path: &Path, content: &[u8]) -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(self.tmp())?;
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|error| error.error)
     }
 
     /// The same, while a power cut does not matter.
     fn write_for_now(&self, path: &Path, content: &[u8]) -> Result<()> {
-        let told = || format!("writing {}", path.display());
-        let mut file = tempfile::NamedTempFile::new_in(self.tmp()).told(told)?;
-        file.write_all(content).told(told)?;
-        file.persist(path).map(drop).map_err(|error| error.error).told(told)
+        self.put(path, content, |_| Ok(())).told(|| format!("writing {}", path.display()))
+    }
+
+    fn put(
+        &self,
+        path: &Path,
+        content: &[u8],
+        written: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(self.tmp())?;
+        file.write_all(content)?;
+        written(file.as_file())?;
+        file.persist(path).map(drop).map_err(|error| error.error)
     }
 
     /// Loads an image whose manifest and config are here.
@@ -275,17 +276,8 @@ fn flock(file: impl AsFd, operation: FlockOperation) -> rustix::io::Result<()> {
 }
 
 /// Writes a file's content, or a folder's names, to the disk.
-fn sync(path: &Path) -> Result<()> {
+pub(crate) fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).told(|| format!("writing {} to the disk", path.display()))
-}
-
-/// Writes files and folders to the disk, beside each other: the journals of ext4 and xfs take all that waits for them in one
-/// commit, while one sync after the other waits for a commit each.
-pub(crate) fn sync_together(paths: &[&Path]) -> Result<()> {
-    std::thread::scope(|scope| {
-        let syncing: Vec<_> = paths.iter().map(|path| scope.spawn(|| sync(path))).collect();
-        syncing.into_iter().try_for_each(|one| one.join().expect("it does not panic"))
-    })
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, read_record, to_json};
+use super::{Store, read_record, sync, to_json};
 use crate::digest::Digest;
 use crate::error::{Error, Result, Told};
 use crate::reference::Reference;
@@ -114,21 +114,24 @@ impl Store {
         }
     }
 
-    /// The folder of the bundles' records.
-    pub(crate) fn bundles_folder(&self) -> PathBuf {
+    fn bundles_folder(&self) -> PathBuf {
         self.root.join("bundles")
     }
 
-    /// Notes what a bundle uses, so that it is not collected. What lasts does once [`Self::bundles_folder`] is synced.
+    /// Notes what a bundle uses, so that it is not collected: in this boot.
     ///
-    /// A bundle that need not last has a record of this boot, which goes to the disk when the kernel likes. Whatever a power cut
-    /// makes of it, it is not read in the next boot.
-    pub(crate) fn note_bundle(&self, record: &BundleRecord, lasting: bool) -> Result<()> {
-        let path = self.bundle_path(&record.folder, lasting);
-        if !lasting {
-            return self.write_for_now(&path, &to_json(record));
-        }
-        self.write_named_later(&path, &to_json(record)).told(|| format!("writing {}", path.display()))
+    /// The record goes to the disk when the kernel likes. Whatever a power cut makes of it, it is not read in the next boot.
+    pub(crate) fn note_bundle(&self, record: &BundleRecord) -> Result<()> {
+        self.write_for_now(&self.bundle_path(&record.folder, false), &to_json(record))
+    }
+
+    /// Makes the record of a bundle one of every boot. It gets the name that is read then once its content is on the disk: a
+    /// power cut leaves it whole or without that name.
+    pub(crate) fn keep_bundle(&self, folder: &Path) -> Result<()> {
+        let (noted, kept) = (self.bundle_path(folder, false), self.bundle_path(folder, true));
+        sync(&noted)?;
+        fs::rename(&noted, &kept).told(|| format!("writing {}", kept.display()))?;
+        sync(&self.bundles_folder())
     }
 
     pub(crate) fn forget_bundle(&self, folder: &Path) -> Result<()> {

@@ -64,8 +64,9 @@ impl Store {
                 };
                 own(format!("blob {}", layer.blob.digest), layer.blob.size);
                 if let Some(place) = self.layer(layer)? {
-                    of_image.layer_bytes += place.bytes;
-                    own(format!("layer {}", place.key), place.bytes);
+                    let bytes = self.layer_size(&place.key)?;
+                    of_image.layer_bytes += bytes;
+                    own(format!("layer {}", place.key), bytes);
                 }
             }
             images.push(of_image);

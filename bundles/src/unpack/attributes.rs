@@ -118,6 +118,12 @@ impl Attributes {
 }
 
 impl Times {
+    /// What a file or folder has.
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
+        let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
+        Self { modified: time(stat.st_mtime, stat.st_mtime_nsec), accessed: time(stat.st_atime, stat.st_atime_nsec) }
+    }
+
     /// Sets the times alone.
     pub(super) fn touch(&self, folder: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
         let times = Timestamps { last_access: self.accessed, last_modification: self.modified };

@@ -13,7 +13,7 @@ mod attributes;
 mod content;
 mod removal;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -73,6 +73,9 @@ pub struct Unpacked {
     pub bytes: u64,
     /// Devices that were left out, see [`Ownership::Mine`].
     pub devices_left_out: u64,
+    /// Whether nothing of the layers below is to be seen in the root. overlayfs has no mark for it: in [`Form::Overlay`] and
+    /// [`Form::OverlayUser`] it is left to the caller.
+    pub hides_below: bool,
     /// Folders that something of the layer is in and that have no entry of their own, so that how they look is left to
     /// the layers below; the root among them as the empty path.
     pub implied: BTreeSet<Vec<u8>>,
@@ -95,6 +98,8 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
         options: *options,
         folders: Vec::new(),
         made: HashSet::new(),
+        above: BTreeMap::new(),
+        hides_below: false,
         devices_left_out: 0,
     };
     unpacking.root.implied.insert(Vec::new());
@@ -130,7 +135,8 @@ pub fn unpack(blob: impl Read, target: &Path, options: &Options) -> Result<Unpac
     let implied = std::mem::take(&mut unpacking.root.implied);
     let (diff_id, _) = archive.into_inner().into_inner().finish().told(|| "reading the layer's end".to_owned())?;
     let bytes = options.limits.bytes - content;
-    Ok(Unpacked { diff_id, entries: count, bytes, devices_left_out: unpacking.devices_left_out, implied })
+    let Unpacking { devices_left_out, hides_below, .. } = unpacking;
+    Ok(Unpacked { diff_id, entries: count, bytes, devices_left_out, hides_below, implied })
 }
 
 struct Unpacking {
@@ -140,6 +146,10 @@ struct Unpacking {
     folders: Vec<(Vec<u8>, Times)>,
     /// Inodes that this layer made or changed: its whiteouts do not remove them. Merged only.
     made: HashSet<u64>,
+    /// The times of folders before something in them was changed: they stay where the layer has no entry for the folder. Merged
+    /// only; of other forms the layers below are not here, and the caller knows these folders by [`Unpacked::implied`].
+    above: BTreeMap<Vec<u8>, Times>,
+    hides_below: bool,
     devices_left_out: u64,
 }
 
@@ -159,6 +169,7 @@ impl Unpacking {
             Meaning::Opaque => self.opaque(&above),
             Meaning::Entry => {
                 let folder = self.root.folder_made(&above)?;
+                self.changes(&above, &folder)?;
                 self.make(entry, &folder, OsStr::from_bytes(name), full, &attributes)
             }
         }
@@ -192,8 +203,8 @@ impl Unpacking {
                 if replaced != Replaced::KeptFolder {
                     rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o700)).told(|| told("folder"))?;
                 }
-                if replaced == Replaced::Whiteout {
-                    // The layer removed what was there and made a folder: lower layers' content must not show in it.
+                if replaced == Replaced::Other {
+                    // The layer removed or hid what was there and made a folder: lower layers' content must not show in it.
                     self.mark_opaque(folder, name)?;
                 }
                 FileType::Directory
@@ -243,6 +254,10 @@ impl Unpacking {
         let missing = || Error::refused(format!("{}: the layer has no such entry in front of this one", told()));
         let (last, above) = path.split().ok_or_else(missing)?;
         let above = self.root.folder(&above)?.ok_or_else(missing)?;
+        // What the layer removed is no target either.
+        if self.is_whiteout(&above, OsStr::from_bytes(last))? {
+            return Err(missing());
+        }
         // Without AT_SYMLINK_FOLLOW: a link to a symbolic link is a second name of that link.
         match rustix::fs::linkat(above, last, folder, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Err(missing()),
@@ -277,8 +292,30 @@ impl Unpacking {
         }
     }
 
+    /// Remembers the times of a folder in which something is going to be made or removed.
+    fn changes(&mut self, path: &LayerPath<'_>, folder: &Rc<OwnedFd>) -> Result<()> {
+        if self.options.form != Form::Merged {
+            return Ok(());
+        }
+        let path = path.text();
+        if !self.above.contains_key(&path) {
+            self.root.keeps(&path)?;
+            let stat = rustix::fs::fstat(folder).told(|| format!("looking at {}", String::from_utf8_lossy(&path)))?;
+            self.above.insert(path, Times::of(&stat));
+        }
+        Ok(())
+    }
+
     /// Sets the folders' times, in the layer's order: of two entries for a folder the last one counts.
     fn finish(&mut self) -> Result<()> {
+        for (full, times) in std::mem::take(&mut self.above) {
+            let path = LayerPath::parse(&full, self.options.limits.depth)?;
+            // The layer may have removed it since, or put something else there.
+            if let Ok(Some(folder)) = self.root.folder(&path) {
+                let told = || format!("setting the times of {}", String::from_utf8_lossy(&full));
+                times.touch(folder, OsStr::new(".")).told(told)?;
+            }
+        }
         for (full, times) in &std::mem::take(&mut self.folders) {
             let path = LayerPath::parse(full, self.options.limits.depth)?;
             let told = || format!("setting the times of {}", String::from_utf8_lossy(full));
@@ -303,8 +340,8 @@ enum Replaced {
     Nothing,
     /// A folder, which a folder keeps.
     KeptFolder,
-    /// A whiteout of the same layer.
-    Whiteout,
+    /// A whiteout of the same layer, a file, or a folder in the place of something else.
+    Other,
 }
 
 fn link_target<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Vec<u8>> {

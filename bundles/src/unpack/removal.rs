@@ -23,14 +23,24 @@ impl Unpacking {
         // Inode numbers come back for other files.
         self.made.remove(&stat.st_ino);
         rootfs::remove(folder, name)?;
-        let whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-        Ok(if whiteout { Replaced::Whiteout } else { Replaced::Nothing })
+        Ok(Replaced::Other)
+    }
+
+    /// Whether this layer has a whiteout there.
+    pub(super) fn is_whiteout(&self, folder: &Rc<OwnedFd>, name: &OsStr) -> Result<bool> {
+        if self.options.form == Form::Merged {
+            return Ok(false);
+        }
+        let stat = rootfs::stat(folder, name)?;
+        let is_device = |mode| FileType::from_raw_mode(mode) == FileType::CharacterDevice;
+        Ok(stat.is_some_and(|stat| is_device(stat.st_mode) && stat.st_rdev == 0))
     }
 
     /// `.wh.NAME`: lower layers' NAME is gone. What this layer itself has there stays.
     pub(super) fn whiteout(&mut self, above: &LayerPath<'_>, name: &OsStr) -> Result<()> {
         if self.options.form == Form::Merged {
             let Some(folder) = self.root.folder(above)? else { return Ok(()) };
+            self.changes(above, &folder)?;
             self.prune(&folder, name)?;
             self.root.forget();
             return Ok(());
@@ -48,10 +58,15 @@ impl Unpacking {
     pub(super) fn opaque(&mut self, path: &LayerPath<'_>) -> Result<()> {
         if self.options.form == Form::Merged {
             let Some(folder) = self.root.folder(path)? else { return Ok(()) };
+            self.changes(path, &folder)?;
             for name in rootfs::names(&folder)? {
                 self.prune(&folder, OsStr::from_bytes(&name))?;
             }
             self.root.forget();
+            return Ok(());
+        }
+        if path.text().is_empty() {
+            self.hides_below = true;
             return Ok(());
         }
         let folder = self.root.folder_made(path)?;

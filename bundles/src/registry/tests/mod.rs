@@ -158,6 +158,29 @@ fn a_registry_without_ranges_sends_all_again() {
     Puller::new(&server).pull(&format!("{}/r:1", server.host)).unwrap();
 }
 
+/// As of a proxy that takes ranges for something else: another part, or none.
+#[test]
+fn wrong_ranges_are_no_end_of_a_transfer() {
+    for status in [206, 416] {
+        let tries = AtomicU32::new(0);
+        let (server, puller) = with(move |request, answer| {
+            if request.headers.contains_key("range") {
+                return Answer { status, ..Answer::ok(&answer.body) }.header("content-range", "bytes 0-9/10");
+            }
+            let first = answer.body.len() > 100_000 && tries.fetch_add(1, Ordering::Relaxed) == 0;
+            Answer { cut: first.then_some(100_000), ..answer }
+        });
+        puller.pull(&format!("{}/r:1", server.host)).unwrap();
+        let requests = server.requests();
+        let blobs = requests.iter().filter(|request| is_blob(request));
+        let ranges: Vec<bool> = blobs.map(|request| request.headers.contains_key("range")).collect();
+        assert_eq!(ranges, [false, false, true, false, false], "the config, a layer with its rest, a layer; {status}");
+    }
+    let (server, puller) = with(|request, answer| if is_blob(request) { Answer::status(416) } else { answer });
+    let error = puller.pull(&format!("{}/r:1", server.host)).unwrap_err();
+    assert!(error.kind() == Kind::Refused && error.to_string().contains("was not asked for"), "{error}");
+}
+
 #[test]
 fn a_transfer_that_stands_still_is_cut_and_goes_on() {
     let (server, mut puller) = with(|request, answer| {

@@ -1,8 +1,11 @@
 //! The store, with what kills, cuts and other processes leave behind. What sets owners is tested as root alone.
 
+mod collection;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -296,89 +299,24 @@ fn a_layer_over_the_limit_is_not_asked_for() {
 }
 
 #[test]
-fn collection_keeps_what_names_and_bundles_need() {
-    let (folder, store) = store();
-    let is_root = rustix::process::geteuid().is_root();
+fn an_opaque_root_hides_the_layers_below_by_their_names() {
+    let (_folder, store) = store();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
     let mut sender = Sender::default();
-    let shared = layer(&["./", "shared"]);
-    let kept = sender.image(&[shared.clone(), layer(&["./", "kept"])]);
-    let gone = sender.image(&[shared, layer(&["./", "gone"])]);
-    let kept = taken(&store, &sender, &kept, "localhost/kept:1", is_root).unwrap();
-    let gone = taken(&store, &sender, &gone, "localhost/gone:1", is_root).unwrap();
-    // A bundle of the image whose name goes.
-    let bundle = folder.path().join("bundle");
-    fs::create_dir(&bundle).unwrap();
-    fs::write(bundle.join("flint-bundle.json"), "{}").unwrap();
-    let layers: Vec<String> = gone.layers.iter().map(|layer| layer.diff_id.hex().to_owned()).collect();
-    let record = |folder: &std::path::Path| BundleRecord {
-        folder: folder.to_owned(),
-        image: "localhost/gone:1".to_owned(),
-        manifest: gone.manifest.clone(),
-        layers: layers.clone(),
-    };
-    store.note_bundle(&record(&bundle), true).unwrap();
-    store.note_bundle(&record(&folder.path().join("was-removed-by-hand")), true).unwrap();
-    store.forget_image(&"localhost/gone:1".parse().unwrap()).unwrap();
-    let error = store.forget_image(&"localhost/gone:1".parse().unwrap()).unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound);
-
-    let collected = collect(&store, || panic!("nobody else is here")).unwrap();
-    assert_eq!(
-        (collected.blobs, collected.layers, collected.bundles),
-        (3, 0, 1),
-        "manifest, config and layer of gone:1"
-    );
-    for layer in &kept.layers {
-        assert!(store.has_blob(&layer.blob.digest));
-    }
-    assert_eq!(store.bundles().unwrap().len(), 1);
-
-    store.forget_bundle(&bundle).unwrap();
-    let collected = collect(&store, || panic!("nobody else is here")).unwrap();
-    assert_eq!((collected.blobs, collected.layers), (0, u64::from(is_root)), "the layer that only the bundle used");
-    if is_root {
-        assert_eq!(store.stack(&kept).unwrap().len(), 2);
-    }
-}
-
-#[test]
-fn what_dead_processes_left_is_collected_and_a_young_beginning_stays() {
-    let (_folder, store) = store();
-    let old = store.tmp().join(format!("blob-{}", "0".repeat(64)));
-    let young = store.tmp().join(format!("blob-{}", "1".repeat(64)));
-    fs::create_dir_all(store.tmp().join("scratch-x/fs/deep")).unwrap();
-    fs::write(store.tmp().join("scratch-x/fs/deep/file"), "x").unwrap();
-    fs::write(&young, "x").unwrap();
-    let file = fs::File::create(&old).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(3 * 24 * 3600)).unwrap();
-    let collected = collect(&store, || panic!("nobody else is here")).unwrap();
-    assert_eq!(collected.leftovers, 2);
-    assert_eq!(in_tmp(&store), [young.file_name().unwrap().to_str().unwrap()]);
-}
-
-#[test]
-fn collection_waits_for_who_works() {
-    let (_folder, store) = store();
-    let lease = store.lease().unwrap();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        let store = &store;
-        let collecting = scope.spawn(move || collect(store, || sender.send(()).unwrap()).unwrap());
-        receiver.recv().unwrap();
-        assert!(!collecting.is_finished(), "it waits for the lease");
-        drop(lease);
-        collecting.join().unwrap();
-    });
-}
-
-#[test]
-fn nothing_is_collected_while_a_record_cannot_be_read() {
-    let (_folder, store) = store();
-    let digest = store.put_blob(b"perhaps needed").unwrap();
-    fs::write(store.root().join("images/broken.json"), "{").unwrap();
-    let error = collect(&store, || {}).unwrap_err();
-    assert!(error.to_string().contains("broken.json is damaged"), "{error}");
-    assert!(store.has_blob(&digest));
+    let lower = layer(&["./", "a", "b", "d/", "d/x"]);
+    let upper = layer(&["./", ".wh..wh..opq", "b", "d/", "d/y"]);
+    let manifest = sender.image(&[lower, upper]);
+    let image = taken(&store, &sender, &manifest, "localhost/opaque:1", true).unwrap();
+    let stack = store.stack(&image).unwrap();
+    assert_eq!(stack[1].key, image.layers[1].chain_id.hex());
+    let top = &stack[1].folder;
+    let is_whiteout = |name: &str| fs::symlink_metadata(top.join(name)).unwrap().file_type().is_char_device();
+    assert!(is_whiteout("a") && !is_whiteout("b"));
+    let mut value = [0; 8];
+    assert_eq!(rustix::fs::lgetxattr(top.join("d"), "trusted.overlay.opaque", &mut value), Ok(1));
+    assert!(!top.join("d/x").exists() && top.join("d/y").exists());
 }
 
 #[test]
