@@ -107,6 +107,8 @@ impl EventServer {
     pub fn listen(&self) -> EventListener {
         let events = create_events(Arc::new(Taker(self.seen.clone())));
         let address = format!("unix://{}", self.address);
+        // One that listened before has left its socket.
+        let _ = std::fs::remove_file(&self.address);
         let mut server = Server::new().bind(&address).expect("listen for events").register_service(events);
         server.start().expect("serve events");
         EventListener { _server: server }

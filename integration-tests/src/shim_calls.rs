@@ -64,9 +64,16 @@ impl Shim {
     #[track_caller]
     #[must_use]
     pub fn begin(&self, method: &str, request: &impl Message) -> Pending {
+        self.begin_service(TASK_V3, method, request)
+    }
+
+    /// Begins a call of any service.
+    #[track_caller]
+    #[must_use]
+    pub fn begin_service(&self, service: &str, method: &str, request: &impl Message) -> Pending {
         let payload = request.write_to_bytes().expect("encode a request");
         let request = Request {
-            service: TASK_V3.to_owned(),
+            service: service.to_owned(),
             method: method.to_owned(),
             payload,
             timeout_nano: 0,

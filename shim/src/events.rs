@@ -1,10 +1,11 @@
 //! Events to containerd: one queue, delivered in its order, each repeated until containerd has taken it.
 //!
-//! containerd may be away for as long as it likes: the queue grows (some 200 bytes an event), and all arrives in order when it
-//! is back.
+//! containerd may be away for as long as it likes: the queue grows (some 450 bytes an event), and all arrives in order when it
+//! is back. Clients cause events by their calls, and each process ends once; what a container could go on with alone, want of
+//! memory, is not told again while it waits to be told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::events::task::{
@@ -80,7 +81,9 @@ pub(crate) struct Events {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    count: AtomicUsize,
+    /// How many were put, and how many of them were taken.
+    published: AtomicU64,
+    taken: AtomicU64,
     none: Notify,
     /// Ends a pause between attempts.
     again: Notify,
@@ -96,12 +99,15 @@ impl Events {
         Self { namespace: namespace.into(), queue, waiting }
     }
 
-    /// Puts an event behind those before it; never waits.
-    pub(crate) fn publish(&self, event: impl Into<Event>) {
+    /// Puts an event behind those before it, and never waits; its number.
+    pub(crate) fn publish(&self, event: impl Into<Event>) -> u64 {
         let (topic, event) = event.into().encode();
         let event = match event {
             Ok(event) => event,
-            Err(error) => return log::warn(&format!("encode an event of {topic}: {error}")),
+            Err(error) => {
+                log::warn(&format!("encode an event of {topic}: {error}"));
+                return 0;
+            }
         };
         let envelope = Envelope {
             timestamp: clock::timestamp(SystemTime::now()),
@@ -110,14 +116,21 @@ impl Events {
             event: MessageField::some(event),
             ..Envelope::default()
         };
-        self.waiting.count.fetch_add(1, Ordering::Relaxed);
+        // All publish on the executor's one thread: the number is the place in the queue.
+        let number = self.waiting.published.fetch_add(1, Ordering::Relaxed) + 1;
         // The other end lives as long as the process.
         let _ = self.queue.send(envelope);
+        number
+    }
+
+    /// Whether the event with this number has not been taken yet.
+    pub(crate) fn waits(&self, number: u64) -> bool {
+        self.waiting.taken.load(Ordering::Relaxed) < number
     }
 
     /// How many wait.
     pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.count.load(Ordering::Relaxed) as u64
+        self.waiting.count()
     }
 
     /// Whoever takes them is there again: the next attempt is now.
@@ -129,7 +142,7 @@ impl Events {
     pub(crate) async fn delivered(&self) {
         loop {
             let none = self.waiting.none.notified();
-            if self.waiting.count.load(Ordering::Relaxed) == 0 {
+            if self.waiting.count() == 0 {
                 return;
             }
             none.await;
@@ -159,8 +172,14 @@ async fn deliver_all(path: String, mut envelopes: mpsc::UnboundedReceiver<Envelo
 }
 
 impl Waiting {
+    fn count(&self) -> u64 {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.published.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+
     fn taken(&self) {
-        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        if self.count() == 0 {
             self.none.notify_waiters();
         }
     }

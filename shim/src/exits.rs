@@ -70,19 +70,23 @@ async fn init_ended(task: &Arc<Task>) {
 
 /// A watch over the container's memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Oom(Arc<Mutex<OomWatch>>);
+pub(crate) struct Oom(Arc<Mutex<(OomWatch, u64)>>);
 
 impl Oom {
     pub(crate) fn new(watch: OomWatch) -> Self {
-        Self(Arc::new(Mutex::new(watch)))
+        Self(Arc::new(Mutex::new((watch, 0))))
     }
 
     /// Publishes what has happened since it was last told.
     fn tell(&self, task: &Task) {
-        let happened = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match happened {
+        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (watch, last) = &mut *watched;
+        match watch.take() {
+            // A container may run out of memory for as long as containerd is away: one event says so.
+            Ok(true) if task.shared.events.waits(*last) => {}
             Ok(true) => {
-                task.shared.events.publish(TaskOOM { container_id: task.id.clone(), ..TaskOOM::default() });
+                let event = TaskOOM { container_id: task.id.clone(), ..TaskOOM::default() };
+                *last = task.shared.events.publish(event);
             }
             Ok(false) => {}
             Err(error) => log::warn(&format!("watch the memory of {}: {error}", task.id)),
@@ -116,6 +120,6 @@ impl Oom {
 
 impl AsRawFd for Oom {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_fd().as_raw_fd()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.as_fd().as_raw_fd()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flint_runtime::Process as Running;
 use flint_shim_protocol::STATUS_UNKNOWN;
@@ -10,8 +10,11 @@ use tokio::io::Interest;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::readiness;
 use crate::stdio::{Console, Held, Streams};
+use crate::{log, readiness};
+
+/// Until a process is looked at again that the kernel does not let us watch.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How a process ended, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +172,7 @@ pub(crate) fn finished() -> Error {
 ///
 /// # Errors
 ///
-/// Its pidfd cannot be watched, or its exit status was taken by somebody else.
+/// Its exit status was taken by somebody else.
 pub(crate) async fn reap(running: &Arc<Running>) -> Result<u32> {
     struct Watched(Arc<Running>);
     impl AsRawFd for Watched {
@@ -177,9 +180,21 @@ pub(crate) async fn reap(running: &Arc<Running>) -> Result<u32> {
             self.0.pidfd().as_raw_fd()
         }
     }
-    let watched = readiness::watch(Watched(running.clone()), Interest::READABLE)
-        .map_err(|error| Error::system("watch a process", error))?;
-    let _ = watched.readable().await.map_err(|error| Error::system("watch a process", error))?;
+    let mut told = false;
+    loop {
+        match readiness::watch(Watched(running.clone()), Interest::READABLE) {
+            Ok(watched) => {
+                let _ = watched.readable().await.map_err(|error| Error::system("watch a process", error))?;
+                break;
+            }
+            // Else it runs, whatever the kernel is short of: memory, or what fs.epoll.max_user_watches allows.
+            Err(_) if running.has_ended() => break,
+            Err(_) if told => {}
+            Err(error) => log::warn(&format!("watch process {}, again each {AGAIN:?}: {error}", running.pid())),
+        }
+        told = true;
+        tokio::time::sleep(AGAIN).await;
+    }
     // It has ended: this does not wait.
     Ok(running.wait()?.code() as u32)
 }

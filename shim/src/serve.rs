@@ -31,8 +31,9 @@ const FORGOTTEN_AFTER: &str = "FLINT_SHIM_FORGOTTEN_AFTER";
 const LAST_EVENTS: Duration = Duration::from_secs(3);
 /// How long a client may take to leave that told the shim to end.
 const LAST_ANSWER: Duration = Duration::from_millis(100);
-/// Threads that may wait in system calls at a time, how long one idles, and their stacks (bytes; touched as needed).
-const THREADS: (usize, Duration, usize) = (64, Duration::from_millis(200), 256 * 1024);
+/// Threads that may wait in system calls at a time, how long one idles, and their stacks (bytes; touched as needed). More
+/// than there are containers: each may have a hook, a logger or a disk that takes its time, and none is to wait for another's.
+const THREADS: (usize, Duration, usize) = (4096, Duration::from_millis(200), 256 * 1024);
 
 /// Serves on the listening socket that is this process's standard input.
 ///

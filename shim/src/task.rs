@@ -306,11 +306,18 @@ impl Task {
         if !exec_id.is_empty() {
             return process.signal(signal);
         }
-        if matches!(process.phase(), Phase::Stopped(_)) && !all {
-            return Err(finished());
-        }
         if signal != 0 && self.give_up_restoring() {
             return Ok(());
+        }
+        // While CRIU is at work there is nobody yet who could get it.
+        let restores = process.phase() == Phase::Created && process.pid() == 0;
+        let _restored = if restores { Some(process.starting.lock().await) } else { None };
+        self.kill_init(signal, all).await
+    }
+
+    async fn kill_init(&self, signal: i32, all: bool) -> Result<()> {
+        if matches!(self.init.phase(), Phase::Stopped(_)) && !all {
+            return Err(finished());
         }
         let (runtime, id) = (self.runtime.clone(), self.id.clone());
         blocking(move || {
@@ -381,8 +388,9 @@ impl Task {
         let starting = self.init.starting.lock().await;
         match self.init.phase() {
             Phase::Running => return Err(Error::wrong_state(format!("cannot delete a running process {}", self.id))),
+            Phase::Created if self.give_up_restoring() => {}
             Phase::Created => self
-                .kill("", nix::libc::SIGKILL, false)
+                .kill_init(nix::libc::SIGKILL, false)
                 .await
                 .or_else(|error| if error == finished() { Ok(()) } else { Err(error) })?,
             Phase::Stopped(_) => {}

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use containerd_shim_protos::api::{CheckpointTaskRequest, Empty, Status};
+use containerd_shim_protos::api::{CheckpointTaskRequest, Empty, KillRequest, StartRequest, Status};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
 use containerd_shim_protos::shim::oci::CheckpointOptions;
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, criu, refused, shim_case, wait_until,
+    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, criu, processes_with, refused, shim_case, wait_until,
 };
 
 struct Saved {
@@ -25,8 +25,14 @@ struct Saved {
 impl Saved {
     /// A shim that finds CRIU, and a bundle that counts on its standard output.
     fn new() -> Option<Self> {
+        Self::with(|_, criu| criu)
+    }
+
+    /// The same, that finds it where `place` says.
+    fn with(place: impl FnOnce(&Case, PathBuf) -> PathBuf) -> Option<Self> {
         let criu = criu()?;
         let (case, program, events, listener) = shim_case()?;
+        let criu = place(&case, criu);
         let bundle = case.bundle().shell("i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done");
         let id = case.id("a");
         let shim = Shim::start_with_path(&case, &program, &bundle, &id, &events, &[&criu]);
@@ -142,6 +148,46 @@ fn a_log_file_goes_on_in_another() {
     shim.kill(id, "", 9).expect("kill");
     assert_eq!(shim.wait(id, "").expect("wait"), 137);
     shim.delete(id, "").expect("delete");
+    saved.shim.shutdown();
+    saved.case.finish();
+}
+
+/// Nobody is there yet while CRIU is at work: who kills the container then ends what comes of it, and is told so.
+#[test]
+fn a_kill_during_a_restore_ends_what_is_restored() {
+    let held = |case: &Case, criu: PathBuf| {
+        let folder = case.path().join("path");
+        std::fs::create_dir(&folder).expect("make a folder");
+        let script = "#!/bin/sh\n[ \"$1\" = swrk ] && [ -e FOLDER/go ] && : < FOLDER/go\nexec CRIU \"$@\"\n";
+        let script = script.replace("FOLDER", &case.path().display().to_string());
+        let program = folder.join("criu");
+        std::fs::write(&program, script.replace("CRIU", &criu.join("criu").display().to_string())).expect("write it");
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        folder
+    };
+    let Some(saved) = Saved::with(held) else { return };
+    let (id, shim) = (&saved.id, &saved.shim);
+    shim.create(id, saved.bundle.path(), &Streams::default()).expect("create");
+    shim.run(id, "").expect("start");
+    saved.checkpoint(true);
+    assert_eq!(shim.wait(id, "").expect("wait"), 137);
+    shim.delete(id, "").expect("delete");
+    let go = Fifo::new(&saved.case, "go");
+    let request = |id: &str| StartRequest { id: id.to_owned(), ..StartRequest::default() };
+    saved.restore(&Streams::default());
+    let start = shim.begin("Start", &request(id));
+    wait_until("CRIU is started", || !processes_with(&format!("{}/path/criu", saved.case.path().display())).is_empty());
+    let kill = shim.begin("Kill", &KillRequest { id: id.clone(), signal: 9, ..KillRequest::default() });
+    assert_eq!(shim.state(id, "").expect("state").status.unwrap(), Status::CREATED);
+    assert!(kill.is_pending() && start.is_pending(), "{:?}", kill.answer());
+    let released = File::options().read(true).write(true).open(go.path()).expect("let it go on");
+    let [start, kill] = [start, kill].map(|pending| pending.answer().expect("an answer"));
+    drop(released);
+    assert!(start.is_ok() && kill.is_ok(), "{start:?} {kill:?}");
+    assert_eq!(shim.wait(id, "").expect("wait"), 137);
+    shim.delete(id, "").expect("delete");
+    let life = ["create", "start", "checkpointed", "exit", "delete", "create", "start", "exit", "delete"];
+    saved.events.wait_for(id, &life);
     saved.shim.shutdown();
     saved.case.finish();
 }

@@ -2,29 +2,28 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use containerd_shim_protos::api::{CreateTaskRequest, DeleteRequest, Status};
+use containerd_shim_protos::api::{ConnectRequest, CreateTaskRequest, DeleteRequest, Empty, Status};
 use containerd_shim_protos::ttrpc::{Code, Error as RpcError};
 use containerd_shim_protos::types::mount::Mount;
 use integration_tests::{
-    Bundle, Case, EventListener, EventServer, Fifo, Pending, Shim, Streams, children_of, processes_with, refused,
-    shim_case, skip, wait_until,
+    Bundle, Case, EventListener, EventServer, Fifo, Pending, Shim, Streams, Tampered, children_of, processes_with,
+    refused, shim_case, wait_until,
 };
 use serde_json::{Value, json};
 
-const LIFE: [&str; 4] = ["create", "start", "exit", "delete"];
+pub(crate) const LIFE: [&str; 4] = ["create", "start", "exit", "delete"];
 
-struct Slow {
-    case: Case,
-    events: EventServer,
+pub(crate) struct Slow {
+    pub(crate) case: Case,
+    pub(crate) events: EventServer,
     _listener: EventListener,
-    bundle: Bundle,
-    shim: Shim,
+    pub(crate) bundle: Bundle,
+    pub(crate) shim: Shim,
 }
 
 impl Slow {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let (case, program, events, listener) = shim_case()?;
         let bundle = case.bundle().forever();
         let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);
@@ -32,7 +31,7 @@ impl Slow {
     }
 
     /// A running container with these streams.
-    fn run(&self, name: &str, streams: &Streams) -> String {
+    pub(crate) fn run(&self, name: &str, streams: &Streams) -> String {
         let id = self.case.id(name);
         self.shim.create(&id, self.bundle.path(), streams).expect("create");
         self.shim.run(&id, "").expect("start");
@@ -59,16 +58,23 @@ impl Slow {
         id
     }
 
-    fn end_it(&self, id: &str) {
+    pub(crate) fn end_it(&self, id: &str) {
         self.shim.kill(id, "", 9).expect("kill");
         assert_eq!(self.shim.wait(id, "").expect("wait"), 137);
     }
 
-    fn begin_delete(&self, id: &str) -> Pending {
+    pub(crate) fn begin_delete(&self, id: &str) -> Pending {
         self.shim.begin("Delete", &DeleteRequest { id: id.to_owned(), ..DeleteRequest::default() })
     }
 
-    fn status(&self, id: &str) -> Status {
+    /// Returns when what was sent before, by anybody, has been taken: connecting and reading need some turns of the shim's.
+    pub(crate) fn taken(&self) {
+        for _ in 0..3 {
+            let _: Empty = self.shim.call("Connect", &ConnectRequest::default()).expect("connect");
+        }
+    }
+
+    pub(crate) fn status(&self, id: &str) -> Status {
         self.shim.state(id, "").expect("state").status.unwrap()
     }
 
@@ -76,43 +82,9 @@ impl Slow {
         matches!(self.shim.state(id, ""), Err(RpcError::RpcStatus(status)) if status.code() == Code::NOT_FOUND)
     }
 
-    fn finish(self) {
+    pub(crate) fn finish(self) {
         self.shim.shutdown();
         self.case.finish();
-    }
-}
-
-/// Holds each umount2 of a process until it is dropped.
-struct Held(Child);
-
-impl Held {
-    /// None after a skip.
-    fn unmounts_of(pid: i32, log: &Path) -> Option<Self> {
-        let Some(strace) = integration_tests::find_program("strace") else {
-            skip("no strace(1): it holds system calls");
-            return None;
-        };
-        let delay = "inject=umount2:delay_enter=2000000000";
-        let child = Command::new(strace)
-            .args(["--follow-forks", "--trace=umount2", "-e", delay, "--attach", &pid.to_string(), "--output"])
-            .arg(log)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start strace");
-        let held = Self(child);
-        let status = format!("/proc/{pid}/status");
-        wait_until("it is attached", || {
-            fs::read_to_string(&status).is_ok_and(|text| text.contains(&format!("TracerPid:\t{}\n", held.0.id())))
-        });
-        Some(held)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // The kernel lets go what it held.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -126,7 +98,8 @@ fn a_slow_unmount_stops_its_own_task_alone_and_outlives_its_client() {
     let is_mounted = || fs::read_to_string("/proc/self/mountinfo").expect("the mounts").contains(&mounted);
     assert!(is_mounted());
     let log = slow.case.path().join("strace");
-    let Some(held) = Held::unmounts_of(slow.shim.pid(), &log) else { return };
+    let hold = ["--follow-forks", "--trace=umount2", "--inject=umount2:delay_enter=2000000000"];
+    let Some(strace) = Tampered::attach(slow.shim.pid(), &log, &hold) else { return };
     let deletion = slow.begin_delete(&id);
     wait_until("it unmounts", || fs::read_to_string(&log).is_ok_and(|text| text.contains("umount2(")));
     drop(deletion);
@@ -141,7 +114,7 @@ fn a_slow_unmount_stops_its_own_task_alone_and_outlives_its_client() {
     slow.end_it(&other);
     slow.shim.delete(&other, "").expect("delete");
     assert!(second.is_pending() && is_mounted(), "{:?}", second.answer());
-    drop(held);
+    drop(strace);
     let (code, _) = second.answer().expect("an answer").expect_err("the first one has deleted it");
     assert_eq!(code, Code::NOT_FOUND);
     assert!(slow.is_gone(&id) && !is_mounted());
@@ -186,7 +159,7 @@ fn a_create_that_was_given_up_is_deleted_once_it_is_there() {
     slow.finish();
 }
 
-fn process(script: &str) -> Value {
+pub(crate) fn process(script: &str) -> Value {
     json!({"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}})
 }
 

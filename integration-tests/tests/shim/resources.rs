@@ -115,3 +115,23 @@ fn want_of_memory_is_told_before_the_exit() {
     shim.shutdown();
     case.finish();
 }
+
+/// A container that runs out of memory again and again while nobody takes events has one that says so: they do not fill the shim.
+#[test]
+fn want_of_memory_is_told_once_while_containerd_is_away() {
+    let Some((case, program, events, listener)) = shim_case() else { return };
+    drop(listener);
+    let _ = std::fs::remove_file(events.address());
+    let id = case.id("a");
+    let hog = "for time in 1 2 3 4 5; do sh -c 'x=0123456789abcdef; while :; do x=$x$x; done'; done; exit 3";
+    let limits = json!({"linux": {"resources": {"memory": {"limit": 16_777_216, "swap": 16_777_216}}}});
+    let bundle = case.bundle().shell(hog).edit(limits);
+    let shim = Shim::start(&case, &program, &bundle, &id, &events);
+    shim.create(&id, bundle.path(), &Streams::default()).expect("create");
+    shim.run(&id, "").expect("start");
+    assert_eq!(delete(&shim, &id), 3);
+    let _listener = events.listen();
+    events.wait_for(&id, &["create", "start", "oom", "exit", "delete"]);
+    shim.shutdown();
+    case.finish();
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use containerd_shim_protos::api::{Empty, ShutdownRequest};
+use containerd_shim_protos::api::{Empty, ShutdownRequest, StartRequest};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::sandbox_api::{
@@ -13,7 +13,8 @@ use containerd_shim_protos::sandbox_api::{
 };
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Bundle, Case, EventListener, Fifo, Shim, Streams, refused, shim_case, shim_command, shim_program, wait_until,
+    Bundle, Case, EventListener, Fifo, Shim, Streams, processes_with, refused, shim_case, shim_command, shim_program,
+    wait_until,
 };
 use serde_json::json;
 
@@ -202,6 +203,38 @@ fn a_process_1_whose_shim_has_died_already_ends() {
     let _ = child.kill();
     let _ = child.wait();
     assert!(ended.is_some_and(|ended| ended.success()), "{ended:?}");
+}
+
+/// containerd gives the stop up while a container's end is held up (by a hook after its start): the pod is stopped nevertheless.
+#[test]
+fn a_stop_outlives_its_client() {
+    let Some(pod) = Pod::new() else { return };
+    let pid = pod.start(CONTAINER);
+    let begin = Fifo::new(&pod.case, "begin");
+    let waits = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!(": < {}", begin.path())]}]);
+    let bundle = pod.bundle(pid, "sleep 1000", false).edit(json!({"hooks": {"poststart": waits}}));
+    let id = pod.case.id("first");
+    pod.shim.create(&id, &bundle.write(), &Streams::default()).expect("create");
+    let start = pod.shim.begin("Start", &StartRequest { id: id.clone(), ..StartRequest::default() });
+    wait_until("the hook waits", || !processes_with(&begin.path()).is_empty());
+    let fds = || fs::read_dir(format!("/proc/{}/fd", pod.shim.pid())).expect("its descriptors").count();
+    let before = fds();
+    let request = StopSandboxRequest { sandbox_id: pod.id.clone(), ..StopSandboxRequest::default() };
+    let stop = pod.shim.begin_service(SERVICE, "StopSandbox", &request);
+    wait_until("the stop is taken", || fds() > before);
+    // Connecting and reading need some turns of the shim's.
+    (0..3).for_each(|_| drop(pod.state()));
+    assert!(stop.is_pending() && start.is_pending(), "{:?}", stop.answer());
+    drop(stop);
+    wait_until("the shim knows that its client has left", || fds() == before);
+    assert_eq!(pod.state().0, "SANDBOX_READY");
+    let go = fs::OpenOptions::new().read(true).write(true).open(begin.path()).expect("let it go on");
+    assert!(start.answer().is_some());
+    drop(go);
+    wait_until("the pod is stopped", || pod.state() == ("SANDBOX_NOTREADY".to_owned(), 0));
+    assert_eq!(pod.shim.wait(&id, "").expect("wait"), 137);
+    pod.shim.delete(&id, "").expect("delete");
+    pod.shut_down();
 }
 
 #[test]

@@ -45,21 +45,20 @@ impl SandboxService {
         let found = locked(&self.pod).as_ref().filter(|sandbox| sandbox.id == id).cloned();
         found.ok_or_else(|| Error::not_found(format!("sandbox {id} is not in this shim")))
     }
+}
 
-    /// Ends the pod's containers, then the pod.
-    async fn stop(&self, id: &str) -> Result<()> {
-        let (sandbox, tasks) = (self.sandbox(id)?, self.tasks.clone());
-        for task in tasks.all() {
-            // One that has ended is fine.
-            let _ = task.kill("", nix::libc::SIGKILL, true).await;
-            task.init.ended().await;
-        }
-        blocking(move || {
-            sandbox.stop();
-            Ok(())
-        })
-        .await
+/// Ends the pod's containers, then the pod.
+async fn stop(sandbox: Arc<Sandbox>, tasks: Arc<Tasks>) -> Result<()> {
+    for task in tasks.all() {
+        // One that has ended is fine.
+        let _ = task.kill("", nix::libc::SIGKILL, true).await;
+        task.init.ended().await;
     }
+    blocking(move || {
+        sandbox.stop();
+        Ok(())
+    })
+    .await
 }
 
 #[async_trait]
@@ -105,7 +104,7 @@ impl Api for SandboxService {
     }
 
     async fn stop_sandbox(&self, _: &TtrpcContext, request: StopSandboxRequest) -> ttrpc::Result<StopSandboxResponse> {
-        self.stop(&request.sandbox_id).await?;
+        detached(stop(self.sandbox(&request.sandbox_id)?, self.tasks.clone())).await?;
         Ok(StopSandboxResponse::default())
     }
 
@@ -147,11 +146,17 @@ impl Api for SandboxService {
         request: ShutdownSandboxRequest,
     ) -> ttrpc::Result<ShutdownSandboxResponse> {
         // containerd shuts down also what it failed to create.
-        if self.sandbox(&request.sandbox_id).is_ok() {
-            self.stop(&request.sandbox_id).await?;
-            locked(&self.pod).take();
-        }
-        self.end.tell();
+        let sandbox = self.sandbox(&request.sandbox_id).ok();
+        let (pod, tasks, end) = (self.pod.clone(), self.tasks.clone(), self.end.clone());
+        detached(async move {
+            if let Some(sandbox) = sandbox {
+                stop(sandbox, tasks).await?;
+                locked(&pod).take();
+            }
+            end.tell();
+            Ok(())
+        })
+        .await?;
         Ok(ShutdownSandboxResponse::default())
     }
 

@@ -99,8 +99,8 @@ impl Console {
         rustix::io::ioctl_fionbio(&master, true).map_err(|errno| failure(errno.into()))?;
         let sink = match Target::parse(&streams.stdout)? {
             Target::Null => Sink::Nowhere,
-            Target::File(path) => Sink::File(super::append(&path)?),
-            Target::Fifo(path) => Sink::open(&path)?,
+            Target::File(path) if !super::names_fifo(&path) => Sink::append(&path)?,
+            Target::File(path) | Target::Fifo(path) => Sink::open(&path)?,
             Target::Log(form) => {
                 let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK)
                     .map_err(|errno| Error::system("make a pipe for a log", errno))?;

@@ -3,7 +3,7 @@
 //! ```text
 //!  fifo            no terminal: the container has the fifo itself, nothing is copied    terminal: relay
 //!  binary://       a logger reads pipes (fds 3 and 4); binary-v2:// as well            terminal: relay into its pipe
-//!  file://         the container has the file                                          terminal: relay into the file
+//!  file://         the container has the file; a fifo as above                        terminal: relay into the file
 //!  cri-log://      a thread of ours reads pipes and writes Kubernetes' log             terminal: relay into its pipe
 //!  (nothing)       /dev/null
 //! ```
@@ -189,7 +189,8 @@ impl Streams {
         let mut logs = Vec::new();
         for (text, stream) in [(&self.stdout, Stream::Stdout), (&self.stderr, Stream::Stderr)] {
             match (Target::parse(text)?, &self.lasting) {
-                (Target::Fifo(path), _) => {
+                (Target::File(path), _) if !names_fifo(&path) => {}
+                (Target::File(path) | Target::Fifo(path), _) => {
                     let reader = fifo_options().read(true).open(&path).map_err(failed(&path))?;
                     held.readers.extend(is_fifo(&reader).then_some(reader));
                 }
@@ -305,8 +306,8 @@ fn input(path: &str, held: &mut Held) -> Result<OwnedFd> {
 fn output(target: Target, lasting: bool, held: &mut Held) -> Result<OwnedFd> {
     let path = match target {
         Target::Null | Target::Log(_) => return null(),
-        Target::File(path) => return append(&path).map(OwnedFd::from),
-        Target::Fifo(path) => path,
+        Target::File(path) if !names_fifo(&path) => return append(&path).map(OwnedFd::from),
+        Target::File(path) | Target::Fifo(path) => path,
         Target::Logger(program) => {
             return Err(Error::invalid(format!("binary://{}: both outputs go to one logger", program.uri)));
         }
@@ -323,12 +324,18 @@ fn output(target: Target, lasting: bool, held: &mut Held) -> Result<OwnedFd> {
     Ok(writer.into())
 }
 
-/// A log file, for several writers.
+/// A log file, for several writers. Of a fifo that took its place meanwhile nobody waits for the reader.
 fn append(path: &str) -> Result<File> {
     if let Some(folder) = Path::new(path).parent() {
         std::fs::create_dir_all(folder).map_err(failed(path))?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o644).open(path).map_err(failed(path))
+    let file = fifo_options().append(true).create(true).mode(0o644).open(path).map_err(failed(path))?;
+    blocking(&file)?;
+    Ok(file)
+}
+
+fn names_fifo(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
 }
 
 fn is_fifo(file: &File) -> bool {

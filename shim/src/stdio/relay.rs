@@ -18,8 +18,8 @@ const CHUNK: usize = 4096;
 /// Where a terminal's output goes.
 pub(super) enum Sink {
     Nowhere,
-    /// On a disk, which does not block for long.
-    File(File),
+    /// On a disk, which may hang, or a device: written on a thread that may wait.
+    File(Arc<File>),
     Pollable(AsyncFd<File>),
 }
 
@@ -27,7 +27,11 @@ impl Sink {
     /// A fifo, or a file that the client named in its place. Read-write: the fifo has a reader while the client is away.
     pub(super) fn open(path: &str) -> Result<Self> {
         let file = super::fifo_options().read(true).write(true).open(path).map_err(super::failed(path))?;
-        if super::is_fifo(&file) { Self::pollable(file) } else { super::append(path).map(Self::File) }
+        if super::is_fifo(&file) { Self::pollable(file) } else { Self::append(path) }
+    }
+
+    pub(super) fn append(path: &str) -> Result<Self> {
+        super::append(path).map(|file| Self::File(Arc::new(file)))
     }
 
     pub(super) fn pipe(pipe: OwnedFd) -> Result<Self> {
@@ -44,7 +48,10 @@ impl Sink {
     async fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
         match self {
             Self::Nowhere => Ok(()),
-            Self::File(file) => file.write_all(bytes),
+            Self::File(file) => {
+                let (file, bytes) = (file.clone(), bytes.to_vec());
+                tokio::task::spawn_blocking(move || (&*file).write_all(&bytes)).await?
+            }
             Self::Pollable(fd) => {
                 while !bytes.is_empty() {
                     let written = fd.async_io(Interest::WRITABLE, |mut file: &File| (&mut file).write(bytes)).await?;
