@@ -48,6 +48,15 @@ pub struct ServerImage {
 }
 
 impl ServerImage {
+    /// An image of these files with this configuration (image-spec 1.1, `config`), its OCI layout written beside them.
+    #[must_use]
+    #[track_caller]
+    pub fn of_files(rootfs: PathBuf, config: &Value) -> Self {
+        let image = Self { layout: rootfs.with_extension("layout"), rootfs };
+        layout(&image, config).unwrap_or_else(|error| panic!("{error}"));
+        image
+    }
+
     /// The cached image of a server, made if it is missing (a minute); None after a skip.
     #[must_use]
     pub fn of(server: Server) -> Option<Self> {

@@ -222,7 +222,7 @@ impl Manager {
     pub fn wait_all(&self, service: &str, count: usize) {
         let wanted = format!("{count}/{count}");
         let filter = format!("name={service}");
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60 + count as u64 / 10);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60 + count as u64 / 2);
         let mut seen = String::new();
         while std::time::Instant::now() < end {
             seen = self.get(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);

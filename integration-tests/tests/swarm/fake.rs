@@ -44,6 +44,8 @@ pub(crate) struct Fake {
     pods: Mutex<Pods>,
     changes: watch::Sender<u64>,
     is_over: AtomicBool,
+    /// Whether its disk is full: then nothing can be set.
+    is_full: AtomicBool,
 }
 
 impl Fake {
@@ -54,6 +56,7 @@ impl Fake {
             pods: Mutex::default(),
             changes: watch::channel(0).0,
             is_over: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&fake);
         std::thread::spawn(move || {
@@ -133,6 +136,11 @@ impl Fake {
         assert!(twice.is_empty(), "started twice: {twice:?}");
     }
 
+    /// Fills its disk, or makes room.
+    pub(crate) fn fill(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
     /// The pod of a task.
     pub(crate) fn pod(&self, name: &str) -> Option<Pod> {
         self.with(|pods| pods.held.iter().find(|(key, _)| key.name.starts_with(name)).map(|(_, held)| held.pod.clone()))
@@ -175,7 +183,14 @@ fn container(state: ContainerState, started: bool) -> ContainerStatus {
 
 fn exited(code: u32, word: &str) -> ContainerStatus {
     let reason = Reason { word: word.into(), sentence: String::new() };
-    let exit = Exit { status: Some(code), oom: false, started: None, finished: SystemTime::now(), reason };
+    let exit = Exit {
+        status: Some(code),
+        oom: false,
+        started: None,
+        finished: SystemTime::now(),
+        reason,
+        message: String::new(),
+    };
     container(ContainerState::Exited(exit), true)
 }
 
@@ -251,6 +266,9 @@ impl Host for Fake {
     async fn set(&self, pod: Pod) -> Result<(), Refused> {
         if pod.hostname == "refused" {
             return Err(Refused("this node takes nobody of that name".into()));
+        }
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Refused("no space left on device".into()));
         }
         self.with(|pods| {
             let status = PodStatus::new(pod.key.clone(), pod.uid.clone());

@@ -45,6 +45,47 @@ fn a_node_that_leaves_stops_its_tasks_and_may_join_again() {
 }
 
 #[test]
+fn a_node_that_leaves_and_joins_again_at_once_is_the_new_one() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let worker = Worker::join(&manager, "one");
+    manager.create("web", &[], "web", &[]);
+    manager.wait_for("web", "Running", 1);
+    let joined = tempfile::tempdir().unwrap();
+    let second = try_join(&manager, joined.path(), &manager.token()).unwrap();
+    // Within the second after which flintd looks whether it is a member.
+    leave(worker.folder()).unwrap();
+    for name in ["managers.json", "root.pem", "identity.pem"] {
+        std::fs::rename(joined.path().join(name), worker.folder().join(name)).unwrap();
+    }
+    manager.wait_node(&second, "ready active");
+    wait_until("the old node's task is gone, and there is one of the new", || {
+        worker.host.running().len() == 1 && worker.host.names().len() == 1 && worker.host.standing().contains(&second)
+    });
+    worker.host.assert_started_once();
+}
+
+#[test]
+fn a_node_that_could_not_write_is_a_member_again_when_it_can() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let mut worker = Worker::join(&manager, "one");
+    manager.create("web", &[], "web", &[]);
+    manager.wait_for("web", "Running", 1);
+    worker.stop();
+    // What stands in the way, in place of a disk that is full.
+    let (store, aside) = (worker.folder().join("tasks.redb"), worker.folder().join("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    worker.start();
+    wait_until("it says why", || worker.host.standing().contains("tasks.redb"));
+    std::fs::remove_dir(&store).unwrap();
+    std::fs::rename(&aside, &store).unwrap();
+    wait_until("it is in session again", || worker.host.standing().contains("in session with"));
+    manager.wait_node(&worker.node, "ready active");
+    manager.wait_for("web", "Running", 1);
+    worker.host.assert_started_once();
+}
+
+#[test]
 fn a_node_that_is_removed_stops_says_so_and_may_join_again() {
     a_node_that_is_removed_stops_says_so_and_may_join_again_under(System::Host);
 }

@@ -83,6 +83,22 @@ pub(crate) fn a_manager_that_is_killed_finds_its_tasks_running_under(system: Sys
     worker.host.assert_started_once();
 }
 
+#[test]
+fn a_task_that_could_not_be_stopped_is_stopped_when_it_can() {
+    let Some(manager) = Manager::start(System::Host) else { return };
+    let worker = Worker::join(&manager, "one");
+    manager.create("web", &["--replicas", "2"], "web", &[]);
+    manager.wait_for("web", "Running", 2);
+    worker.host.fill(true);
+    let _ = manager.docker(&["service", "scale", "--detach", "web=1"]).ok();
+    // The node has been asked, and nobody says that it is stopped.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(worker.host.running().len(), 2);
+    worker.host.fill(false);
+    wait_until("it is stopped", || worker.host.running().len() == 1);
+    worker.assert_true(&manager, "web");
+}
+
 /// So many tasks are assigned at once (`FLINT_SWARM_ASSIGNED`).
 fn assigned() -> usize {
     std::env::var("FLINT_SWARM_ASSIGNED").ok().and_then(|count| count.parse().ok()).unwrap_or(300)

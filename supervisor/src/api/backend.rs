@@ -343,6 +343,9 @@ pub trait Backend: Send + Sync + 'static {
     /// All pods that are wanted or on their way out, by their keys.
     fn pods(&self) -> Vec<PodView>;
 
+    /// A pod by its name; of two, as in a rolling update, the one that is not on its way out.
+    fn pod(&self, key: &Key) -> Option<PodView>;
+
     /// Changes when any pod has, or has come or gone.
     fn changes(&self) -> watch::Receiver<u64>;
 

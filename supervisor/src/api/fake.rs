@@ -203,6 +203,10 @@ impl Backend for Fake {
         self.pods.lock().unwrap().clone()
     }
 
+    fn pod(&self, key: &Key) -> Option<PodView> {
+        self.pods().into_iter().find(|view| view.status.key == *key)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

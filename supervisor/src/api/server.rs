@@ -266,10 +266,8 @@ impl Caller {
             }
             Call::Inspect => {
                 let (key, _) = named(&decode(payload)?);
-                let view = backend.pods().into_iter().find(|view| view.status.key == key);
-                let status =
-                    view.map(|view| view.status).ok_or_else(|| Failure::missing(format!("there is no pod {key}")))?;
-                json(&Inspection { desired: backend.desired(&key).map(redact), status })
+                let view = backend.pod(&key).ok_or_else(|| Failure::missing(format!("there is no pod {key}")))?;
+                json(&Inspection { desired: backend.desired(&key).map(redact), status: view.status })
             }
             Call::Usage => json(&backend.usage().await),
             Call::Images => json(&backend.images().await?),

@@ -163,7 +163,7 @@ pub(super) async fn logs(caller: &Caller, request: &[u8], outlet: &Outlet, mut i
 /// The container that is meant; without a name the pod's first that is no init container.
 pub(super) fn container_of(caller: &Caller, key: &Key, wanted: Option<&str>) -> Result<String, Failure> {
     let missing = || Failure::missing(format!("there is no pod {key}"));
-    let view = view(caller, key).ok_or_else(missing)?;
+    let view = caller.server.backend.pod(key).ok_or_else(missing)?;
     let names = view.images.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     match wanted {
         Some(name) if view.images.contains_key(name) => Ok(name.to_owned()),
@@ -180,10 +180,6 @@ pub(super) fn container_of(caller: &Caller, key: &Key, wanted: Option<&str>) -> 
     }
 }
 
-fn view(caller: &Caller, key: &Key) -> Option<PodView> {
-    caller.server.backend.pods().into_iter().find(|view| view.status.key == *key)
-}
-
 /// Opens a container's log; when following, waits until there is one.
 async fn lines(
     caller: &Caller,
@@ -196,7 +192,7 @@ async fn lines(
     let mut changes = backend.changes();
     loop {
         changes.mark_unchanged();
-        let Some(view) = view(caller, key) else { return Err(Failure::missing(format!("there is no pod {key}"))) };
+        let Some(view) = backend.pod(key) else { return Err(Failure::missing(format!("there is no pod {key}"))) };
         if let Some(folder) = backend.log_folder(key, container).filter(|folder| folder.is_dir()) {
             let told = |error| Failure::broken(format!("read the log of {container} in {key}: {error}"));
             if previous {
@@ -225,8 +221,8 @@ async fn over(backend: std::sync::Arc<dyn super::Backend>, key: Key, container: 
     let mut changes = backend.changes();
     loop {
         changes.mark_unchanged();
-        match backend.pods().iter().find(|view| view.status.key == key) {
-            Some(view) if !is_over(view, &container) => {}
+        match backend.pod(&key) {
+            Some(view) if !is_over(&view, &container) => {}
             _ => return,
         }
         if changes.changed().await.is_err() {

@@ -188,13 +188,17 @@ pub struct Container {
     /// From -1000 (never) to 1000, who is killed first when memory is short; none: by the pod's quality.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// Where in the container a file is mounted that its message is read from when it ends; none: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_path: Option<String>,
 }
 
 impl Container {
     /// What it was made from: a container in which this has changed is made anew. Changed resources alone are applied to
-    /// the running one, see [`Container::resources`].
+    /// the running one, see [`Container::resources`]; where its message is read changes with the next start, so that those from
+    /// before there was one run on.
     #[must_use]
     pub fn spec_hash(&self) -> SpecHash {
-        SpecHash::of(&Self { resources: Resources::default(), ..self.clone() })
+        SpecHash::of(&Self { resources: Resources::default(), message_path: None, ..self.clone() })
     }
 }

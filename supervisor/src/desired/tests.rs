@@ -32,6 +32,8 @@ fn what_is_stored_is_read_again() {
 fn a_container_of_before_there_were_limits_of_processes_has_the_hash_of_then() {
     let json = serde_json::to_string(&container("main")).unwrap();
     assert!(!json.contains("rlimits") && !json.contains("oom_score_adj"), "{json}");
+    let with_a_message = Container { message_path: Some("/dev/termination-log".to_owned()), ..container("main") };
+    assert_eq!(with_a_message.spec_hash(), container("main").spec_hash());
 }
 
 #[test]

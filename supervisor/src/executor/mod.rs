@@ -206,6 +206,12 @@ impl Executor {
         self.shims().by_id.get(id).is_some_and(|shim| !shim.is_alive())
     }
 
+    /// Whether a shim that is connected answers at all.
+    pub(crate) async fn answers(&self, id: &str) -> bool {
+        let Some(shim) = self.shims().by_id.get(id).cloned() else { return false };
+        shim.answers().await
+    }
+
     async fn start_shim(&self, id: &str) -> Result<Arc<Shim>> {
         self.store.put(Table::Shims, id, &ShimRecord { address: None }).await?;
         let address = start::start(&self.place, id).await?;

@@ -77,6 +77,11 @@ impl Shim {
         self.pid
     }
 
+    /// Whether it answers.
+    pub(super) async fn answers(&self) -> bool {
+        self.node.status(&StatusRequest {}).await.is_ok()
+    }
+
     /// Tells it to end; it has no pods any more.
     pub(super) async fn end(&self) {
         self.alive.store(false, Ordering::Relaxed);

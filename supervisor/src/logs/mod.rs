@@ -32,8 +32,9 @@ use crate::scheduler::{LogLine, LogRequest};
 use cursor::{Attempt, Cursor, Step};
 use watch::{Watch, Watches};
 
-/// Lines that a reader may be behind before its cursor waits.
+/// Lines that a reader may be behind before its cursor waits, if they are short: a longer one counts as one for each [`SHORT`] bytes.
 const AHEAD: usize = 256;
+const SHORT: usize = 256;
 
 /// Reads logs. One for the node: all readers share its inotify instance, of which a user has but 128.
 #[derive(Debug)]
@@ -159,8 +160,11 @@ async fn run(
             return;
         }
         for line in lines {
-            if sender.send(line).await.is_err() {
-                return;
+            // Of long lines there are fewer: 4 MiB wait for a reader at most.
+            let room = (line.bytes.len() / SHORT).clamp(1, AHEAD);
+            let Ok(mut permits) = sender.reserve_many(room).await else { return };
+            if let Some(permit) = permits.next() {
+                permit.send(line);
             }
         }
     }

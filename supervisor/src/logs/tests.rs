@@ -256,6 +256,23 @@ async fn no_line_is_lost_or_doubled_under_a_writer_that_rotates() {
 
 /// A reader that is behind loses what the rotation removes, and nothing else; and it does not begin anew.
 #[tokio::test]
+async fn long_lines_wait_on_the_disk_and_not_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(folder.path(), 0);
+    let text = "x".repeat(100 << 10);
+    (0..40).for_each(|_| writer.line(&text));
+    let logs = Logs::new().unwrap();
+    let mut lines = logs.read(folder.path(), &LogRequest::default(), std::future::pending()).unwrap();
+    for _ in 0..40 {
+        // Longer than a reader that does not wait takes to read all of it.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(lines.len() < 4, "{} lines of 100 KiB wait", lines.len());
+        assert_eq!(next(&mut lines).await.unwrap().len(), text.len() + 1);
+    }
+    assert_eq!(next(&mut lines).await, None);
+}
+
+#[tokio::test]
 async fn files_that_are_gone_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Logs::new().unwrap();

@@ -81,6 +81,7 @@ pub(super) fn read(
         annotations: BTreeMap::new(),
         rlimits: Vec::new(),
         oom_score_adj: None,
+        message_path: Some(message_path(fields)),
         env: environment.into_variables(),
     })
 }
@@ -101,6 +102,14 @@ fn pull_policy(fields: &Fields<'_>, image: &str) -> PullPolicy {
     };
     let is_latest = reference.digest().is_none() && reference.tag().is_none_or(|tag| tag == "latest");
     given.unwrap_or(if is_latest { PullPolicy::Always } else { PullPolicy::IfNotPresent })
+}
+
+fn message_path(fields: &Fields<'_>) -> String {
+    let path = fields.string("terminationMessagePath").unwrap_or("/dev/termination-log");
+    if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        fields.refuse("terminationMessagePath", "must be absolute, without ..");
+    }
+    path.to_owned()
 }
 
 fn ports(container: &Fields<'_>, network: &Network, host_ports: &mut Vec<HostPort>) -> NamedPorts {

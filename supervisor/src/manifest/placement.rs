@@ -21,7 +21,7 @@ pub(super) fn check(spec: &Fields<'_>, node: &NodeDescription) {
         os.word("name", &[("linux", ())]);
     }
     for (name, value) in spec.texts("nodeSelector") {
-        if node.labels.get(&name) != Some(&value) {
+        if label(node, &name) != Some(value.as_str()) {
             spec.refuse("nodeSelector", format!("this node has no label {}={}", shortened(&name), shortened(&value)));
         }
     }
@@ -38,6 +38,21 @@ pub(super) fn check(spec: &Fields<'_>, node: &NodeDescription) {
     }
 }
 
+/// A label of the node: what kubelet gives each node, and those of the configuration.
+fn label<'a>(node: &'a NodeDescription, name: &str) -> Option<&'a str> {
+    match name {
+        "kubernetes.io/os" => Some("linux"),
+        // In Go's words.
+        "kubernetes.io/arch" => Some(match node.architecture.as_str() {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }),
+        "kubernetes.io/hostname" => Some(&node.hostname),
+        _ => node.labels.get(name).map(String::as_str),
+    }
+}
+
 fn matches(term: &Fields<'_>, node: &NodeDescription) -> bool {
     let labels = term.each("matchExpressions", &NODE_SELECTOR_REQUIREMENT);
     let fields = term.each("matchFields", &NODE_SELECTOR_REQUIREMENT);
@@ -45,8 +60,8 @@ fn matches(term: &Fields<'_>, node: &NodeDescription) -> bool {
         return false;
     }
     let labels = labels.iter().map(|wanted| {
-        let found = wanted.needed("key").and_then(|key| node.labels.get(key));
-        is_met(wanted, found.map(String::as_str))
+        let found = wanted.needed("key").and_then(|key| label(node, key));
+        is_met(wanted, found)
     });
     let fields = fields
         .iter()

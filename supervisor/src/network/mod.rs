@@ -14,6 +14,7 @@
 //! It must not know pods beyond what [`Attach`] says, and it makes no namespace: its caller does.
 
 mod cni;
+mod conntrack;
 pub mod files;
 mod namespace;
 mod netlink;

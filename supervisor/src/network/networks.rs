@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::cni::{self, Container, List, Plugins};
 use super::namespace::Namespace;
-use super::node::{Node, Ported, Seat};
+use super::node::{Node, Ported, Seat, forget_nobody};
 use super::pool::Pool;
 use super::ports::Ports;
 use super::record::{Folder, Heir, Place, Record, is_uid};
@@ -149,6 +149,7 @@ impl Networks {
         if let Place::Node { offset } = record.place {
             let seat = Seat { offset, key: &record.key, ports: &record.ports };
             self.node.switch(former, &seat, &|| self.ported())?;
+            forget_nobody(&record.ports)?;
         }
         Ok(record.ports)
     }
@@ -166,7 +167,8 @@ impl Networks {
         let open = self.open_ports(pod.uid).map(|(_, ports)| ports).unwrap_or_default();
         let seat = Seat { offset, key: &record.key, ports: &open };
         let made = Namespace::open(pod.netns)
-            .and_then(|mut namespace| self.node.attach(&seat, &mut namespace, &|| self.ported()));
+            .and_then(|mut namespace| self.node.attach(&seat, &mut namespace, &|| self.ported()))
+            .and_then(|()| forget_nobody(&open));
         match made {
             Ok(()) => Ok(self.node.attached(&seat)),
             Err(error) if is_new => Err(self.undone(pod.uid, error)),
@@ -271,6 +273,7 @@ impl Networks {
                 // Those that another pod has by now are left to it.
                 let open = self.open_ports(uid).map(|(_, ports)| ports).unwrap_or_default();
                 self.node.detach(&Seat { offset: *offset, key: &record.key, ports: &open })?;
+                self.node.forget_pod(*offset, &record.ports);
             }
             Place::Cni { list, result } => {
                 let Record { uid, key, netns, ports, .. } = &record;

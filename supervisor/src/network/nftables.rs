@@ -208,7 +208,7 @@ impl Nftables {
     }
 }
 
-fn message(
+pub(super) fn message(
     bytes: &mut Vec<u8>,
     kind: u16,
     flags: u16,
@@ -233,7 +233,7 @@ fn message(
     }
 }
 
-fn attribute(bytes: &mut Vec<u8>, kind: u16, content: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn attribute(bytes: &mut Vec<u8>, kind: u16, content: impl FnOnce(&mut Vec<u8>)) {
     let start = bytes.len();
     bytes.extend([0; 2]);
     bytes.extend(kind.to_ne_bytes());

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 
-use super::exits::{parse_id, saw_exit};
+use super::exits::{message, parse_id, saw_exit};
 use super::{Entry, Node};
 use crate::executor::{ContainerState, Found, Strangers};
 use crate::observed::Reason;
@@ -125,11 +125,32 @@ impl Node {
         }
     }
 
+    /// A shim that lives did not answer a call in its time, so nobody knows what came of it: what it has is looked at as soon as it
+    /// answers again. Of a dead one that is done already.
+    pub(crate) fn look_into(self: &Arc<Self>, shim: &str) {
+        if self.executor.is_dead(shim) || !super::locked(&self.doubted).insert(shim.to_owned()) {
+            return;
+        }
+        let (node, shim) = (self.clone(), shim.to_owned());
+        tokio::spawn(async move {
+            // Nobody waits for it meanwhile.
+            while !node.executor.is_dead(&shim) && !node.executor.answers(&shim).await {
+                tokio::time::sleep(PAUSES.1).await;
+            }
+            if !node.executor.is_dead(&shim) {
+                node.clone().take_over_again(shim.clone()).await;
+            }
+            super::locked(&node.doubted).remove(&shim);
+        });
+    }
+
     async fn take_over_again(self: Arc<Self>, shim: String) {
         let mut pause = PAUSES.0;
         loop {
             let taken = {
                 let _alone = self.adopting.write().await;
+                // Calls that are not answered from here on are looked into by the next.
+                super::locked(&self.doubted).remove(&shim);
                 self.take_over(&shim).await
             };
             let Err(error) = taken else { return };
@@ -193,7 +214,7 @@ impl Node {
         let pid = state.pid;
         let result = entry.change(self, |record| {
             let there = record.containers.get_mut(name).filter(|there| there.attempt == attempt)?;
-            let exit = correct(there, &state.found, pid);
+            let exit = correct(there, &state.found, pid, || message(&self.config.message_of(uid, name)));
             Some((exit, matches!(there.phase, ContainerPhase::Running { .. }), there.stopping.is_some()))
         });
         let Some((exit, runs, stops)) = result.await? else { return Ok(()) };
@@ -250,12 +271,12 @@ fn remove_others(node: &Node, known: &BTreeSet<String>) -> Result<()> {
 }
 
 /// Makes a record say how the container was found; why it has ended, if that is news.
-fn correct(there: &mut ContainerRecord, found: &Found, pid: u32) -> Option<Reason> {
+fn correct(there: &mut ContainerRecord, found: &Found, pid: u32, message: impl FnOnce() -> String) -> Option<Reason> {
     match *found {
         Found::Absent => match there.phase {
             ContainerPhase::Creating | ContainerPhase::Created => there.phase = ContainerPhase::Absent,
             ContainerPhase::Running { .. } => {
-                return saw_exit(there, None, SystemTime::now()).map(|exit| exit.reason);
+                return saw_exit(there, None, SystemTime::now(), message()).map(|exit| exit.reason);
             }
             ContainerPhase::Absent | ContainerPhase::Exited(_) => {}
         },
@@ -276,7 +297,7 @@ fn correct(there: &mut ContainerRecord, found: &Found, pid: u32) -> Option<Reaso
                 stopping.killed = false;
             }
         }
-        Found::Stopped { status, at } => return saw_exit(there, status, at).map(|exit| exit.reason),
+        Found::Stopped { status, at } => return saw_exit(there, status, at, message()).map(|exit| exit.reason),
     }
     None
 }
@@ -291,7 +312,7 @@ mod tests {
 
     fn after(phase: ContainerPhase, found: &Found) -> ContainerPhase {
         let mut there = ContainerRecord { phase, ..ContainerRecord::default() };
-        correct(&mut there, found, 7);
+        correct(&mut there, found, 7, String::new);
         there.phase
     }
 

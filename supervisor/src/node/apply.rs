@@ -131,6 +131,7 @@ impl Node {
     ///
     /// There is no such pod; the store cannot be written.
     pub async fn set_goal(&self, key: &Key, goal: Goal) -> Result<(), Refused> {
+        let _changing = self.changing.lock().await;
         self.present(key)?;
         for entry in self.all_present(key) {
             let pod = Pod { goal, ..entry.read(|record| record.pod.as_ref().clone()) };

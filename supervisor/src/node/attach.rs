@@ -231,7 +231,14 @@ mod tests {
     use crate::store::{ContainerPhase, ContainerRecord, PodRecord};
 
     fn exit(status: Option<u32>) -> Exit {
-        Exit { status, oom: false, started: None, finished: SystemTime::UNIX_EPOCH, reason: Reason::default() }
+        Exit {
+            status,
+            oom: false,
+            started: None,
+            finished: SystemTime::UNIX_EPOCH,
+            reason: Reason::default(),
+            message: String::new(),
+        }
     }
 
     fn record(attempt: u32, phase: ContainerPhase) -> PodRecord {

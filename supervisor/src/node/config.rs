@@ -253,6 +253,12 @@ impl Config {
         self.run.join("pods").join(uid)
     }
 
+    /// What a container's [`Container::message_path`](crate::desired::Container::message_path) is on the host.
+    #[must_use]
+    pub fn message_of(&self, uid: &str, container: &str) -> PathBuf {
+        self.pod_folder(uid).join("messages").join(container)
+    }
+
     /// The folder of a container's logs: one file an attempt, `ATTEMPT.log`, and those that were rotated beside it.
     #[must_use]
     pub fn logs(&self, uid: &str, container: &str) -> PathBuf {

@@ -1,5 +1,8 @@
 //! Containers that have ended: by events, by what a shim says, by a start that failed.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +50,10 @@ impl Node {
         };
         let Some((uid, name, attempt)) = parse_id(&id) else { return Ok(()) };
         let Some(entry) = self.entry(uid) else { return Ok(()) };
+        let message = match occurrence {
+            Occurrence::Exit { .. } => message(&self.config.message_of(uid, name)),
+            Occurrence::Oom { .. } => String::new(),
+        };
         let told = entry.change(self, |record| {
             let there = record.containers.get_mut(name).filter(|there| there.attempt == attempt)?;
             match occurrence {
@@ -54,7 +61,7 @@ impl Node {
                     there.oom = true;
                     None
                 }
-                Occurrence::Exit { status, at, .. } => saw_exit(there, status, at),
+                Occurrence::Exit { status, at, .. } => saw_exit(there, status, at, message),
             }
         });
         if let Some(exit) = told.await? {
@@ -66,8 +73,21 @@ impl Node {
     }
 }
 
+/// What a container has left in the file that is mounted where its message is read: the container chooses its content alone.
+pub(super) fn message(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    // There is none of a container without such a place.
+    let _ = File::open(path).and_then(|file| file.take(Exit::MESSAGE).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A container's init has ended; what is told of it, unless it was known.
-pub(super) fn saw_exit(there: &mut ContainerRecord, status: Option<u32>, at: SystemTime) -> Option<Exit> {
+pub(super) fn saw_exit(
+    there: &mut ContainerRecord,
+    status: Option<u32>,
+    at: SystemTime,
+    message: String,
+) -> Option<Exit> {
     let started = match there.phase {
         ContainerPhase::Running { started } => started,
         // It was faster than the answer to its start.
@@ -90,7 +110,7 @@ pub(super) fn saw_exit(there: &mut ContainerRecord, status: Option<u32>, at: Sys
     // A program that obeys may end with 0: that is no success.
     let sick = there.stopping.as_ref().map(|stopping| stopping.reason.clone()).filter(|why| why.word == UNHEALTHY);
     let reason = sick.unwrap_or(reason);
-    let exit = Exit { status, oom, started: Some(started), finished: at, reason };
+    let exit = Exit { status, oom, started: Some(started), finished: at, reason, message };
     ended(there, exit.clone());
     Some(exit)
 }
@@ -109,7 +129,7 @@ pub(crate) fn ended(there: &mut ContainerRecord, exit: Exit) {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{UNHEALTHY, parse_id, saw_exit};
+    use super::{UNHEALTHY, message, parse_id, saw_exit};
     use crate::observed::Reason;
     use crate::store::{ContainerPhase, ContainerRecord, Stopping};
 
@@ -130,14 +150,28 @@ mod tests {
         let now = SystemTime::now();
         let mut there = running(now);
         there.oom = true;
-        let exit = saw_exit(&mut there, Some(137), now).unwrap();
+        let exit = saw_exit(&mut there, Some(137), now, String::new()).unwrap();
         assert_eq!((exit.oom, exit.reason.word.as_str()), (true, "OOMKilled"));
-        assert_eq!(saw_exit(&mut there, Some(0), now), None, "its status stays");
+        assert_eq!(saw_exit(&mut there, Some(0), now, String::new()), None, "its status stays");
         // A child was killed for want of memory, and the program ended well.
         let mut there = running(now);
         there.oom = true;
-        assert!(!saw_exit(&mut there, Some(0), now).unwrap().oom);
-        assert_eq!(saw_exit(&mut running(now), None, now).unwrap().reason.word, "ContainerStatusUnknown");
+        assert!(!saw_exit(&mut there, Some(0), now, String::new()).unwrap().oom);
+        assert_eq!(
+            saw_exit(&mut running(now), None, now, String::new()).unwrap().reason.word,
+            "ContainerStatusUnknown"
+        );
+    }
+
+    #[test]
+    fn a_message_has_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("message");
+        assert_eq!(message(&path), "");
+        std::fs::write(&path, [b'm'; 5000]).unwrap();
+        assert_eq!(message(&path).len(), 4096);
+        let exit = saw_exit(&mut running(SystemTime::now()), Some(1), SystemTime::now(), message(&path)).unwrap();
+        assert_eq!(exit.message, "m".repeat(4096));
     }
 
     #[test]
@@ -146,17 +180,17 @@ mod tests {
         let why = Reason { word: UNHEALTHY.to_owned(), sentence: "its liveness probe failed".to_owned() };
         let stopping = Some(Stopping { until: now, killed: false, reason: why.clone() });
         let mut there = ContainerRecord { stopping, ..running(now) };
-        assert_eq!(saw_exit(&mut there, Some(0), now).unwrap().reason, why);
+        assert_eq!(saw_exit(&mut there, Some(0), now, String::new()).unwrap().reason, why);
     }
 
     #[test]
     fn ends_are_counted_until_it_has_run_for_ten_minutes() {
         let now = SystemTime::now();
         let mut there = ContainerRecord { crashes: 3, ..running(now) };
-        saw_exit(&mut there, Some(1), now + Duration::from_secs(599));
+        saw_exit(&mut there, Some(1), now + Duration::from_secs(599), String::new());
         assert_eq!(there.crashes, 4);
         there.phase = ContainerPhase::Running { started: now };
-        saw_exit(&mut there, Some(1), now + Duration::from_secs(600));
+        saw_exit(&mut there, Some(1), now + Duration::from_secs(600), String::new());
         assert_eq!(there.crashes, 1);
     }
 }

@@ -66,6 +66,10 @@ impl Backend for LocalApi {
         all
     }
 
+    fn pod(&self, key: &Key) -> Option<PodView> {
+        self.0.pod(key).map(|view| told(&view))
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes()
     }

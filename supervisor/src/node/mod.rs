@@ -47,7 +47,7 @@ pub(crate) use probing::{after_start, before_stop, watch};
 pub(crate) use process::Fifos;
 pub use process::{ExecRequest, Executed};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -86,6 +86,8 @@ pub struct Node {
     pub(crate) steps: Semaphore,
     /// Taken alone while containers of a dead shim are adopted.
     pub(crate) adopting: RwLock<()>,
+    /// Ids of shims that live and did not answer a call.
+    doubted: Mutex<BTreeSet<String>>,
     logs: Arc<Logs>,
     /// What pods of the local API refer to.
     objects: tokio::sync::Mutex<Objects>,
@@ -172,6 +174,7 @@ impl Node {
             changes: watch::channel(0).0,
             journal: Journal::default(),
             adopting: RwLock::default(),
+            doubted: Mutex::default(),
             logs: Arc::new(Logs::new().context("watch folders of logs (inotify)")?),
             objects: tokio::sync::Mutex::new(objects),
             probes: OnceLock::new(),

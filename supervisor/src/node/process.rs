@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::fs::{FileType, Mode, mknodat};
@@ -90,7 +91,9 @@ impl Node {
         self.revived(&shim).await;
         let bundle = self.config.pod_folder(&entry.uid()).join("bundles").join(&runtime_id);
         let process = process(&bundle, request)?;
-        let exec = format!("exec-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // In a namespace of its own each flintd may have the same process id.
+        let since = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let exec = format!("exec-{since:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = self.execs().join(&exec);
         super::make_private(&folder)?;
         // Before it is there: the next flintd ends what nobody waits for any more.

@@ -50,6 +50,14 @@ pub struct Exit {
     pub finished: SystemTime,
     /// `Completed`, `Error`, `OOMKilled`, `StartError`, ...
     pub reason: Reason,
+    /// What it has written to where its message is read, at most [`Exit::MESSAGE`] bytes of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl Exit {
+    /// Bytes of a message that are kept, as by kubelet.
+    pub const MESSAGE: u64 = 4096;
 }
 
 /// A container's state.

@@ -11,7 +11,7 @@ use super::{blocking, failed, of, reason};
 use crate::executor::{is_lost, is_missing};
 use crate::node::{Entry, Node};
 use crate::observed::Reason;
-use crate::store::{ContainerPhase, Ending, PodRecord, Retry, Sandbox, SandboxRecord, Stopping};
+use crate::store::{ContainerPhase, ContainerRecord, Ending, PodRecord, Retry, Sandbox, SandboxRecord, Stopping};
 
 const SIGTERM: u32 = 15;
 const SIGKILL: u32 = 9;
@@ -32,12 +32,12 @@ pub(super) async fn stop(node: &Arc<Node>, entry: &Arc<Entry>, name: &str, grace
 
 /// Sends its signal to a container that is being stopped. Twice does no harm.
 pub(crate) fn signal_again(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
+    // This run of it: another one may have begun when the hook is done.
+    let (Some(shim), Some(id)) = entry.read(|record| place(record, name)) else { return };
     let (node, entry, name) = (node.clone(), entry.clone(), name.to_owned());
     // The hook before it may take the whole grace.
     tokio::spawn(async move {
         crate::node::before_stop(&node, &entry, &name).await;
-        let (shim, id) = entry.read(|record| (record.sandbox.shim.clone(), record.runtime_id(&name)));
-        let (Some(shim), Some(id)) = (shim, id) else { return };
         let signal = signal(&node, &entry, &name).await;
         if let Err(error) = node.executor.kill(&shim, &id, "", signal).await
             && !is_missing(&error)
@@ -85,19 +85,9 @@ fn place(record: &PodRecord, name: &str) -> (Option<String>, Option<String>) {
 
 /// SIGKILL. One that never ran is taken away as a whole.
 pub(super) async fn kill(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> Result<()> {
-    let never_ran = entry.change(node, |record| {
-        let there = of(record, name);
-        match &mut there.stopping {
-            Some(stopping) => stopping.killed = true,
-            None => {
-                there.stopping = Some(Stopping { until: SystemTime::now(), killed: true, reason: Reason::default() });
-            }
-        }
-        !matches!(there.phase, ContainerPhase::Running { .. })
-    });
-    let never_ran = never_ran.await?;
-    if never_ran {
-        return entry.change(node, |record| of(record, name).phase = ContainerPhase::Absent).await;
+    let runs = entry.change(node, |record| note_kill(of(record, name)));
+    if !runs.await? {
+        return Ok(());
     }
     let (Some(shim), Some(id)) = entry.read(|record| place(record, name)) else { return Ok(()) };
     match node.executor.kill(&shim, &id, "", SIGKILL).await {
@@ -109,6 +99,26 @@ pub(super) async fn kill(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> Re
             failed(node, entry, name, "FailedKillPod", &error).await
         }
     }
+}
+
+/// Writes down that a container is killed; whether there is a process to be killed.
+fn note_kill(there: &mut ContainerRecord) -> bool {
+    match there.phase {
+        ContainerPhase::Running { .. } => {}
+        ContainerPhase::Creating | ContainerPhase::Created => {
+            there.phase = ContainerPhase::Absent;
+            return false;
+        }
+        // It has ended while this waited for its turn: its status is known, and stays.
+        ContainerPhase::Exited(_) | ContainerPhase::Absent => return false,
+    }
+    match &mut there.stopping {
+        Some(stopping) => stopping.killed = true,
+        None => {
+            there.stopping = Some(Stopping { until: SystemTime::now(), killed: true, reason: Reason::default() });
+        }
+    }
+    true
 }
 
 /// It has to be killed again, a moment later.
@@ -254,7 +264,7 @@ pub(super) async fn forget(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> {
     blocking(move || {
         // Of a pod that failed before its sandbox was there.
         holder.volumes.release(&gone)?;
-        remove_own(&holder.config.pod_folder(&gone), &["bundles", "logs"])
+        remove_own(&holder.config.pod_folder(&gone), &["bundles", "logs", "messages"])
     })
     .await?;
     // A sandbox that was never made has a shim perhaps.
@@ -266,6 +276,36 @@ pub(super) async fn forget(node: &Arc<Node>, entry: &Arc<Entry>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use super::note_kill;
+    use crate::observed::{Exit, Reason};
+    use crate::store::{ContainerPhase, ContainerRecord};
+
+    #[test]
+    fn a_container_that_has_ended_before_it_is_killed_keeps_its_status() {
+        let of = |phase| ContainerRecord { phase, ..ContainerRecord::default() };
+        let exit = Exit {
+            status: Some(3),
+            oom: false,
+            started: None,
+            finished: SystemTime::UNIX_EPOCH,
+            reason: Reason::default(),
+            message: String::new(),
+        };
+        let mut ended = of(ContainerPhase::Exited(exit.clone()));
+        assert!(!note_kill(&mut ended));
+        assert_eq!((ended.phase, ended.stopping), (ContainerPhase::Exited(exit), None));
+        for phase in [ContainerPhase::Creating, ContainerPhase::Created] {
+            let mut unstarted = of(phase);
+            assert!(!note_kill(&mut unstarted));
+            assert_eq!(unstarted.phase, ContainerPhase::Absent);
+        }
+        let mut running = of(ContainerPhase::Running { started: SystemTime::UNIX_EPOCH });
+        assert!(note_kill(&mut running));
+        assert!(running.stopping.unwrap().killed);
+    }
+
     #[test]
     fn signals_have_names_and_numbers() {
         for (name, signal) in [("SIGTERM", 15), ("quit", 3), ("9", 9), ("SIGRTMIN+3", 37), ("RTMIN", 34)] {

@@ -1,6 +1,7 @@
 //! Images and containers come.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -156,6 +157,7 @@ async fn furnish(node: &Arc<Node>, pod: &Arc<Pod>, container: &Container, descri
             crate::node::make_private(above)?;
         }
         let mut parts = files_of(&node, &pod);
+        parts.extend(message_of(&node, &pod, &container)?);
         parts.extend(node.volumes.mounts(&pod, &container)?);
         let container = crate::node::with_addresses(&node, &pod.uid, container);
         node.images.make_bundle(&image, &folder, &pod, &container, &crate::node::cgroup(&node, &id), &parts)?;
@@ -184,6 +186,26 @@ fn files_of(node: &Node, pod: &Pod) -> Vec<Bind> {
     names.into_iter().map(bind).collect()
 }
 
+/// A new file for what a container has to say at its end, in which it may write whoever it is. On disk: what a container writes
+/// there without end must not be taken from the host's memory.
+fn message_of(node: &Node, pod: &Pod, container: &Container) -> Result<Option<Bind>> {
+    let Some(destination) = container.message_path.clone() else { return Ok(None) };
+    let source = node.config.message_of(&pod.uid, &container.name);
+    if let Some(folder) = source.parent() {
+        crate::node::make_private(folder)?;
+    }
+    let made = || {
+        std::fs::remove_file(&source).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
+        std::fs::File::create_new(&source)?.set_permissions(std::fs::Permissions::from_mode(0o666))
+    };
+    made().with_context(|| format!("make {}", source.display()))?;
+    let options = ["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+    Ok(Some(Bind { source, destination, options }))
+}
+
 /// Starts a container that was made, and whose maker died before he started it.
 pub(super) async fn start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> Result<()> {
     let pod = entry.view().pod;
@@ -200,15 +222,25 @@ async fn started(node: &Arc<Node>, entry: &Arc<Entry>, container: &Container, re
     let key = entry.key();
     let pid = match result {
         Ok(pid) => pid,
-        // What became of it is found out when the next shim adopts.
+        // What became of it is found out when the next shim adopts, or this one answers again.
         Err(error) if is_lost(&error) => {
             tracing::warn!(pod = %key, container = name, "start: the shim is lost: {error:#}");
+            if let Some(shim) = entry.read(|record| record.sandbox.shim.clone()) {
+                node.look_into(&shim);
+            }
             return Ok(());
         }
         Err(error) => {
             let why = Reason { word: "StartError".to_owned(), sentence: format!("{error:#}") };
             node.tell(Some(&key), Some(name), true, why.clone());
-            let exit = Exit { status: Some(128), oom: false, started: None, finished: SystemTime::now(), reason: why };
+            let exit = Exit {
+                status: Some(128),
+                oom: false,
+                started: None,
+                finished: SystemTime::now(),
+                reason: why,
+                message: String::new(),
+            };
             return entry.change(node, |record| crate::node::ended(of(record, name), exit)).await;
         }
     };

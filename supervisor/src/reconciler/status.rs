@@ -117,9 +117,13 @@ fn state(
     now: SystemTime,
 ) -> ContainerState {
     let waits = |word: &str, sentence: String| ContainerState::Waiting(Reason { word: word.to_owned(), sentence });
-    if let Some(reason) = &there.retry.reason
-        && !matches!(there.phase, ContainerPhase::Running { .. })
-    {
+    // What cannot be taken away of one that has ended does not hide how it ended.
+    let is_news = match there.phase {
+        ContainerPhase::Running { .. } => false,
+        ContainerPhase::Exited(_) => !there.is_left,
+        _ => true,
+    };
+    if let Some(reason) = there.retry.reason.as_ref().filter(|_| is_news) {
         return ContainerState::Waiting(reason.clone());
     }
     match &there.phase {

@@ -16,7 +16,14 @@ pub(super) fn after(seconds: u64) -> SystemTime {
 
 fn exit(status: u32, at: SystemTime) -> ContainerPhase {
     let reason = Reason::default();
-    ContainerPhase::Exited(Exit { status: Some(status), oom: false, started: Some(START), finished: at, reason })
+    ContainerPhase::Exited(Exit {
+        status: Some(status),
+        oom: false,
+        started: Some(START),
+        finished: at,
+        reason,
+        message: String::new(),
+    })
 }
 
 /// A pod whose container `main` is in this phase, in a sandbox that is ready.
@@ -365,4 +372,17 @@ fn whatever_happens_a_pod_gets_where_it_should_and_leaves_nothing() {
         assert!(world.runs.is_empty() && !world.sandbox, "seed {seed}: something is left");
         assert!(world.starts > 0, "seed {seed}: nothing ran");
     }
+}
+
+#[test]
+fn how_a_container_ended_is_told_while_it_cannot_be_taken_away() {
+    let mut record = with(exit(3, after(5)));
+    change(&mut record, |pod| pod.restart = RestartPolicy::Never);
+    let there = record.containers.get_mut("main").unwrap();
+    there.retry.failed(Reason { word: "FailedRemove".to_owned(), sentence: "busy".to_owned() }, false);
+    let state = |record: &PodRecord| status(record, 0, after(6)).containers["main"].state.clone();
+    assert!(matches!(state(&record), ContainerState::Exited(Exit { status: Some(3), .. })), "{:?}", state(&record));
+    // What hinders its next start is told.
+    record.containers.get_mut("main").unwrap().is_left = false;
+    assert!(matches!(state(&record), ContainerState::Waiting(reason) if reason.word == "FailedRemove"));
 }

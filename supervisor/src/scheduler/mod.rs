@@ -174,7 +174,7 @@ pub trait Scheduler: Send {
     ///
     /// # Errors
     ///
-    /// What nobody but a new start mends: a folder that cannot be written.
+    /// What nobody but a new start mends. A disk that is full is no such thing.
     async fn run(
         self: Box<Self>,
         host: std::sync::Arc<dyn Host>,

@@ -26,7 +26,7 @@ pub(super) fn open_whole(path: &Path) -> Result<Database> {
 
 /// Whether an error says that the file is none, or has what nobody wrote. A disk that fails to read is no such thing: its file may be
 /// whole.
-pub(super) fn is_damage(error: &anyhow::Error) -> bool {
+pub(crate) fn is_damage(error: &anyhow::Error) -> bool {
     let of_storage = |error: &StorageError| match error {
         StorageError::Corrupted(_) => true,
         StorageError::Io(error) => {
@@ -43,8 +43,8 @@ pub(super) fn is_damage(error: &anyhow::Error) -> bool {
     error.chain().any(is_it)
 }
 
-/// Renames it; what is to be told.
-pub(super) fn set_aside(path: &Path, error: &anyhow::Error) -> Result<String> {
+/// Renames it; its new name.
+pub(crate) fn set_aside(path: &Path) -> Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let name = |number: u64| {
         let mut name = path.as_os_str().to_owned();
@@ -58,10 +58,5 @@ pub(super) fn set_aside(path: &Path, error: &anyhow::Error) -> Result<String> {
         aside = name(number);
     }
     rename(path, &aside).with_context(|| format!("set it aside as {}", aside.display()))?;
-    Ok(format!(
-        "the store {} is damaged ({error:#}): it is set aside as {}. What ran is ended; pods of manifests and schedulers are made \
-         anew, those of flintctl have to be applied again",
-        path.display(),
-        aside.display()
-    ))
+    Ok(aside)
 }

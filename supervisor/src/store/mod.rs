@@ -14,7 +14,7 @@ mod table;
 mod version;
 mod writer;
 
-pub(crate) use damage::CACHE;
+pub(crate) use damage::{CACHE, is_damage, set_aside};
 pub use record::{
     ContainerPhase, ContainerRecord, Ending, PodRecord, Removal, Retry, Rollout, Sandbox, SandboxRecord, ShimRecord,
     Stopping,
@@ -60,8 +60,14 @@ impl Store {
         let (database, damage) = match damage::open_whole(path) {
             Ok(database) => (database, None),
             Err(error) if damage::is_damage(&error) => {
-                let damage = damage::set_aside(path, &error).with_context(told)?;
-                (damage::open_whole(path).with_context(told)?, Some(damage))
+                let aside = damage::set_aside(path).with_context(told)?;
+                let sentence = format!(
+                    "the store {} is damaged ({error:#}): it is set aside as {}. What ran is ended; pods of manifests and \
+                     schedulers are made anew, those of flintctl have to be applied again",
+                    path.display(),
+                    aside.display()
+                );
+                (damage::open_whole(path).with_context(told)?, Some(sentence))
             }
             Err(error) => return Err(error.context(told())),
         };

@@ -292,6 +292,7 @@ impl PodRecord {
                         word: "NodeReboot".to_owned(),
                         sentence: "the host was started anew while it ran".to_owned(),
                     },
+                    message: String::new(),
                 });
                 container.crashes = 0;
             }

@@ -300,6 +300,39 @@ fn what_is_too_big_is_found() {
     assert!(place.volumes.disk_usage(&pod, u64::MAX).unwrap() >= 384 << 10);
 }
 
+/// A container makes folders deeper than any path: flintd's threads have small stacks, and it has not as many descriptors.
+#[test]
+fn folders_deeper_than_a_stack_are_counted_given_and_removed() {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+    let Some(place) = Place::new() else { return };
+    let mut pod =
+        pod(vec![VolumeSource::EmptyDir { size_limit: Some(1 << 30) }, VolumeSource::Named("data".to_owned())]);
+    let made = place.volumes.prepare(&pod).unwrap();
+    for volume in ["v0", "v1"] {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut folder = openat(CWD, &made[volume].path, flags, Mode::empty()).unwrap();
+        for _ in 0..10_000 {
+            mkdirat(&folder, "d", Mode::RWXU).unwrap();
+            folder = openat(&folder, "d", flags, Mode::empty()).unwrap();
+        }
+    }
+    pod.volume_group = Some(VolumeGroup { gid: 2000, only_on_mismatch: false });
+    let as_flintd = || {
+        assert_eq!(place.volumes.too_big(&pod).unwrap().unwrap().volume, "v0");
+        place.volumes.prepare(&pod).unwrap();
+        place.volumes.release("uid-1").unwrap();
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(512 << 10);
+        thread.spawn_scoped(scope, as_flintd).unwrap().join().unwrap();
+    });
+    assert!(!made["v0"].path.exists());
+    assert_eq!(fs::metadata(made["v1"].path.join("d/d/d")).unwrap().gid(), 2000);
+    // A tempfile::TempDir would not come to the end of it.
+    super::removal::remove_tree(&made["v1"].path).unwrap();
+}
+
 #[test]
 fn names_do_not_lead_elsewhere() {
     let Some(place) = Place::new() else { return };

@@ -1,6 +1,6 @@
 //! How much is in a pod's volumes.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat};
@@ -11,6 +11,8 @@ use crate::desired::{Pod, VolumeSource};
 
 /// So many files are looked at; more count as one that is too big.
 const FILES: u64 = 1_000_000;
+/// And so many folders in each other, each by a descriptor; what has deeper ones counts as too big, too.
+const DEPTH: usize = 256;
 
 /// A volume that is bigger than its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Volumes {
 }
 
 /// Bytes on disk of a folder and what is below it on the same file system; none of one that is not there. Counting ends at
-/// `enough`, and so much it is with more than a million files; with [`u64::MAX`] those behind the million are not counted.
+/// `enough`, and so much it is with more than a million files or 256 folders in each other; with [`u64::MAX`] those behind are not counted.
 ///
 /// # Errors
 ///
@@ -90,22 +92,27 @@ fn count(path: &Path, enough: u64) -> Result<Count> {
         Err(error) => return Err(doing(error)),
     };
     count.device = fstat(&folder).map_err(doing)?.st_dev;
-    count.add(folder.as_fd(), 0).map_err(doing)?;
+    count.add(folder).map_err(doing)?;
     Ok(count)
 }
 
 impl Count {
     /// Linked files count once for each link, which errs on the side of what a container can do to count less.
-    fn add(&mut self, folder: BorrowedFd<'_>, depth: usize) -> rustix::io::Result<()> {
-        for entry in Dir::read_from(folder)? {
+    fn add(&mut self, top: OwnedFd) -> rustix::io::Result<()> {
+        let mut open = vec![Dir::new(top)?];
+        while let Some(folder) = open.last_mut() {
             if self.bytes >= self.enough || self.files > FILES {
                 return Ok(());
             }
+            let Some(entry) = folder.next() else {
+                open.pop();
+                continue;
+            };
             let entry = entry?;
             if matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 continue;
             }
-            let status = match statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            let status = match statat(folder.fd()?, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(status) => status,
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error),
@@ -115,10 +122,11 @@ impl Count {
             }
             self.files += 1;
             self.bytes = self.bytes.saturating_add(status.st_blocks as u64 * 512);
-            if FileType::from_raw_mode(status.st_mode) == FileType::Directory && depth < 2048 {
+            if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                match openat(folder, entry.file_name(), flags, Mode::empty()) {
-                    Ok(inner) => self.add(inner.as_fd(), depth + 1)?,
+                match openat(folder.fd()?, entry.file_name(), flags, Mode::empty()) {
+                    Ok(_) if open.len() == DEPTH => self.files = FILES + 1,
+                    Ok(inner) => open.push(Dir::new(inner)?),
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                     Err(error) => return Err(error),
                 }

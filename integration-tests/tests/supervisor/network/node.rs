@@ -94,6 +94,37 @@ fn host_ports_lead_to_pods() {
     host.retain(&networks, &[]);
 }
 
+/// The kernel remembers where datagrams of a client went for as long as they come: to a pod that is gone, or to nobody.
+#[test]
+fn a_client_of_a_udp_port_that_goes_on_sending_reaches_the_pods_to_come() {
+    let Some(host) = Host::new() else { return };
+    let networks = host.networks();
+    let ports = [port(5353, 53, Protocol::Udp)];
+    let client = |at: &str, own: &str| {
+        let socket = host.outside.within(|| std::net::UdpSocket::bind(own).expect("bind"));
+        socket.connect(at).expect("connect");
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).expect("a timeout");
+        socket
+    };
+    let clients = [client("192.0.2.1:5353", "192.0.2.2:40000"), client("[2001:db8::1]:5353", "[2001:db8::2]:40000")];
+    // More often than the kernel forgets (30 s); errors are what ICMP says.
+    let answers = |client: &std::net::UdpSocket| {
+        (0..50).any(|_| client.send(b"?").and_then(|_| client.recv(&mut [0; 64])).is_ok())
+    };
+    for client in &clients {
+        assert!(client.send(b"?").and_then(|_| client.recv(&mut [0; 64])).is_err(), "nobody is there yet");
+    }
+    for uid in ["one", "two"] {
+        let pod = host.pod(&networks, uid, &ports);
+        pod.space.answer(53);
+        for client in &clients {
+            assert!(answers(client), "{uid} hears nothing of {client:?}");
+        }
+        host.space.within(|| networks.detach(uid, &pod.space.path())).expect("detach");
+    }
+    host.finish(&networks);
+}
+
 /// CVE-2020-8558: devices that let packets from the host's loopback address through must not let any to it.
 #[test]
 fn pods_do_not_reach_the_hosts_loopback_address() {

@@ -7,6 +7,7 @@ mod kills;
 mod life;
 pub(crate) mod rig;
 mod secrecy;
+mod stall;
 
 use integration_tests::wait_until;
 use rustix::process::Signal;

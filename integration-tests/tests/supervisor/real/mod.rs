@@ -5,6 +5,7 @@
 
 mod clients;
 mod databases;
+mod examples;
 mod rolling;
 mod web;
 

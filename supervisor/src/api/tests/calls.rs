@@ -106,6 +106,7 @@ fn exited(status: u32) -> ContainerState {
         started: None,
         finished: SystemTime::UNIX_EPOCH,
         reason: Reason::default(),
+        message: String::new(),
     })
 }
 

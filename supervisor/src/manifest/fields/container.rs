@@ -24,11 +24,8 @@ pub(in super::super) static CONTAINER: Shape = Shape {
         yes("startupProbe"),
         within("stdin", "input is kept open for `flintctl attach`"),
         within("stdinOnce", "input ends with the first client that attached to it; a terminal stays"),
-        idle(
-            "terminationMessagePath",
-            "the file is not read: what a container has to say at its end is the end of its log",
-        ),
-        idle("terminationMessagePolicy", "see terminationMessagePath"),
+        within("terminationMessagePath", "its first 4,096 bytes are the message of the container's end"),
+        idle("terminationMessagePolicy", "the file alone is read: `flintctl logs --tail` shows the end of the log"),
         yes("tty"),
         no("volumeDevices", "block devices are not offered by a node alone"),
         yes("volumeMounts"),

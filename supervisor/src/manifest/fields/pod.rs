@@ -59,7 +59,10 @@ pub(in super::super) static POD_SPEC: Shape = Shape {
         within("imagePullSecrets", "Secrets of type kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg"),
         within("initContainers", "one after the other; those with restartPolicy Always (sidecars) are refused"),
         within("nodeName", "this node's name"),
-        within("nodeSelector", "compared with this node's labels"),
+        within(
+            "nodeSelector",
+            "compared with this node's labels: those of the configuration, and kubernetes.io/os, /arch and /hostname",
+        ),
         within("os", "`name: linux`"),
         no("overhead", "a RuntimeClass sets it, and there are none"),
         idle("preemptionPolicy", "there is no scheduler that would make room"),

@@ -11,7 +11,10 @@ pub(in super::super) static NODE_AFFINITY: Shape = Shape {
     name: "NodeAffinity",
     fields: &[
         idle("preferredDuringSchedulingIgnoredDuringExecution", PREFERRED),
-        within("requiredDuringSchedulingIgnoredDuringExecution", "compared with this node's labels and name"),
+        within(
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "compared with this node's labels: those of the configuration, and kubernetes.io/os, /arch and /hostname and name",
+        ),
     ],
 };
 

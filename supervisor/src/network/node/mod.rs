@@ -10,6 +10,7 @@
 //! Both ends know each other's Ethernet address for ever, so there is no ARP and no neighbour discovery. The host's address
 //! in the network is on a device of its own; packets to addresses without a pod are refused.
 
+mod flows;
 mod host;
 mod messages;
 mod table;
@@ -21,6 +22,7 @@ use std::sync::{PoisonError, RwLock};
 
 use netlink_packet_route::link::InfoKind;
 
+pub(super) use self::flows::forget_nobody;
 use self::messages::Mac;
 use super::namespace::Namespace;
 use super::netlink::{Meets, Netlink};

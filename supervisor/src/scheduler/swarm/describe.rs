@@ -12,7 +12,7 @@ const LIMITATIONS: &[(&str, &str)] = &[
         "swarm: no overlay networks, routing mesh, virtual addresses and DNS of services: publish ports with mode=host",
     ),
     ("flint.csi", "swarm: no CSI volumes, no volume drivers but local"),
-    ("flint.plugins", "swarm: no plugins of dockerd, log drivers among them; no init in containers (--init)"),
+    ("flint.plugins", "swarm: no plugins of dockerd, log drivers among them"),
     ("flint.manager", "swarm: this node is a worker and never a manager"),
 ];
 

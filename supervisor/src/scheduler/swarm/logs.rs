@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use futures::SinkExt as _;
 use futures::channel::mpsc as outgoing;
+use futures::{SinkExt as _, StreamExt as _, stream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -25,6 +25,9 @@ const PUBLISH: &str = "/docker.swarmkit.v1.LogBroker/PublishLogs";
 /// Lines go together in one message up to so many, or so many bytes.
 const LINES: usize = 256;
 const BYTES: usize = 256 << 10;
+
+/// So many logs are read at a time, unless they are followed: each is open files, and lines that wait.
+const TOGETHER: usize = 64;
 
 /// Answers to subscriptions until the stream breaks.
 ///
@@ -101,19 +104,24 @@ impl Subscription {
     /// Sends the lines of all tasks that are wanted; with `follow` also of those that come.
     async fn pump(&self, sender: &Outgoing) {
         let mut roster = self.roster.clone();
+        if !self.options.follow {
+            let tasks = Arc::clone(&roster.borrow());
+            let wanted = tasks.iter().filter(|(id, task)| is_selected(&self.selector, id, task));
+            let pumps = wanted.map(|(id, task)| self.lines(id.clone(), task.clone(), sender.clone()));
+            return stream::iter(pumps.collect::<Vec<_>>()).for_each_concurrent(TOGETHER, |pump| pump).await;
+        }
         let mut known = BTreeSet::new();
         let mut pumps = JoinSet::<()>::new();
         loop {
             let tasks = Arc::clone(&roster.borrow_and_update());
+            known.retain(|id| tasks.contains_key(id));
             for (id, task) in tasks.iter().filter(|(id, task)| is_selected(&self.selector, id, task)) {
                 if known.insert(id.clone()) {
                     let _: AbortHandle = pumps.spawn(self.lines(id.clone(), task.clone(), sender.clone()));
                 }
             }
-            if !self.options.follow {
-                while pumps.join_next().await.is_some() {}
-                return;
-            }
+            // Those that have ended are let go of: who follows may do so for weeks.
+            while pumps.try_join_next().is_some() {}
             if roster.changed().await.is_err() {
                 return;
             }

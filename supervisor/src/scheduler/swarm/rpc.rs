@@ -99,7 +99,7 @@ impl Connection {
         tokio::time::timeout(PATIENCE, call).await.map_err(late)?.map(tonic::Response::into_inner)
     }
 
-    /// A request, many answers. Only the start has to come in [`PATIENCE`].
+    /// A request, many answers. How long the first may take is the caller's to say.
     ///
     /// # Errors
     ///

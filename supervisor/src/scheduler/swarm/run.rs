@@ -29,8 +29,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Between tries of a renewal.
+/// Between tries of a renewal, and between those of a node that cannot write down what it does.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
+const TROUBLE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The client of a swarm.
 #[derive(Debug, Default)]
@@ -52,12 +53,20 @@ impl Scheduler for Swarm {
             loop {
                 let identity = || std::fs::read(folder.join(IDENTITY)).ok();
                 let before = identity();
-                match member(&host, folder).await? {
-                    Ended::Left => {
+                match member(&host, folder).await {
+                    Ok(Ended::Left) => {
                         tracing::info!("the node has left its swarm");
                         host.tell(None);
                     }
-                    Ended::Useless(why) => {
+                    // A disk that is full, for one: its pods go on, and it is a member again when there is room.
+                    Err(error) => {
+                        tracing::error!(
+                            "the node does not work for its swarm, tried again in {TROUBLE_PAUSE:?}: {error:#}"
+                        );
+                        tell(&host, format!("the node does not work for its swarm, and tries again: {error:#}"));
+                        sleep(TROUBLE_PAUSE).await;
+                    }
+                    Ok(Ended::Useless(why)) => {
                         tracing::error!("{why}");
                         tell(&host, why);
                         // Until it leaves or joins.
@@ -101,6 +110,7 @@ async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<Ended> {
             Err(error) => return Ok(Ended::Useless(format!("{error:#}"))),
         }
     };
+    let node = identity.chain().node_id.clone();
     let reports = Reports::default();
     let (roster_sender, roster) = watch::channel(Arc::default());
     let description = describe(&host.describe(), &identity);
@@ -117,25 +127,25 @@ async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<Ended> {
         must_renew: false,
     };
     let end = tokio::select! {
-        end = membership.keep() => end?,
+        end = membership.keep() => end,
         ended = &mut working => return ended.context("the worker")?.and(Ok(Ended::Left)),
-        () = has_left(folder) => Gone::Left,
+        () = has_left(folder, &node) => Ok(Gone::Left),
     };
-    if !matches!(end, Gone::Useless(_)) {
+    if matches!(end, Ok(Gone::Left | Gone::Removed(_))) {
         let (done, gone) = oneshot::channel();
         commands.send(Command::RemoveAll(done)).await.context("the worker has ended")?;
         gone.await.context("the worker has ended")?;
     }
     drop((membership, commands));
     working.await.context("the worker")??;
-    let why = match end {
+    let why = match end? {
         // Its pods go on: whatever is wrong with the identity, the node was not taken out of the swarm.
         Gone::Useless(why) => return Ok(Ended::Useless(why)),
         Gone::Removed(why) => Some(why),
         Gone::Left => None,
     };
     let _ = std::fs::remove_file(folder.join("tasks.redb"));
-    let Some(why) = why else { return Ok(Ended::Left) };
+    let Some(why) = why.filter(|_| !is_another(folder, &node)) else { return Ok(Ended::Left) };
     Identity::remove(folder)?;
     Managers::remove(folder)?;
     let sentence =
@@ -143,11 +153,15 @@ async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<Ended> {
     Ok(Ended::Useless(sentence))
 }
 
-async fn has_left(folder: &Path) {
-    let identity = folder.join(IDENTITY);
-    while identity.exists() {
+async fn has_left(folder: &Path, node: &str) {
+    while !is_another(folder, node) {
         sleep(LOOK).await;
     }
+}
+
+/// Whether the folder's identity is not this node's: it was left, and joined again perhaps. One that cannot be read says nothing.
+fn is_another(folder: &Path, node: &str) -> bool {
+    Identity::load(folder).is_ok_and(|identity| identity.is_none_or(|identity| identity.chain().node_id != node))
 }
 
 struct Membership {
@@ -249,7 +263,7 @@ impl Membership {
                     }
                 }
                 renewed = &mut renewal => {
-                    renewed.save(&self.folder)?;
+                    self.save(&renewed)?;
                     tracing::info!("the node's certificate is renewed");
                     self.must_renew = false;
                     self.identity = renewed;
@@ -257,6 +271,11 @@ impl Membership {
                 }
             }
         }
+    }
+
+    /// Writes it down, unless the node has left meanwhile.
+    fn save(&self, identity: &Identity) -> anyhow::Result<()> {
+        if is_another(&self.folder, &identity.chain().node_id) { Ok(()) } else { identity.save(&self.folder) }
     }
 
     /// Takes what a manager says of the node and of the swarm; whether a new session has to be opened.
@@ -273,7 +292,7 @@ impl Membership {
         }
         match self.identity.with_root(&message.root_ca) {
             Ok(identity) => {
-                identity.save(&self.folder)?;
+                self.save(&identity)?;
                 self.identity = identity;
                 tracing::info!("the swarm has a new root certificate");
                 Ok(true)

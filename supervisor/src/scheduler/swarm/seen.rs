@@ -101,7 +101,8 @@ mod tests {
     fn exit(code: Option<u32>, word: &str) -> ContainerState {
         let sentence = reason(word);
         let reason = if word == "Completed" { Reason { sentence: String::new(), ..sentence } } else { sentence };
-        ContainerState::Exited(Exit { status: code, oom: false, started: None, finished: SystemTime::now(), reason })
+        let (started, finished) = (None, SystemTime::now());
+        ContainerState::Exited(Exit { status: code, oom: false, started, finished, reason, message: String::new() })
     }
 
     #[test]

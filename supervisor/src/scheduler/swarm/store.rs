@@ -13,7 +13,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::wire::task::{Task, TaskStatus};
-use crate::store::CACHE;
+use crate::store::{CACHE, is_damage, set_aside};
 
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -37,29 +37,38 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens or makes the file in a folder.
+    /// Opens or makes the file in a folder. One that is damaged is set aside: the managers and the node's own pods say the rest.
     ///
     /// # Errors
     ///
     /// When it cannot be, or is of a later flintd.
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("tasks.redb");
-        let open = || -> anyhow::Result<Self> {
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            let database = Database::builder().set_cache_size(CACHE).create_with_backend(FileBackend::new(file)?)?;
-            let transaction = database.begin_write()?;
-            {
-                let mut meta = transaction.open_table(META)?;
-                let found = meta.get("version")?.map(|version| version.value());
-                ensure!(found.is_none_or(|found| found <= VERSION), "it is of a later flintd");
-                meta.insert("version", VERSION)?;
-                transaction.open_table(TASKS)?;
+        let told = || format!("open {}", path.display());
+        match Self::open_whole(&path) {
+            Err(error) if is_damage(&error) => {
+                let aside = set_aside(&path).with_context(told)?;
+                tracing::error!("{} is damaged: it is set aside as {}: {error:#}", path.display(), aside.display());
+                Self::open_whole(&path).with_context(told)
             }
-            transaction.commit()?;
-            Ok(Self { database: Arc::new(database) })
-        };
-        open().with_context(|| format!("open {}", path.display()))
+            opened => opened.with_context(told),
+        }
+    }
+
+    fn open_whole(path: &Path) -> anyhow::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut database = Database::builder().set_cache_size(CACHE).create_with_backend(FileBackend::new(file)?)?;
+        database.check_integrity()?;
+        let transaction = database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("version")?.map(|version| version.value());
+            ensure!(found.is_none_or(|found| found <= VERSION), "it is of a later flintd");
+            meta.insert("version", VERSION)?;
+            transaction.open_table(TASKS)?;
+        }
+        transaction.commit()?;
+        Ok(Self { database: Arc::new(database) })
     }
 
     /// All tasks.
@@ -126,5 +135,19 @@ mod tests {
         assert_eq!(store.records().unwrap(), [record("b"), record("c")]);
         let mode = std::fs::metadata(folder.path().join("tasks.redb")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+    #[test]
+    fn a_damaged_file_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path()).unwrap());
+        let path = folder.path().join("tasks.redb");
+        // As a host that loses its power, or a kill while it is made, may leave it.
+        for content in [vec![0; 1 << 20], b"rubbish".to_vec()] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(Store::open(folder.path()).unwrap().records().unwrap(), []);
+        }
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let aside = names.filter(|name| name.to_string_lossy().starts_with("tasks.redb.damaged-")).count();
+        assert_eq!(aside, 2);
     }
 }

@@ -36,6 +36,9 @@ const TOGETHER: usize = 64;
 /// Statuses of a full node are looked at this often at most.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// When the node could not write down that something has to stop, it is asked again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// What the session asks of the worker.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -56,6 +59,8 @@ pub(super) struct Worker {
     entries: BTreeMap<String, Entry>,
     /// Whether a manager has said since the start what is assigned: before, secrets are missing.
     is_assigned: bool,
+    /// Whether something has to stop that the node could not stop.
+    is_behind: bool,
 }
 
 impl Worker {
@@ -82,8 +87,17 @@ impl Worker {
             reports.put(&entry.task.id, entry.status.clone());
             entries.insert(entry.task.id.clone(), entry);
         }
-        let worker =
-            Self { host, node, store, reports, roster, payloads: Payloads::default(), entries, is_assigned: false };
+        let worker = Self {
+            host,
+            node,
+            store,
+            reports,
+            roster,
+            payloads: Payloads::default(),
+            entries,
+            is_assigned: false,
+            is_behind: false,
+        };
         worker.list();
         Ok(worker)
     }
@@ -113,6 +127,10 @@ impl Worker {
                     changed.context("the node's statuses come no more")?;
                     self.step(None).await?;
                     tokio::time::sleep(PAUSE).await;
+                }
+                () = tokio::time::sleep(AGAIN), if self.is_behind => {
+                    self.is_behind = false;
+                    self.step(None).await?;
                 }
             }
         }
@@ -284,6 +302,12 @@ impl Worker {
         stream::iter(&removals).for_each_concurrent(TOGETHER, |key| host.remove(key)).await;
         for (id, result) in done {
             if let (Err(Refused(reason)), Some(entry)) = (result, self.entries.get_mut(&id)) {
+                if entry.goal == Some(Goal::Stopped) {
+                    tracing::error!(task = %entry.key.name, "it is not stopped yet: {reason}");
+                    entry.goal = Some(Goal::Running);
+                    self.is_behind = true;
+                    continue;
+                }
                 entry.goal = None;
                 entry.refused = Some(reason);
                 again.insert(id);

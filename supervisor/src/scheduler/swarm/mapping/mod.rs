@@ -232,6 +232,7 @@ fn container(spec: &ContainerSpec, values: &Values, image: Option<&HealthCheck>)
         annotations: BTreeMap::new(),
         rlimits: limits::rlimits(&spec.ulimits)?,
         oom_score_adj: limits::oom_score_adj(spec.oom_score_adj)?,
+        message_path: None,
     })
 }
 
