@@ -3,3 +3,4 @@
 
 mod vm_cgroup;
 mod vm_kernel;
+mod vm_reboot;

@@ -138,7 +138,10 @@ impl Load {
         } else {
             self.take(path)?;
         }
-        self.paths.push(path.to_path_buf());
+        // What is in the checkout is bound with it.
+        if !self.paths.iter().any(|bound| path.starts_with(bound)) {
+            self.paths.push(path.to_path_buf());
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ const APPLETS: &[&str] = &[
     "ln",
     "mkdir",
     "mkswap",
+    "modprobe",
     "mount",
     "reboot",
     "sh",

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::kernel::Kernel;
-use super::options::{Cgroup, Init, Options};
-use super::{initramfs, probe};
+use super::options::{Cgroup, Init, Options, Then};
+use super::{initramfs, probe, program};
 use crate::interrupt::Interrupt;
 
 /// What is needed to start a machine.
@@ -21,8 +21,19 @@ pub(super) struct Parts {
     pub(super) kernel: Kernel,
     pub(super) image: PathBuf,
     pub(super) carried: PathBuf,
-    /// For sockets and scratch disks; removed by the caller.
+    /// A disk that the next boot finds again.
+    pub(super) kept: Option<PathBuf>,
+    /// For sockets and scratch disks of one boot; removed by the caller.
     pub(super) folder: PathBuf,
+}
+
+/// One of the boots of a machine.
+#[derive(Clone, Copy)]
+pub(super) struct Boot {
+    /// From 1.
+    pub(super) number: u32,
+    /// How it ends; None for the last.
+    pub(super) then: Option<Then>,
 }
 
 /// How the command ended.
@@ -50,6 +61,23 @@ const PORTS: [&str; 3] = ["stdout", "stderr", "report"];
 const CONSOLE_LINES: usize = 30;
 /// How long a machine may take to end after it reported the exit status.
 const END: Duration = Duration::from_secs(20);
+/// The same for one that ends its services first: systemd gives each of them 90 s.
+const REBOOT: Duration = Duration::from_secs(300);
+/// Bytes of the disk that is kept, a file with holes.
+const KEPT: u64 = 2 << 30;
+
+/// Makes the disk that is kept from one boot to the next.
+///
+/// # Errors
+///
+/// When mkfs.ext4 is missing or fails.
+pub(super) fn kept_disk(folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join("kept");
+    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    file.set_len(KEPT).with_context(|| format!("sizing {}", path.display()))?;
+    program::run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&path), "e2fsprogs")?;
+    Ok(path)
+}
 
 /// Runs the machine to its end. `stdout` gets what the command writes to its stdout, line by line or in bigger pieces;
 /// its stderr goes to xtask's.
@@ -61,6 +89,7 @@ const END: Duration = Duration::from_secs(20);
 pub(super) fn run(
     options: &Options,
     parts: &Parts,
+    boot: Boot,
     interrupt: &Interrupt,
     stdout: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Ended> {
@@ -68,7 +97,7 @@ pub(super) fn run(
     initramfs::write(&parts.kernel, &archive)?;
     let accelerator = probe::accelerator(&parts.kernel, &archive)?;
     let console = parts.folder.join("console");
-    let mut qemu = qemu(options, parts, &archive, accelerator)?;
+    let mut qemu = qemu(options, parts, boot, &archive, accelerator)?;
     qemu.arg("-serial").arg(format!("file:{}", escape(&console)));
 
     let (sender, said) = mpsc::channel();
@@ -81,7 +110,7 @@ pub(super) fn run(
     let readers: Vec<_> = readers.collect::<anyhow::Result<_>>()?;
     drop(sender);
 
-    let mut run = Run { options, interrupt, started, child: &mut child, said: &said };
+    let mut run = Run { options, then: boot.then, interrupt, started, child: &mut child, said: &said };
     let outcome = run.wait(stdout);
     drop(child);
     for reader in readers {
@@ -117,6 +146,7 @@ fn why(console: &str, stderr: &str) -> String {
 
 struct Run<'a> {
     options: &'a Options,
+    then: Option<Then>,
     interrupt: &'a Interrupt,
     started: Instant,
     child: &'a mut Guard,
@@ -138,6 +168,9 @@ impl Run<'_> {
                     Some(("exit", number)) => {
                         code = Some(number.parse().with_context(|| format!("the machine reported {line}"))?);
                         reported = Some(Instant::now());
+                        if code == Some(0) && self.then == Some(Then::Cut) {
+                            self.child.0.kill().context("killing qemu")?;
+                        }
                     }
                     Some(("ready", seconds)) => seconds.clone_into(&mut ended.boot),
                     Some(("SKIP", _)) => ended.skips.push(line),
@@ -156,9 +189,14 @@ impl Run<'_> {
             if self.started.elapsed() > self.options.timeout {
                 bail!("the machine was stopped: it took more than {} s (--timeout)", self.options.timeout.as_secs());
             }
-            if reported.is_some_and(|reported| reported.elapsed() > END) {
+            let reboots = code == Some(0) && self.then == Some(Then::Reboot);
+            if reported.is_some_and(|reported| reported.elapsed() > if reboots { REBOOT } else { END }) {
+                anyhow::ensure!(!reboots, "the machine did not go down within {} s", REBOOT.as_secs());
                 break;
             }
+        }
+        if let (Some(then), Some(reported), Some(0)) = (self.then, reported, code) {
+            eprintln!("{} took {:.1} s", then.name(), reported.elapsed().as_secs_f64());
         }
         Ok((code, ended))
     }
@@ -174,7 +212,7 @@ impl Drop for Guard {
     }
 }
 
-fn qemu(options: &Options, parts: &Parts, archive: &Path, accelerator: &[&str]) -> anyhow::Result<Command> {
+fn qemu(options: &Options, parts: &Parts, boot: Boot, archive: &Path, accelerator: &[&str]) -> anyhow::Result<Command> {
     let mut qemu = bare(&parts.kernel, archive, accelerator);
     qemu.args(["-smp", &options.cpus.to_string(), "-m", &options.memory.to_string()]);
     let mut words = vec![
@@ -185,6 +223,7 @@ fn qemu(options: &Options, parts: &Parts, archive: &Path, accelerator: &[&str]) 
         "lsm=landlock,yama,apparmor,bpf apparmor=1 swapaccount=1 systemd.firstboot=no".to_owned(),
         clock(accelerator).to_owned(),
         format!("flint.init={}", if options.init == Init::Systemd { "systemd" } else { "none" }),
+        format!("flint.boot={} flint.then={}", boot.number, boot.then.map_or("off", Then::name)),
     ];
     words.push(match options.cgroup {
         // systemd from 256 on asks for the second word, since it is about to drop v1.
@@ -205,6 +244,10 @@ fn qemu(options: &Options, parts: &Parts, archive: &Path, accelerator: &[&str]) 
             file.set_len(u64::from(size) << 20).with_context(|| format!("sizing {}", path.display()))?;
             disk(&mut qemu, name, &path, false);
         }
+    }
+    if let Some(kept) = &parts.kept {
+        disk(&mut qemu, "kept", kept, false);
+        words.push("flint.kept=1".to_owned());
     }
     if options.swap > 0 {
         words.push("flint.swap=1".to_owned());

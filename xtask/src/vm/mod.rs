@@ -59,6 +59,9 @@ checkout's root. FLINT_BIN and FLINT_SHIM are the host's, else target/dist/flint
   --swap MIB              a swap device of this size; 0 for none (256)
   --scratch MIB           an empty disk, /dev/disk/by-id/virtio-scratch or the one with the serial scratch (64)
   --cpus N                (2)
+  --then cut|reboot       once the command has ended well, the machine's power is cut, or systemd reboots it; it comes
+                          up again with all that was on its disk, and the command is run again. May be given more
+                          than once. FLINT_BOOT says to the command which boot it is: 1, 2, ...
   --timeout SECONDS       after which the machine is stopped (1800)
   --carry PATH            carries in one more file or folder, at its own path
   --env NAME=VALUE        sets a variable for the command
@@ -128,8 +131,19 @@ pub(crate) fn run(
     std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
     let work = tempfile::Builder::new().prefix("run-").tempdir_in(&work).context("making a folder for the machine")?;
     let carried = carry::disk(&options, &programs, &script, work.path())?;
-    let parts = machine::Parts { kernel, image, carried, folder: work.path().to_path_buf() };
-    machine::run(&options, &parts, interrupt, stdout)
+    let kept = if options.then.is_empty() { None } else { Some(machine::kept_disk(work.path())?) };
+    let mut parts = machine::Parts { kernel, image, carried, kept, folder: PathBuf::new() };
+    let (mut ended, mut skips) = (Ended::default(), Vec::new());
+    for (number, then) in (1..).zip(options.then.iter().copied().map(Some).chain([None])) {
+        parts.folder = work.path().join(format!("boot-{number}"));
+        std::fs::create_dir(&parts.folder).with_context(|| format!("making {}", parts.folder.display()))?;
+        ended = machine::run(&options, &parts, machine::Boot { number, then }, interrupt, stdout)?;
+        skips.append(&mut ended.skips);
+        if ended.code != 0 {
+            break;
+        }
+    }
+    Ok(Ended { skips, ..ended })
 }
 
 /// Builds the kernel and the image that machines have by default where they are missing: minutes, most of them spent on

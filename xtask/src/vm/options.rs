@@ -35,6 +35,24 @@ pub(crate) enum Init {
     Systemd,
 }
 
+/// How a machine goes down before it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Its power is cut: qemu is killed.
+    Cut,
+    /// By systemd.
+    Reboot,
+}
+
+impl Then {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Reboot => "reboot",
+        }
+    }
+}
+
 /// One machine and what runs in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -51,6 +69,8 @@ pub(crate) struct Options {
     /// In MiB; 0 for none.
     pub(crate) scratch: u32,
     pub(crate) cpus: u32,
+    /// What comes after the command, and then the command again; with any, what the machine writes is kept.
+    pub(crate) then: Vec<Then>,
     pub(crate) timeout: Duration,
     /// Files and folders that are carried in beside the checkout's.
     pub(crate) carry: Vec<PathBuf>,
@@ -77,6 +97,7 @@ impl Default for Options {
             swap: 256,
             scratch: 64,
             cpus: 2,
+            then: Vec::new(),
             timeout: Duration::from_secs(1800),
             carry: Vec::new(),
             environment: Vec::new(),
@@ -126,6 +147,11 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> anyhow::Result<Asked> {
             Long("swap") => options.swap = parser.value()?.parse().context("--swap is a number of MiB")?,
             Long("scratch") => options.scratch = parser.value()?.parse().context("--scratch is a number of MiB")?,
             Long("cpus") => options.cpus = parser.value()?.parse().context("--cpus is a number")?,
+            Long("then") => options.then.push(match parser.value()?.string()?.as_str() {
+                "cut" => Then::Cut,
+                "reboot" => Then::Reboot,
+                other => bail!("--then is cut or reboot, not {other}"),
+            }),
             Long("timeout") => {
                 options.timeout =
                     Duration::from_secs(parser.value()?.parse().context("--timeout is a number of seconds")?);
@@ -147,6 +173,8 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> anyhow::Result<Asked> {
     }
     ensure!(!(options.command.is_empty() && options.tests.is_empty()), "no command; `cargo xtask vm --help` says more");
     ensure!(options.memory >= 256, "--memory {}: Debian's kernel needs 256 MiB", options.memory);
+    let can_reboot = options.init == Init::Systemd || !options.then.contains(&Then::Reboot);
+    ensure!(can_reboot, "--then reboot needs --init systemd: there is nobody else who would end anything first");
     ensure!((1..=64).contains(&options.cpus), "--cpus is 1 to 64, not {}", options.cpus);
     Ok(Asked::Run(Box::new(options)))
 }
