@@ -56,8 +56,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// only the calling thread, so `child` must not allocate, lock, or use std or libc in any way that could. A plain
 /// function whose return type is [`Infallible`], so that the call of it is a direct one.
 ///
-/// A child without any options but a pidfd and `CLONE_PARENT` is made by clone(2) where a container's filter does not know clone3(2): most
-/// answer ENOSYS, since they cannot look into its arguments.
+/// A child without any options but a pidfd and `CLONE_PARENT` is made by clone(2) where a container's filter does not know
+/// clone3(2): most answer ENOSYS, since they cannot look into its arguments.
 ///
 /// # Errors
 ///

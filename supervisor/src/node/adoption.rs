@@ -214,7 +214,7 @@ impl Node {
         let pid = state.pid;
         let result = entry.change(self, |record| {
             let there = record.containers.get_mut(name).filter(|there| there.attempt == attempt)?;
-            let exit = correct(there, &state.found, pid, || message(&self.config.message_of(uid, name)));
+            let exit = correct(there, &state.found, pid, || message(&self.config.messages(uid, name)));
             Some((exit, matches!(there.phase, ContainerPhase::Running { .. }), there.stopping.is_some()))
         });
         let Some((exit, runs, stops)) = result.await? else { return Ok(()) };

@@ -253,9 +253,10 @@ impl Config {
         self.run.join("pods").join(uid)
     }
 
-    /// What a container's [`Container::message_path`](crate::desired::Container::message_path) is on the host.
+    /// The folder of what a container has to say at its end: of the file `message`, which is its
+    /// [`Container::message_path`](crate::desired::Container::message_path).
     #[must_use]
-    pub fn message_of(&self, uid: &str, container: &str) -> PathBuf {
+    pub fn messages(&self, uid: &str, container: &str) -> PathBuf {
         self.pod_folder(uid).join("messages").join(container)
     }
 

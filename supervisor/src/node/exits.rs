@@ -51,7 +51,7 @@ impl Node {
         let Some((uid, name, attempt)) = parse_id(&id) else { return Ok(()) };
         let Some(entry) = self.entry(uid) else { return Ok(()) };
         let message = match occurrence {
-            Occurrence::Exit { .. } => message(&self.config.message_of(uid, name)),
+            Occurrence::Exit { .. } => message(&self.config.messages(uid, name)),
             Occurrence::Oom { .. } => String::new(),
         };
         let told = entry.change(self, |record| {
@@ -74,10 +74,10 @@ impl Node {
 }
 
 /// What a container has left in the file that is mounted where its message is read: the container chooses its content alone.
-pub(super) fn message(path: &Path) -> String {
+pub(super) fn message(folder: &Path) -> String {
     let mut bytes = Vec::new();
     // There is none of a container without such a place.
-    let _ = File::open(path).and_then(|file| file.take(Exit::MESSAGE).read_to_end(&mut bytes));
+    let _ = File::open(folder.join("message")).and_then(|file| file.take(Exit::MESSAGE).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -166,11 +166,10 @@ mod tests {
     #[test]
     fn a_message_has_an_end() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("message");
-        assert_eq!(message(&path), "");
-        std::fs::write(&path, [b'm'; 5000]).unwrap();
-        assert_eq!(message(&path).len(), 4096);
-        let exit = saw_exit(&mut running(SystemTime::now()), Some(1), SystemTime::now(), message(&path)).unwrap();
+        assert_eq!(message(folder.path()), "");
+        std::fs::write(folder.path().join("message"), [b'm'; 5000]).unwrap();
+        let said = message(folder.path());
+        let exit = saw_exit(&mut running(SystemTime::now()), Some(1), SystemTime::now(), said).unwrap();
         assert_eq!(exit.message, "m".repeat(4096));
     }
 

@@ -38,25 +38,27 @@ fn has_limits(pod: &Pod) -> bool {
     pod.volumes.iter().any(is_limited) || pod.all_containers().any(|one| one.resources.storage_limit.is_some())
 }
 
-/// What a container writes to the disk: its writable layer (of an overlay) and its logs.
-fn folders(node: &Node, entry: &Entry, pod: &Pod) -> BTreeMap<String, [PathBuf; 2]> {
+/// What a container writes to the disk: its writable layer (of an overlay), its logs and its message.
+fn folders(node: &Node, entry: &Entry, pod: &Pod) -> BTreeMap<String, [PathBuf; 3]> {
     let of = |container: &Container| {
         let id = entry.read(|record| record.runtime_id(&container.name))?;
         let layer = node.config.pod_folder(&pod.uid).join("bundles").join(id).join("upper");
-        Some((container.name.clone(), [layer, node.config.logs(&pod.uid, &container.name)]))
+        let (logs, messages) =
+            (node.config.logs(&pod.uid, &container.name), node.config.messages(&pod.uid, &container.name));
+        Some((container.name.clone(), [layer, logs, messages]))
     };
     pod.all_containers().filter_map(of).collect()
 }
 
 /// Counting ends soon behind `enough`.
-fn used(folders: &[PathBuf; 2], enough: u64) -> crate::volumes::Result<u64> {
-    Ok(disk_usage(&folders[0], enough)?.saturating_add(disk_usage(&folders[1], enough)?))
+fn used(folders: &[PathBuf; 3], enough: u64) -> crate::volumes::Result<u64> {
+    folders.iter().try_fold(0_u64, |sum, folder| Ok(sum.saturating_add(disk_usage(folder, enough)?)))
 }
 
 fn over_limit(
     node: &Node,
     pod: &Pod,
-    folders: &BTreeMap<String, [PathBuf; 2]>,
+    folders: &BTreeMap<String, [PathBuf; 3]>,
 ) -> crate::volumes::Result<Option<String>> {
     if let Some(TooBig { volume, limit, .. }) = node.volumes.too_big(pod)? {
         return Ok(Some(format!("Usage of EmptyDir volume {volume:?} exceeds the limit {:?}.", quantity(limit))));

@@ -190,10 +190,9 @@ fn files_of(node: &Node, pod: &Pod) -> Vec<Bind> {
 /// there without end must not be taken from the host's memory.
 fn message_of(node: &Node, pod: &Pod, container: &Container) -> Result<Option<Bind>> {
     let Some(destination) = container.message_path.clone() else { return Ok(None) };
-    let source = node.config.message_of(&pod.uid, &container.name);
-    if let Some(folder) = source.parent() {
-        crate::node::make_private(folder)?;
-    }
+    let folder = node.config.messages(&pod.uid, &container.name);
+    crate::node::make_private(&folder)?;
+    let source = folder.join("message");
     let made = || {
         std::fs::remove_file(&source).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),

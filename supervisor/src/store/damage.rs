@@ -10,17 +10,23 @@ use redb::{Database, DatabaseError, StorageError, TableError, TransactionError};
 use super::version;
 
 /// redb's cache; its default of a gigabyte is not for a supervisor.
-pub(crate) const CACHE: usize = 2 << 20;
+const CACHE: usize = 2 << 20;
 
 /// Opens or makes a file, and looks at all of it: each page has a checksum.
 pub(super) fn open_whole(path: &Path) -> Result<Database> {
+    let database = open_checked(path)?;
+    version::raise(&database)?;
+    Ok(database)
+}
+
+/// The same of any file of redb, whatever is in it.
+pub(crate) fn open_checked(path: &Path) -> Result<Database> {
     use std::os::unix::fs::OpenOptionsExt as _;
     // Secrets are in it. redb keeps the mode of a file that is there.
     File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
     let mut database = Database::builder().set_cache_size(CACHE).create(path)?;
     // What it can mend it has mended when it says so.
     database.check_integrity()?;
-    version::raise(&database)?;
     Ok(database)
 }
 

@@ -14,7 +14,7 @@ mod table;
 mod version;
 mod writer;
 
-pub(crate) use damage::{CACHE, is_damage, set_aside};
+pub(crate) use damage::{is_damage, open_checked, set_aside};
 pub use record::{
     ContainerPhase, ContainerRecord, Ending, PodRecord, Removal, Retry, Rollout, Sandbox, SandboxRecord, ShimRecord,
     Stopping,

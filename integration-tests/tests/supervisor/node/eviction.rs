@@ -130,6 +130,8 @@ fn pods_that_write_more_than_they_may_are_evicted_and_others_are_not() {
     let Some(node) = Node::start_with(&setup) else { return };
     node.apply(&with_volume(&node.manifest("volume", "", &writes(4, "/data/file")), "{sizeLimit: 1Mi}"));
     node.apply(&with_resources(&node.manifest("layer", "", &writes(4, "/file")), "{limits: {ephemeral-storage: 1Mi}}"));
+    let message = node.manifest("message", "", &writes(4, "/dev/termination-log"));
+    node.apply(&with_resources(&message, "{limits: {ephemeral-storage: 1Mi}}"));
     // The pod as a whole keeps to the sum of its limits; one container does not.
     let two = with_resources(&node.manifest("two", "", &writes(4, "/file")), "{limits: {ephemeral-storage: 1Mi}}");
     let beside = two.replace(
@@ -143,6 +145,7 @@ fn pods_that_write_more_than_they_may_are_evicted_and_others_are_not() {
     for (name, sentence) in [
         ("volume", "Usage of EmptyDir volume \"data\" exceeds the limit \"1Mi\"."),
         ("layer", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi."),
+        ("message", "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi."),
         ("two", "Container main exceeded its local ephemeral storage limit \"1Mi\"."),
     ] {
         assert_eq!(evicted(&node, name), sentence);
@@ -151,7 +154,7 @@ fn pods_that_write_more_than_they_may_are_evicted_and_others_are_not() {
     // A look that comes after all of this leaves it alone, too.
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(node.status("fits")["phase"], "Running");
-    remove(&node, &["volume", "layer", "two", "fits"]);
+    remove(&node, &["volume", "layer", "message", "two", "fits"]);
     node.finish();
 }
 

@@ -102,12 +102,17 @@ impl Cgroup {
     }
 
     /// Lets go of processes that SIGKILL was sent to: a process that cgroup v1 froze does not even die. On v2 it does.
-    ///
-    /// A container whose cgroups are writable may have put its processes into some below its own, and frozen those.
     pub(crate) fn thaw_to_die(&self) {
+        if self.with("freezer").is_some() {
+            // What fails here shows as a process that does not end, which is told.
+            let _ = self.thaw();
+            self.thaw_below();
+        }
+    }
+
+    /// The same for sub-cgroups of v1: a container that may write them may have put its processes there and frozen them.
+    pub(super) fn thaw_below(&self) {
         let Some(freezer) = self.with("freezer") else { return };
-        // What fails here shows as a process that does not end, which is told.
-        let _ = self.thaw();
         let _ = removal::each_below(&freezer.path, |folder| {
             let state = nix::fcntl::openat(folder, "freezer.state", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
             let _ = state.and_then(|state| write_once(&state, "THAWED"));

@@ -308,7 +308,7 @@ impl Cgroup {
             // On v1 a frozen process does not even die; it may have been frozen before (pause).
             if frozen || round == 0 {
                 self.thaw()?;
-                self.thaw_to_die();
+                self.thaw_below();
             }
             if new.is_empty() {
                 return Ok(());

@@ -106,8 +106,7 @@ pub fn leave_only(calls: &[&str]) -> crate::Result<()> {
 }
 
 /// What a filter answers to a call of the native ABI with this first argument: `SECCOMP_RET_*`, with its data.
-#[must_use]
-pub fn answer(program: &[libc::sock_filter], number: libc::c_long, argument: u64) -> Option<u32> {
+pub(crate) fn answer(program: &[libc::sock_filter], number: libc::c_long, argument: u64) -> Option<u32> {
     let families = abi::families(&[], &mut Vec::new());
     let architecture = families.first()?.first()?.audit;
     let call = interpreter::Call { number: number as u32, architecture, arguments: [argument, 0, 0, 0, 0, 0] };

@@ -13,7 +13,7 @@ pub(in super::super) static NODE_AFFINITY: Shape = Shape {
         idle("preferredDuringSchedulingIgnoredDuringExecution", PREFERRED),
         within(
             "requiredDuringSchedulingIgnoredDuringExecution",
-            "compared with this node's labels: those of the configuration, and kubernetes.io/os, /arch and /hostname and name",
+            "compared with this node's name and labels (see nodeSelector)",
         ),
     ],
 };

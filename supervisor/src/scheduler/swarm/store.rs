@@ -2,18 +2,15 @@
 //!
 //! One file of redb, 0600 (a task has its registry's password). Secrets and configs are never in it.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use prost::Message as _;
-use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::wire::task::{Task, TaskStatus};
-use crate::store::{CACHE, is_damage, set_aside};
+use crate::store::{is_damage, open_checked, set_aside};
 
 const TASKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tasks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -56,9 +53,7 @@ impl Store {
     }
 
     fn open_whole(path: &Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let mut database = Database::builder().set_cache_size(CACHE).create_with_backend(FileBackend::new(file)?)?;
-        database.check_integrity()?;
+        let database = open_checked(path)?;
         let transaction = database.begin_write()?;
         {
             let mut meta = transaction.open_table(META)?;
@@ -136,6 +131,7 @@ mod tests {
         let mode = std::fs::metadata(folder.path().join("tasks.redb")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+
     #[test]
     fn a_damaged_file_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
