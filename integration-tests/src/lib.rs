@@ -27,7 +27,6 @@ mod containerd;
 pub mod cri;
 mod criu;
 mod daemon;
-mod debian;
 mod docker;
 mod engine;
 mod generated;
@@ -37,12 +36,9 @@ mod podman;
 mod process;
 mod runtime;
 mod scenarios;
-mod servers;
 mod shim;
 mod shim_calls;
 mod shim_node;
-mod sid;
-mod skip;
 mod spec;
 mod strace;
 mod swap;
@@ -58,27 +54,26 @@ pub use console::{ConsoleSocket, PtyRun, ReceivedConsole, TELL_SIZE, Terminal};
 pub use containerd::{Containerd, whole_output};
 pub use criu::{criu, criu_has};
 pub use daemon::Daemon;
-pub use debian::{debian_rootfs, debian_system_rootfs};
 pub use docker::{Dockerd, DockerdOptions, Reply};
 pub use engine::{COUNTING, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, cgroup_of, cgroup_value};
 pub use generated::{Generated, Random};
 pub use leaks::{Leaks, children_of, processes_with, sweep};
 pub use place::{Layout, Place, System};
 pub use podman::{Podman, remove_by_force};
-pub use process::{Command, Output, Running, find_program, wait_until};
+pub use process::{Command, Output, Running, wait_until};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
-pub use servers::{Server, ServerImage};
 pub use shim::{
     EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,
     shim_delete, shim_namespace, shim_program,
 };
 pub use shim_calls::{Answer, Pending};
 pub use shim_node::Node;
-pub use sid::sid_rootfs;
-pub use skip::{missing, skip, test_name};
 pub use spec::{default_spec, merge};
 pub use strace::{Tampered, strace};
 pub use swap::{Swap, race, race_time};
+pub use systems::{
+    Server, ServerImage, debian_rootfs, debian_system_rootfs, find_program, missing, sid_rootfs, skip, test_name,
+};
 pub use unified::on_v2;
 pub use user::{Rootless, TestUser};
 pub use view::{Allowed, View, assert_same, differences, view_script};

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use systems::criu_place;
 use tempfile::TempDir;
 
-use crate::criu::{criu, criu_folder};
+use crate::criu::criu;
 use crate::leaks::cgroups_with;
 use crate::process::becomes_true;
 use crate::{Command, PtyRun, find_program, flint, new_prefix, processes_with, skip, sweep};
@@ -208,7 +209,7 @@ impl Place {
     fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             // The machine has no CRIU of its own; where a system has one, it comes first.
-            ("PATH", format!("/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:{}", criu_folder().display())),
+            ("PATH", format!("/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:{}", criu_place().display())),
             ("HOME", self.dir.path().display().to_string()),
             ("TERM", "xterm".into()),
             ("LC_ALL", "C".into()),

@@ -22,31 +22,46 @@ symbols into target/dist/debug/; their manual pages into target/dist/man/, and c
 target/dist/completions/. The runtime and the shim are static, on musl: this adds the target to
 rustup where it is missing. Programs of parts that are not written yet are not built and not listed.";
 
-/// A shipped program.
+/// A program that is built for release.
 struct Program {
     package: &'static str,
     name: &'static str,
     /// Static, on musl. The others are for the host's own target.
     linked_static: bool,
+    /// What `cargo xtask demo` and `bench` run beside the others, and no test does.
+    only_measures: bool,
 }
 
 const PROGRAMS: &[Program] = &[
-    Program { package: "flint", name: "flint", linked_static: true },
-    Program { package: "containerd-shim-flint-v1", name: "containerd-shim-flint-v1", linked_static: true },
-    Program { package: "flintd", name: "flintd", linked_static: false },
-    Program { package: "flintd", name: "flintctl", linked_static: false },
-    Program { package: "flint-bundle", name: "flint-bundle", linked_static: false },
+    Program::shipped("flint", "flint", true),
+    Program::shipped("containerd-shim-flint-v1", "containerd-shim-flint-v1", true),
+    Program::shipped("flintd", "flintd", false),
+    Program::shipped("flintd", "flintctl", false),
+    Program::shipped("flint-bundle", "flint-bundle", false),
     // What containers run and are measured against; static, so that they bring no start-up cost of their own.
-    Program { package: "benches", name: "flint-floor", linked_static: true },
-    Program { package: "benches", name: "spinup", linked_static: true },
-    Program { package: "benches", name: "pull", linked_static: true },
-    Program { package: "payload", name: "payload", linked_static: true },
+    Program::measuring("benches", "flint-floor", true),
+    Program::measuring("benches", "spinup", true),
+    Program::measuring("benches", "pull", true),
+    Program::measuring("payload", "payload", true),
 ];
 /// Built only when they are asked for: they bring the tests' driver, and all that hangs on it.
-const DRIVEN_BENCHES: &[Program] = &[
-    Program { package: "shim-bench", name: "shim-bench", linked_static: false },
-    Program { package: "swarm-bench", name: "swarm-bench", linked_static: false },
-];
+const DRIVEN_BENCHES: &[Program] =
+    &[Program::measuring("shim-bench", "shim-bench", false), Program::measuring("swarm-bench", "swarm-bench", false)];
+
+impl Program {
+    const fn shipped(package: &'static str, name: &'static str, linked_static: bool) -> Self {
+        Self { package, name, linked_static, only_measures: false }
+    }
+
+    const fn measuring(package: &'static str, name: &'static str, linked_static: bool) -> Self {
+        Self { package, name, linked_static, only_measures: true }
+    }
+
+    /// The target triple that it is built for.
+    fn target(&self) -> String {
+        if self.linked_static { workspace::musl_target() } else { workspace::host_target() }
+    }
+}
 
 /// Runs the command.
 pub(crate) fn command(parser: lexopt::Parser) -> anyhow::Result<ExitCode> {
@@ -74,38 +89,38 @@ pub(crate) struct Built {
 
 /// Builds every program that the workspace has, and says which.
 pub(crate) fn build() -> anyhow::Result<Vec<Built>> {
-    let mut built = build_those(true)?;
-    built.extend(build_those(false)?);
+    let mut built = build_those(|program| program.linked_static)?;
+    built.extend(build_those(|program| !program.linked_static)?);
     Ok(built)
 }
 
-/// Builds one half of the programs: the static ones on musl, or those for the host's own target.
-pub(crate) fn build_those(linked_static: bool) -> anyhow::Result<Vec<Built>> {
+/// Builds one half of the programs that are shipped: the static ones on musl, or those for the host's own target.
+pub(crate) fn build_shipped(linked_static: bool) -> anyhow::Result<Vec<Built>> {
+    build_those(|program| program.linked_static == linked_static && !program.only_measures)
+}
+
+/// Builds programs of one kind of linkage.
+fn build_those(wanted: impl Fn(&Program) -> bool) -> anyhow::Result<Vec<Built>> {
     let metadata = Metadata::load()?;
-    let is_there = |program: &&Program| program.linked_static == linked_static && has(&metadata, program);
+    let is_there = |program: &&Program| wanted(program) && has(&metadata, program);
     let programs: Vec<&Program> = PROGRAMS.iter().filter(is_there).collect();
-    if programs.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(first) = programs.first() else { return Ok(Vec::new()) };
     let dist = workspace::dist_folder();
     fs::create_dir_all(dist.join("debug")).with_context(|| format!("making {}", dist.display()))?;
-    let musl = workspace::musl_target();
-    let target = linked_static.then_some(musl.as_str());
-    if let Some(target) = target {
-        ensure_target(target)?;
-    }
+    let target = first.target();
+    ensure_target(&target)?;
     let names: Vec<&str> = programs.iter().map(|program| program.name).collect();
-    println!("building {} for {}", names.join(", "), target.unwrap_or("this machine"));
-    compile(&programs, target)?;
-    programs.into_iter().map(|program| install(program, &musl)).collect()
+    println!("building {} for {target}", names.join(", "));
+    compile(&programs)?;
+    programs.into_iter().map(install).collect()
 }
 
 /// Builds a benchmark that is linked with the tests' driver beside the programs that [`build`] makes; whether there is such.
 pub(crate) fn build_driven_bench(name: &str) -> anyhow::Result<bool> {
     let Some(program) = DRIVEN_BENCHES.iter().find(|program| program.name == name) else { return Ok(false) };
     println!("building {name}");
-    compile(&[program], None)?;
-    install(program, &workspace::musl_target())?;
+    compile(&[program])?;
+    install(program)?;
     Ok(true)
 }
 
@@ -116,20 +131,22 @@ fn has(metadata: &Metadata, program: &Program) -> bool {
 }
 
 /// One cargo for all programs of a target, so that they share their dependencies' builds.
-fn compile(programs: &[&Program], target: Option<&str>) -> anyhow::Result<()> {
+///
+/// The host's own target is named like the other, so that the programs' flags are not those of what runs while compiling.
+fn compile(programs: &[&Program]) -> anyhow::Result<()> {
+    let Some(first) = programs.first() else { return Ok(()) };
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--quiet", "--locked", "--profile", "dist"]);
     for program in programs {
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
-    if let Some(target) = target {
-        cargo.args(["--target", target]);
-    } else {
+    cargo.args(["--target", &first.target()]);
+    if !first.linked_static {
         // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
         // would be minutes on one core for nothing that was measured.
         cargo.env("CARGO_PROFILE_DIST_LTO", "off").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(target.is_some())?);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(first.linked_static)?);
     if let Some(commit) = workspace::commit() {
         cargo.env("FLINT_COMMIT", commit);
     }
@@ -202,12 +219,8 @@ fn sysroot() -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 
-fn install(program: &Program, musl: &str) -> anyhow::Result<Built> {
-    let mut from = workspace::target_folder();
-    if program.linked_static {
-        from.push(musl);
-    }
-    let from = from.join("dist").join(program.name);
+fn install(program: &Program) -> anyhow::Result<Built> {
+    let from = workspace::target_folder().join(program.target()).join("dist").join(program.name);
     if program.linked_static {
         let content = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
         elf::ensure_static(&content).with_context(|| format!("{} must be static", program.name))?;
@@ -215,7 +228,6 @@ fn install(program: &Program, musl: &str) -> anyhow::Result<Built> {
     let dist = workspace::dist_folder();
     let with_symbols = dist.join("debug").join(program.name);
     let stripped = dist.join(program.name);
-    // The host's own programs are built where they are shipped to (target/dist/NAME is cargo's name, too).
     replace(&with_symbols, |new| fs::copy(&from, new).map(drop).context("copying"))?;
     replace(&stripped, |new| strip(&with_symbols, new))?;
     let size = |path: &Path| Ok::<_, std::io::Error>(fs::metadata(path)?.len());
@@ -236,9 +248,7 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyho
 
 fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
     // The toolchain's own tool first: the same version gives the same bytes everywhere.
-    let host =
-        format!("{}-unknown-linux-{}", std::env::consts::ARCH, if cfg!(target_env = "musl") { "musl" } else { "gnu" });
-    let own = sysroot()?.join("lib/rustlib").join(host).join("bin/rust-objcopy");
+    let own = sysroot()?.join("lib/rustlib").join(workspace::host_target()).join("bin/rust-objcopy");
     let tool = if own.is_file() { own } else { "objcopy".into() };
     let status = Command::new(&tool).arg("--strip-all").args([from, to]).status();
     let status = status.with_context(|| format!("starting {} (install binutils)", tool.display()))?;

@@ -3,17 +3,19 @@
 use std::fmt;
 
 /// Counts over all steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// What libtest said of those that failed, each under its name.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Counts {
     /// One check that has no counts of its own.
     pub(crate) fn one(passed: bool) -> Self {
-        Self { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 }
+        Self { passed: u64::from(passed), failed: u64::from(!passed), ..Self::default() }
     }
 
     /// Reads a closing line of libtest; None for any other line.
@@ -23,13 +25,15 @@ impl Counts {
         let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
         let count =
             |name: &str| counts.split(';').find_map(|part| part.trim().strip_suffix(name)?.trim().parse::<u64>().ok());
-        Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+        let (passed, failed, skipped) = (count("passed")?, count("failed")?, count("ignored")?);
+        Some(Self { passed, failed, skipped, failures: Vec::new() })
     }
 
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -37,6 +41,30 @@ impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
+}
+
+/// The most of what a test that failed said that the closing lines repeat.
+const LINES: usize = 24;
+
+/// What libtest tells of tests that failed, in its part between the first line `failures:` and the second.
+pub(crate) fn failures(said: &str) -> Vec<String> {
+    let part = said.split_once("\nfailures:\n").map_or("", |(_, rest)| rest);
+    let part = part.split_once("\nfailures:\n").map_or(part, |(told, _)| told);
+    let mut found: Vec<Vec<&str>> = Vec::new();
+    for line in part.lines() {
+        if line.starts_with("---- ") && line.ends_with(" ----") {
+            found.push(vec![line]);
+        } else if let Some(last) = found.last_mut()
+            && !line.is_empty()
+        {
+            last.push(line);
+        }
+    }
+    let short = |lines: Vec<&str>| match lines.len().checked_sub(LINES) {
+        Some(left @ 1..) => format!("{}\n({left} more lines stand above)", lines[..LINES].join("\n")),
+        _ => lines.join("\n"),
+    };
+    found.into_iter().map(short).collect()
 }
 
 /// A test that said that it could not run here.
@@ -67,7 +95,7 @@ mod tests {
     #[test]
     fn closing_lines_of_libtest_are_read() {
         let line = "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.1s";
-        assert_eq!(Counts::of_line(line), Some(Counts { passed: 12, failed: 1, skipped: 2 }));
+        assert_eq!(Counts::of_line(line), Some(Counts { passed: 12, failed: 1, skipped: 2, failures: Vec::new() }));
         assert_eq!(Counts::of_line("test result: nonsense"), None);
         assert_eq!(Counts::of_line("test a ... ok"), None);
     }
@@ -76,7 +104,7 @@ mod tests {
     fn the_closing_line_is_what_callers_look_for() {
         let mut sum = Counts::one(true);
         sum.add(Counts::one(false));
-        sum.add(Counts { passed: 3, failed: 0, skipped: 4 });
+        sum.add(Counts { passed: 3, skipped: 4, ..Counts::default() });
         assert_eq!(sum.to_string(), "4 passed, 1 failed, 4 skipped");
     }
 
@@ -86,5 +114,19 @@ mod tests {
         let found = skips(log);
         assert_eq!(found.len(), 2);
         assert_eq!(found[1], Skip { test: "cgroup::v2".into(), reason: "no memory controller: hybrid".into() });
+    }
+
+    #[test]
+    fn what_failed_is_told_again() {
+        let long = (0..40).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n");
+        let said = format!(
+            "noise\n\nfailures:\n\n---- a::b stdout ----\nSKIP nothing\n\nthread 'a::b' panicked at x.rs:1:2:\nno\n\n\
+             ---- c stdout ----\n{long}\n\nfailures:\n    a::b\n    c\n\ntest result: FAILED. 1 passed; 2 failed\n"
+        );
+        let told = failures(&said);
+        assert_eq!(told[0], "---- a::b stdout ----\nSKIP nothing\nthread 'a::b' panicked at x.rs:1:2:\nno");
+        assert!(told[1].ends_with("line 22\n(17 more lines stand above)"), "{}", told[1]);
+        assert_eq!(told.len(), 2);
+        assert!(failures("test a ... ok\ntest result: ok.").is_empty());
     }
 }

@@ -164,6 +164,11 @@ pub(crate) fn musl_target() -> String {
     format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
+/// The target triple of a program of this machine's own C library, which xtask is one of.
+pub(crate) fn host_target() -> String {
+    format!("{}-unknown-linux-{}", std::env::consts::ARCH, if cfg!(target_env = "musl") { "musl" } else { "gnu" })
+}
+
 /// Where `cargo xtask dist` puts the programs.
 pub(crate) fn dist_folder() -> PathBuf {
     target_folder().join("dist")

@@ -6,13 +6,13 @@
 
 use std::path::PathBuf;
 
-use integration_tests::{Server, ServerImage, debian_rootfs, debian_system_rootfs, missing, sid_rootfs, skip};
+use systems::{Server, ServerImage, criu_folder, debian_rootfs, debian_system_rootfs, missing, sid_rootfs, skip};
 
 fn is_there(make: fn() -> Option<PathBuf>, program: &str) {
     if !rustix::process::geteuid().is_root() {
         return skip("needs root");
     }
-    if missing(&["debootstrap"]) {
+    if missing(&["debootstrap", "mmdebstrap"]) {
         return;
     }
     let Some(rootfs) = make() else { return };
@@ -39,4 +39,9 @@ fn bookworm_with_servers() {
 #[test]
 fn sid_with_engines() {
     is_there(sid_rootfs, "usr/sbin/dockerd");
+}
+
+#[test]
+fn sids_criu() {
+    is_there(criu_folder, "criu");
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::tally::Counts;
+use crate::tally::{self, Counts};
 
 /// A program that is to be run.
 pub(super) struct Program {
@@ -79,6 +79,7 @@ fn run_lane(all: Lane<'_>, console: &Console) -> anyhow::Result<Counts> {
                 said.line(line)?;
             }
         }
+        counts.failures = tally::failures(&said.held);
         let status = child.wait().with_context(|| format!("waiting for {name}"))?;
         if !status.success() && counts.failed == 0 {
             said.line(format!("{name} ended with {status}"))?;

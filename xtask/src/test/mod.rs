@@ -268,6 +268,7 @@ impl Run {
             counts.add(Counts::of_line(line.trim_end()).unwrap_or_default());
             said += line;
         })?;
+        counts.failures = tally::failures(&said);
         for skip in &ended.skips {
             self.log_skip(skip)?;
         }
@@ -297,6 +298,9 @@ impl Run {
         for skip in &skips {
             println!("skipped: {}: {}", skip.test, skip.reason);
         }
+        for failure in &self.counts.failures {
+            println!("\n{failure}");
+        }
         for name in &self.failed {
             println!("failed: {name}");
         }
@@ -318,11 +322,11 @@ impl Release {
         let (tell, built_static) = mpsc::channel();
         let built = std::thread::spawn(move || {
             // A receiver that is gone is a run that was interrupted.
-            let _ = tell.send(dist::build_those(true).map(drop));
+            let _ = tell.send(dist::build_shipped(true).map(drop));
             // The last lanes to begin wait for these alone: they are built before what the other lanes do. Only root may; for
             // others they come later.
             let _ = rustix::process::nice(-5);
-            dist::build_those(false).map(drop)
+            dist::build_shipped(false).map(drop)
         });
         Self { built_static, built }
     }

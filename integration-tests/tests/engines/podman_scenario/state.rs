@@ -122,5 +122,6 @@ pub(crate) fn automatic_user_namespaces(podman: &Podman) {
         podman.remove(&first);
         podman.remove(&second);
     }
-    let _ = place.command("umount").args(["/etc"]).output().ok();
+    // Whatever else runs in the place may have a file of it open.
+    let _ = place.command("umount").args(["--lazy", "/etc"]).output().ok();
 }

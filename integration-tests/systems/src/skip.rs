@@ -1,6 +1,7 @@
 //! Skipping out loud: a test that cannot run here says so in a file that the closing summary reads.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// The name of the running test. libtest names each test's thread after it.
 #[must_use]
@@ -28,10 +29,20 @@ pub fn skip(reason: &str) {
 #[must_use]
 pub fn missing(programs: &[&str]) -> bool {
     for program in programs {
-        if crate::find_program(program).is_none() {
+        if find_program(program).is_none() {
             skip(&format!("{program} is not installed"));
             return true;
         }
     }
     false
+}
+
+/// Looks a program up in PATH and the sbin folders.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"])
+        .map(|dir| Path::new(dir).join(name))
+        .find(|candidate| candidate.is_file())
 }
