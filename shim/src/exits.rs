@@ -1,7 +1,7 @@
 //! Ends of processes, told in their order.
 //!
 //! ```text
-//!  a process ends ─▶ reaped ─▶ a Start in progress publishes first ─▶ an exec: told
+//!  a process ends ─▶ reaped ─▶ a Start or Resume in progress publishes first ─▶ an exec: told
 //!                                                                  ─▶ init:    no new execs; execs end and are told;
 //!                                                                              want of memory is told; told last
 //! ```
@@ -38,6 +38,7 @@ pub(crate) fn watch(task: Arc<Task>, process: Arc<Process>, running: Arc<flint_r
         }
         // Who hears of the end finds the whole log.
         process.output_is_written().await;
+        task.resumed().await;
         // A Start that is on its way publishes before it lets go.
         let _starting = process.starting.lock().await;
         task.shared.events.publish(TaskExit {

@@ -82,6 +82,8 @@ pub(crate) struct Task {
     deleted: AtomicBool,
     /// One change of the whole container at a time: pause, resume, update, checkpoint, delete.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Held, within `changing`, from before a thaw until it is told: what ends by it is told afterwards.
+    resuming: tokio::sync::Mutex<()>,
 }
 
 /// Runs what may wait on a thread of its own.
@@ -170,6 +172,7 @@ impl Task {
             paused: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
+            resuming: tokio::sync::Mutex::default(),
         };
         let Some(images) = checkpoint else {
             let running = task.make_init(&bundle, opened, start)?;
@@ -337,6 +340,7 @@ impl Task {
     ///
     /// A container that is not running, or paused already; a process that does not stop.
     pub(crate) async fn pause(&self) -> Result<()> {
+        let _changing = self.changing.lock().await;
         self.freeze(Runtime::pause, true).await?;
         self.shared.events.publish(TaskPaused { container_id: self.id.clone(), ..TaskPaused::default() });
         Ok(())
@@ -346,13 +350,19 @@ impl Task {
     ///
     /// A container that is not paused.
     pub(crate) async fn resume(&self) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let _resuming = self.resuming.lock().await;
         self.freeze(Runtime::resume, false).await?;
         self.shared.events.publish(TaskResumed { container_id: self.id.clone(), ..TaskResumed::default() });
         Ok(())
     }
 
+    /// Waits until a resume that is on its way is told.
+    pub(crate) async fn resumed(&self) {
+        drop(self.resuming.lock().await);
+    }
+
     async fn freeze(&self, change: fn(&Runtime, &str) -> flint_runtime::Result<()>, paused: bool) -> Result<()> {
-        let _changing = self.changing.lock().await;
         if self.init.phase() == Phase::Created {
             return Err(Error::wrong_state("cannot pause or resume a container that was not started"));
         }

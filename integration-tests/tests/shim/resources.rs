@@ -97,6 +97,36 @@ fn signals_of_a_paused_container() {
     case.finish();
 }
 
+/// Its signal waits until the thaw, so that it ends while the resume is on its way.
+#[test]
+fn what_ends_by_a_resume_is_told_after_it() {
+    let Some((case, program, events, _server)) = shim_case() else { return };
+    let (id, bundle) = (case.id("a"), case.bundle().forever());
+    let shim = Shim::start(&case, &program, &bundle, &id, &events);
+    let process = json!({"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    shim.create(&id, bundle.path(), &Streams::default()).expect("create");
+    shim.run(&id, "").expect("start");
+    let mut told = vec!["create".to_owned(), "start".to_owned()];
+    for round in 0..20 {
+        let exec = format!("e{round}");
+        shim.exec(&id, &exec, &process, &Streams::default()).expect("exec");
+        shim.run(&id, &exec).expect("start");
+        shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() }).expect("pause");
+        shim.kill(&id, &exec, 15).expect("kill");
+        shim.call::<Empty>("Resume", &ResumeRequest { id: id.clone(), ..Default::default() }).expect("resume");
+        assert_eq!(shim.wait(&id, &exec).expect("wait"), 143);
+        shim.delete(&id, &exec).expect("delete");
+        told.extend([format!("exec-added:{exec}"), format!("exec-started:{exec}"), "paused".into(), "resumed".into()]);
+        told.push(format!("exit:{exec}"));
+    }
+    shim.kill(&id, "", 9).expect("kill");
+    assert_eq!(delete(&shim, &id), 137);
+    told.extend(["exit".to_owned(), "delete".to_owned()]);
+    events.wait_for(&id, &told.iter().map(String::as_str).collect::<Vec<_>>());
+    shim.shutdown();
+    case.finish();
+}
+
 #[test]
 fn want_of_memory_is_told_before_the_exit() {
     let Some((case, program, events, _server)) = shim_case() else { return };

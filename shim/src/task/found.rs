@@ -62,6 +62,7 @@ impl Task {
             paused: AtomicBool::new(paused),
             deleted: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
+            resuming: tokio::sync::Mutex::default(),
         };
         Ok((task, process))
     }
