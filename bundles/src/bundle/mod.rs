@@ -175,7 +175,7 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
             store.stack(&image)?
         };
         let keeping = note(store, record, folder, &stack, making.lasting)?;
-        match stack_up(store, folder, &stack) {
+        match stack_up(folder, &stack, true) {
             Ok(()) => overlay = Some(keeping),
             Err(error) if form == RootfsForm::Overlay || !overlay::is_missing(&error) => return Err(error.into_error()),
             Err(_) => unmade(folder)?,
@@ -203,38 +203,47 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
             fs::File::open(folder).and_then(|folder| Ok(rustix::fs::syncfs(folder)?)).told(told)?;
         }
         sync(&folder.join(CONFIG))?;
-        sync(folder)?;
         keeping.finish()?;
     }
     let (folder, config) = (folder.to_owned(), Some(config));
     Ok(Created { folder, overlay: is_overlay, mounted_again: false, devices_left_out, user_left_out, config })
 }
 
-/// A bundle's record on its way to the disk, beside the making of the rest: nothing else waits for it, and syncs of two threads
-/// wait for one commit of the file system's journal together.
-struct Keeping(Option<JoinHandle<Result<()>>>);
+/// A bundle's record and the names of its files on their way to the disk, beside the making of the rest: nothing else waits for
+/// them, and syncs of several threads wait for one commit of the file system's journal together.
+struct Keeping(Vec<JoinHandle<Result<()>>>);
 
 impl Keeping {
     fn begin(store: &Store, folder: &Path) -> Result<Self> {
-        let (store, folder) = (store.clone(), folder.to_owned());
-        let keep = move || {
-            store.keep_bundle(&folder)?;
+        let mut keeping = Self(Vec::new());
+        let (store, of_store) = (store.clone(), folder.to_owned());
+        keeping.add(move || store.keep_bundle(&of_store))?;
+        let folder = folder.to_owned();
+        keeping.add(move || {
+            sync(&folder)?;
             // The folder's own name.
             sync(folder.parent().unwrap_or(&folder))
-        };
+        })?;
+        Ok(keeping)
+    }
+
+    fn add(&mut self, keep: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         let thread = std::thread::Builder::new().name("keep".to_owned()).spawn(keep);
-        Ok(Self(Some(thread.told(|| "starting a thread".to_owned())?)))
+        self.0.push(thread.told(|| "starting a thread".to_owned())?);
+        Ok(())
     }
 
     fn finish(mut self) -> Result<()> {
-        self.0.take().map_or(Ok(()), |thread| thread.join().expect("it does not panic"))
+        // All of them are waited for, whatever the first says.
+        let ended: Vec<_> = self.0.drain(..).map(|thread| thread.join().expect("it does not panic")).collect();
+        ended.into_iter().collect()
     }
 }
 
 impl Drop for Keeping {
     /// What is undone after a failure must not come back.
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
+        for thread in self.0.drain(..) {
             let _ = thread.join();
         }
     }
@@ -265,25 +274,34 @@ fn note(
         layers: stack.iter().map(|place| place.key.clone()).collect(),
     };
     write(folder, RECORD, &record)?;
+    // All names that the folder will have, so that they can go to the disk by now.
+    fs::write(folder.join(CONFIG), "").told(|| "making its config.json".to_owned())?;
+    if !stack.is_empty() {
+        for name in [UPPER, WORK] {
+            made(folder, name)?;
+        }
+    }
     store.note_bundle(&record)?;
     lasting.then(|| Keeping::begin(store, folder)).transpose()
 }
 
-fn stack_up(store: &Store, folder: &Path, stack: &[LayerPlace]) -> std::result::Result<(), overlay::Failure> {
-    let made = |name: &str| {
-        let path = folder.join(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                Err(error).told(|| format!("making {}", path.display()))
-            }
-            _ => Ok(path),
+/// A folder of the bundle, made if it is missing.
+fn made(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).told(|| format!("making {}", path.display()))
         }
-    };
-    let is_new = !folder.join(UPPER).exists();
-    let (upper, work) = (made(UPPER)?, made(WORK)?);
+        _ => Ok(path),
+    }
+}
+
+/// Mounts the overlay. `is_new`: nothing has been written to it.
+fn stack_up(folder: &Path, stack: &[LayerPlace], is_new: bool) -> std::result::Result<(), overlay::Failure> {
+    let (upper, work) = (made(folder, UPPER)?, made(folder, WORK)?);
     if is_new {
         fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).told(|| "its upper folder".to_owned())?;
-        imitate_root(store, &upper, stack)?;
+        imitate_root(&upper, stack)?;
     }
     let lower: Vec<&Path> = stack.iter().map(|place| place.folder.as_path()).collect();
     overlay::mount(&lower, &upper, &work, &folder.join(ROOTFS))
@@ -324,7 +342,8 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
         return Err(told("its root filesystem is mounted"));
     }
     let image = store.image(record)?;
-    stack_up(store, folder, &store.stack(&image)?).map_err(overlay::Failure::into_error)?;
+    let is_new = !folder.join(UPPER).exists();
+    stack_up(folder, &store.stack(&image)?, is_new).map_err(overlay::Failure::into_error)?;
     Ok(Created {
         folder: folder.to_owned(),
         overlay: true,

@@ -46,6 +46,8 @@ pub(crate) struct LayerPlace {
     pub(crate) key: String,
     /// The folder for overlayfs.
     pub(crate) folder: PathBuf,
+    /// Whether the layer says how the root folder looks.
+    has_root: bool,
 }
 
 /// A layer that is unpacked and not in its place yet.
@@ -71,10 +73,10 @@ impl Store {
     /// Where a layer of an image is unpacked; None when it is not.
     pub(crate) fn layer(&self, layer: &Layer) -> Result<Option<LayerPlace>> {
         for digest in [&layer.diff_id, &layer.chain_id] {
-            let folder = self.layer_folder(digest.hex());
-            let record = folder.join("layer.json");
-            if record.try_exists().told(|| format!("looking for {}", record.display()))? {
-                return Ok(Some(LayerPlace { key: digest.hex().to_owned(), folder: folder.join("fs") }));
+            let key = digest.hex();
+            if let Some(Record { has_root, .. }) = self.layer_record(key)? {
+                let folder = self.layer_folder(key).join("fs");
+                return Ok(Some(LayerPlace { key: key.to_owned(), folder, has_root }));
             }
         }
         Ok(None)
@@ -260,15 +262,8 @@ fn xattrs(from: &File, to: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Gives the new folder `upper` the looks of the root that the topmost layer shows which has any.
-pub(crate) fn imitate_root(store: &Store, upper: &Path, stack: &[LayerPlace]) -> Result<()> {
-    let mut model = None;
-    for place in stack.iter().rev() {
-        if store.layer_record(&place.key)?.is_some_and(|record| record.has_root) {
-            model = Some(place);
-            break;
-        }
-    }
-    let Some(model) = model else { return Ok(()) };
+pub(crate) fn imitate_root(upper: &Path, stack: &[LayerPlace]) -> Result<()> {
+    let Some(model) = stack.iter().rev().find(|place| place.has_root) else { return Ok(()) };
     let told = || format!("copying the attributes of the root to {}", upper.display());
     let status = fs::metadata(&model.folder).told(told)?;
     std::os::unix::fs::chown(upper, Some(status.uid()), Some(status.gid())).told(told)?;
