@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -55,17 +54,12 @@ impl Daemon {
 
     /// Waits until `ready` holds; false when the daemon ended before that.
     pub fn wait_ready(&mut self, mut ready: impl FnMut(&Place) -> bool) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while Instant::now() < deadline {
-            if self.running.has_ended() {
-                return false;
-            }
-            if ready(&self.place) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        false
+        let mut is_ready = false;
+        becomes_true(|| {
+            is_ready = ready(&self.place);
+            is_ready || self.running.has_ended()
+        });
+        is_ready
     }
 
     /// Where it runs.

@@ -53,7 +53,7 @@ impl Output {
 
 /// How long a program may run, and a wait may last, before it is taken for one that hangs: `FLINT_PATIENCE` in seconds where a
 /// test has more to do than usual.
-fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     static PATIENCE: std::sync::OnceLock<Duration> = std::sync::OnceLock::new();
     *PATIENCE.get_or_init(|| {
         let wanted = std::env::var("FLINT_PATIENCE").ok();
@@ -252,13 +252,26 @@ pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
 }
 
 /// Polls `done` until it holds; false when it never does. For callers whose message must be made afterwards.
-pub(crate) fn becomes_true(mut done: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience();
-    while !done() {
-        if Instant::now() > deadline {
+pub(crate) fn becomes_true(done: impl FnMut() -> bool) -> bool {
+    becomes_true_in(patience(), done)
+}
+
+/// The same for what may take longer than a program may.
+///
+/// What takes long to ask is asked as rarely: many tests wait beside each other, by programs that take as much of a core as what
+/// they wait for.
+pub(crate) fn becomes_true_in(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_millis(250);
+    let begun = Instant::now();
+    loop {
+        let asked = Instant::now();
+        if done() {
+            return true;
+        }
+        if begun.elapsed() > limit {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep((asked.elapsed() * 3).clamp(SHORTEST, LONGEST));
     }
-    true
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::process::{becomes_true_in, patience};
 use crate::{Command, Daemon, Layout, Output, Place, System, wait_until};
 
 /// The bridge in the first manager's network namespace that others are connected with.
@@ -206,15 +208,11 @@ impl Manager {
     #[track_caller]
     pub fn wait_for(&self, service: &str, state: &str, count: usize) {
         let mut seen = Vec::new();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60 + count as u64);
-        while std::time::Instant::now() < deadline {
+        let reached = becomes_true_in(patience() + Duration::from_secs(count as u64), || {
             seen = self.tasks(service);
-            if seen.iter().filter(|task| task.state == state).count() == count {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        panic!("not {count} tasks {state}: {seen:#?}\n{}", self.daemon.log_tail());
+            seen.iter().filter(|task| task.state == state).count() == count
+        });
+        assert!(reached, "not {count} tasks {state}: {seen:#?}\n{}", self.daemon.log_tail());
     }
 
     /// Waits until a service has so many tasks that run, of as many; without a list of them, which for thousands is a burden.
@@ -222,16 +220,12 @@ impl Manager {
     pub fn wait_all(&self, service: &str, count: usize) {
         let wanted = format!("{count}/{count}");
         let filter = format!("name={service}");
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60 + count as u64 / 2);
         let mut seen = String::new();
-        while std::time::Instant::now() < end {
+        let reached = becomes_true_in(patience() + Duration::from_secs(count as u64 / 2), || {
             seen = self.get(&["service", "ls", "--filter", &filter, "--format", "{{.Replicas}}"]);
-            if seen == wanted {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(250));
-        }
-        panic!("{seen} tasks of {service} run, not {wanted}:\n{}", self.daemon.log_tail());
+            seen == wanted
+        });
+        assert!(reached, "{seen} tasks of {service} run, not {wanted}:\n{}", self.daemon.log_tail());
     }
 
     /// STATUS and AVAILABILITY of a node.
