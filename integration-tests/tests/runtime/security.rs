@@ -322,8 +322,8 @@ fn the_hosts_mounts_survive_a_root_propagation() {
             }
             let case = Case::new(&runtime);
             let bundle = case.bundle().shell("echo ran").edit(json!({"linux": {"rootfsPropagation": propagation}}));
-            // Shared as under systemd, but in a namespace of the test's own.
-            let script = "mount --make-rslave / && mount --make-rshared / && wc -l < /proc/self/mountinfo && \
+            // Shared as under systemd, but in a namespace of the test's own, where no mount of others arrives.
+            let script = "mount --make-rprivate / && mount --make-rshared / && wc -l < /proc/self/mountinfo && \
                           \"$FLINT\" --root \"$ROOT\" run --bundle \"$1\" \"$2\" && wc -l < /proc/self/mountinfo";
             let output = Command::new("unshare")
                 .args(["--mount", "--propagation", "unchanged", "sh", "-ec", script, "sh"])

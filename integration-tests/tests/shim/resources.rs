@@ -1,5 +1,7 @@
 //! What the shim does with a container's resources, and tells of them: on v1 and on v2.
 
+use std::fs;
+
 use containerd_shim_protos::api::{
     Empty, PauseRequest, PidsRequest, PidsResponse, ResumeRequest, StatsRequest, StatsResponse, Status,
     UpdateTaskRequest,
@@ -97,24 +99,28 @@ fn signals_of_a_paused_container() {
     case.finish();
 }
 
-/// Its signal waits until the thaw, so that it ends while the resume is on its way.
+/// A signal that it has a handler for waits until the thaw (on cgroup v2 another one ends it before), so that it ends while the
+/// resume is on its way.
 #[test]
 fn what_ends_by_a_resume_is_told_after_it() {
     let Some((case, program, events, _server)) = shim_case() else { return };
     let (id, bundle) = (case.id("a"), case.bundle().forever());
     let shim = Shim::start(&case, &program, &bundle, &id, &events);
-    let process = json!({"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    let script = "trap 'exit 7' TERM; : > /dev/shm/ready; while :; do sleep 1000 & wait $!; done";
+    let process = json!({"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
     shim.create(&id, bundle.path(), &Streams::default()).expect("create");
     shim.run(&id, "").expect("start");
     let mut told = vec!["create".to_owned(), "start".to_owned()];
     for round in 0..20 {
         let exec = format!("e{round}");
         shim.exec(&id, &exec, &process, &Streams::default()).expect("exec");
-        shim.run(&id, &exec).expect("start");
+        let pid = shim.run(&id, &exec).expect("start");
+        let ready = format!("/proc/{pid}/root/dev/shm/ready");
+        wait_until("its trap is set", || fs::remove_file(&ready).is_ok());
         shim.call::<Empty>("Pause", &PauseRequest { id: id.clone(), ..Default::default() }).expect("pause");
         shim.kill(&id, &exec, 15).expect("kill");
         shim.call::<Empty>("Resume", &ResumeRequest { id: id.clone(), ..Default::default() }).expect("resume");
-        assert_eq!(shim.wait(&id, &exec).expect("wait"), 143);
+        assert_eq!(shim.wait(&id, &exec).expect("wait"), 7);
         shim.delete(&id, &exec).expect("delete");
         told.extend([format!("exec-added:{exec}"), format!("exec-started:{exec}"), "paused".into(), "resumed".into()]);
         told.push(format!("exit:{exec}"));

@@ -75,8 +75,9 @@ impl Run {
     fn everything(mut self, quick: bool, options: &[OsString]) -> anyhow::Result<ExitCode> {
         let mut release = None;
         if !quick {
-            self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
+            // It needs none of the packages.
             release = Some(Release::begin());
+            self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
             if vm::missing().is_none() {
                 // Who needs the machine waits for it by its lock, and says why there is none.
                 let _ = std::thread::spawn(vm::prepare);
