@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  a process ends ─▶ reaped ─▶ a Start or Resume in progress publishes first ─▶ an exec: told
-//!                                                                  ─▶ init:    no new execs; execs end and are told;
-//!                                                                              want of memory is told; told last
+//!                                                                            ─▶ init:    no new execs; execs end and are
+//!                                                                                        told; want of memory is told; told
+//!                                                                                        last
 //! ```
 
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};

@@ -46,16 +46,18 @@ impl fmt::Display for Counts {
 /// The most of what a test that failed said that the closing lines repeat.
 const LINES: usize = 24;
 
-/// What libtest tells of tests that failed, in its part between the first line `failures:` and the second.
+/// What libtest tells of tests that failed: in each program's part between a first line `failures:` and a second.
 pub(crate) fn failures(said: &str) -> Vec<String> {
-    let part = said.split_once("\nfailures:\n").map_or("", |(_, rest)| rest);
-    let part = part.split_once("\nfailures:\n").map_or(part, |(told, _)| told);
     let mut found: Vec<Vec<&str>> = Vec::new();
-    for line in part.lines() {
-        if line.starts_with("---- ") && line.ends_with(" ----") {
+    let mut is_told = false;
+    for line in said.lines() {
+        if line == "failures:" {
+            is_told = !is_told;
+        } else if is_told && line.starts_with("---- ") && line.ends_with(" ----") {
             found.push(vec![line]);
-        } else if let Some(last) = found.last_mut()
+        } else if is_told
             && !line.is_empty()
+            && let Some(last) = found.last_mut()
         {
             last.push(line);
         }
@@ -119,9 +121,11 @@ mod tests {
     #[test]
     fn what_failed_is_told_again() {
         let long = (0..40).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n");
+        // Nothing stands before it where no test said anything, and there may be several programs.
         let said = format!(
-            "noise\n\nfailures:\n\n---- a::b stdout ----\nSKIP nothing\n\nthread 'a::b' panicked at x.rs:1:2:\nno\n\n\
-             ---- c stdout ----\n{long}\n\nfailures:\n    a::b\n    c\n\ntest result: FAILED. 1 passed; 2 failed\n"
+            "failures:\n\n---- a::b stdout ----\nSKIP nothing\n\nthread 'a::b' panicked at x.rs:1:2:\nno\n\n\
+             failures:\n    a::b\n\ntest result: FAILED. 1 passed; 1 failed\nnoise\n\n\
+             failures:\n\n---- c stdout ----\n{long}\n\nfailures:\n    c\n\ntest result: FAILED. 1 passed; 1 failed\n"
         );
         let told = failures(&said);
         assert_eq!(told[0], "---- a::b stdout ----\nSKIP nothing\nthread 'a::b' panicked at x.rs:1:2:\nno");

@@ -174,8 +174,9 @@ fn fill(store: &Store, record: &ImageRecord, folder: &Path, making: &Making<'_>)
             fetch::unpack_layers(store, &image, &fetch, progress)?;
             store.stack(&image)?
         };
+        let is_new = make_writable(folder)?;
         let keeping = note(store, record, folder, &stack, making.lasting)?;
-        match stack_up(folder, &stack, true) {
+        match stack_up(folder, &stack, is_new) {
             Ok(()) => overlay = Some(keeping),
             Err(error) if form == RootfsForm::Overlay || !overlay::is_missing(&error) => return Err(error.into_error()),
             Err(_) => unmade(folder)?,
@@ -274,37 +275,32 @@ fn note(
         layers: stack.iter().map(|place| place.key.clone()).collect(),
     };
     write(folder, RECORD, &record)?;
-    // All names that the folder will have, so that they can go to the disk by now.
+    // The last name that the folder gets, so that all of them can go to the disk by now.
     fs::write(folder.join(CONFIG), "").told(|| "making its config.json".to_owned())?;
-    if !stack.is_empty() {
-        for name in [UPPER, WORK] {
-            made(folder, name)?;
-        }
-    }
     store.note_bundle(&record)?;
     lasting.then(|| Keeping::begin(store, folder)).transpose()
 }
 
-/// A folder of the bundle, made if it is missing.
-fn made(folder: &Path, name: &str) -> Result<PathBuf> {
-    let path = folder.join(name);
-    match fs::create_dir(&path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(error).told(|| format!("making {}", path.display()))
-        }
-        _ => Ok(path),
-    }
+/// Makes the folders that an overlay writes to where they are missing; whether nothing has been written by it.
+fn make_writable(folder: &Path) -> Result<bool> {
+    let make = |name: &str| match fs::create_dir(folder.join(name)) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true).told(|| format!("making {}", folder.join(name).display())),
+    };
+    let is_new = make(UPPER)?;
+    make(WORK)?;
+    Ok(is_new)
 }
 
-/// Mounts the overlay. `is_new`: nothing has been written to it.
+/// Mounts the overlay over the folders of [`make_writable`].
 fn stack_up(folder: &Path, stack: &[LayerPlace], is_new: bool) -> std::result::Result<(), overlay::Failure> {
-    let (upper, work) = (made(folder, UPPER)?, made(folder, WORK)?);
+    let upper = folder.join(UPPER);
     if is_new {
         fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).told(|| "its upper folder".to_owned())?;
         imitate_root(&upper, stack)?;
     }
     let lower: Vec<&Path> = stack.iter().map(|place| place.folder.as_path()).collect();
-    overlay::mount(&lower, &upper, &work, &folder.join(ROOTFS))
+    overlay::mount(&lower, &upper, &folder.join(WORK), &folder.join(ROOTFS))
 }
 
 /// Takes away what an overlay would have needed.
@@ -342,7 +338,7 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
         return Err(told("its root filesystem is mounted"));
     }
     let image = store.image(record)?;
-    let is_new = !folder.join(UPPER).exists();
+    let is_new = make_writable(folder)?;
     stack_up(folder, &store.stack(&image)?, is_new).map_err(overlay::Failure::into_error)?;
     Ok(Created {
         folder: folder.to_owned(),

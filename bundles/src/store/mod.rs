@@ -27,7 +27,7 @@ pub use names::{BundleRecord, ImageRecord};
 pub use usage::{ImageUsage, Usage};
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -288,25 +288,13 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 
 /// Reads a record of the store; None for a missing one.
 fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let content = match File::open(path).and_then(|file| read_small(&file)) {
+    let content = match fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         content => content.told(|| format!("reading {}", path.display()))?,
     };
     serde_json::from_slice(&content)
         .map(Some)
         .map_err(|error| Error::refused(format!("the store's record {} is damaged: {error}", path.display())))
-}
-
-/// What a file holds, by one system call where that is little: an image has a record for each of its layers.
-fn read_small(mut file: &File) -> std::io::Result<Vec<u8>> {
-    let mut content = vec![0; 4096];
-    let count = file.read(&mut content)?;
-    let is_whole = count < content.len();
-    content.truncate(count);
-    if !is_whole {
-        file.read_to_end(&mut content)?;
-    }
-    Ok(content)
 }
 
 #[cfg(test)]

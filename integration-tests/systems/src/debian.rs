@@ -47,7 +47,7 @@ pub fn debian_system_rootfs() -> Option<PathBuf> {
     kept("bookworm-systemd-2", |rootfs| debian(Tool::Mmdebstrap, "bookworm", &packages, rootfs))
 }
 
-/// Debian sid with its engines, made if it is missing (a minute or two); None after a skip. It is shared and must not be
+/// Debian sid with its engines, made if it is missing (half a minute); None after a skip. It is shared and must not be
 /// written to.
 #[must_use]
 pub fn sid_rootfs() -> Option<PathBuf> {
