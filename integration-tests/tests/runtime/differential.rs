@@ -128,12 +128,6 @@ fn compare(config: &Generated, [flint, runc]: &[Runtime; 2], verbose: bool) -> V
         };
         let is_known = known().any(|known| match known.what {
             What::RuncRefuses(text) => ours.ran() && theirs.output.code == 1 && theirs.output.stderr.contains(text),
-            What::RuncRefusesMount { places, text } => {
-                // The log quotes its text once more.
-                let said = theirs.output.stderr.replace('\\', "");
-                let at = |place: &String| said.contains(&format!("to rootfs at \"{place}\""));
-                ours.ran() && theirs.output.code == 1 && said.contains(text) && places(config).iter().any(at)
-            }
             What::FlintRefuses(text) => theirs.ran() && ours.output.code == 1 && ours.output.stderr.contains(text),
             _ => false,
         });

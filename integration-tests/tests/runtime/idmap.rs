@@ -175,6 +175,22 @@ fn a_source_in_the_containers_own_root() {
     case.finish();
 }
 
+/// Init, which makes the mount of what was mounted before, is not root of the file system's user namespace: the host maps.
+#[test]
+fn a_source_in_the_containers_own_root_in_a_user_namespace() {
+    let Some(flint) = flint() else { return };
+    let case = Case::new(&flint);
+    let source = volume(&case);
+    let bundle = in_user_namespace(case.bundle());
+    let inside = bundle.rootfs().join("mnt").display().to_string();
+    let first = json!({"destination": inside, "type": "bind", "source": source, "options": ["bind"]});
+    let bundle = bundle.push("/mounts", first);
+    // What the container's maps make of the host's 0 is its own 0; shown as they are, all would be nobody's.
+    let owners = owners(&case, bundle, bind(&inside, &["rbind", "idmap"]));
+    assert_eq!(owners, "root 0:0\nother 7:8\nsub/file 0:0\n");
+    case.finish();
+}
+
 #[test]
 fn what_cannot_be_mapped_is_told() {
     let Some(flint) = flint() else { return };

@@ -30,6 +30,7 @@ mod sd_notify;
 mod seccomp;
 mod seccomp_notify;
 mod security;
+mod security_descriptors;
 mod security_joining;
 mod spec;
 mod system_container;

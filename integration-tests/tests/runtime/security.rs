@@ -125,6 +125,32 @@ fn numeric_user_names_give_no_root() {
     }
 }
 
+/// -1 is "leave as it is" for setresuid(2): whoever asks for it would get root.
+#[test]
+fn no_id_is_minus_one() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let id = case.detached(&case.bundle().forever(), "a");
+        let users = [
+            json!({"uid": u32::MAX, "gid": 1000}),
+            json!({"uid": 1000, "gid": u32::MAX}),
+            json!({"uid": 1000, "gid": 1000, "additionalGids": [u32::MAX]}),
+        ];
+        for user in users {
+            let output = case.run(&case.bundle().shell("id").edit(json!({"process": {"user": user.clone()}})));
+            assert!(output.code != 0 && output.stdout.is_empty(), "{}: {user}: {output:?}", runtime.name);
+            let file = case.path().join("process.json");
+            let process = json!({"user": user.clone(), "cwd": "/", "args": ["id"], "env": ["PATH=/bin"]});
+            fs::write(&file, process.to_string()).expect("write");
+            let output = case.command(["exec", "--process"]).args([&file]).args([&id]).output();
+            assert!(output.code != 0 && output.stdout.is_empty(), "{}: {user}: {output:?}", runtime.name);
+        }
+        case.delete(&id);
+        case.finish();
+    }
+}
+
 /// Masked paths are empty and cannot be laid bare, read-only ones not written.
 #[test]
 fn masks_hold_against_the_containers_root() {

@@ -71,12 +71,57 @@ fn exec_does_not_follow_an_init_to_namespaces_of_its_own() {
     }
 }
 
+/// The same for mounts: in a user namespace of its own the program could change what is mounted there, and so write to it.
+#[test]
+fn mounts_do_not_follow_an_init_to_namespaces_of_its_own() {
+    let case = Case::new(&flint());
+    let given = case.path().join("given");
+    fs::create_dir(&given).expect("make a source");
+    fs::set_permissions(&given, fs::Permissions::from_mode(0o777)).expect("chmod the source");
+    let script = "exec unshare --user --map-root-user --mount sh -c ': > /tmp/ready; while sleep 0.01; do \
+                  mount -o remount,bind,rw /tmp/data 2>/dev/null && echo owned > /tmp/data/file; done'";
+    let user = json!({"uid": 1000, "gid": 1000});
+    let bundle = case.bundle().writable().shell(script);
+    let bundle = bundle.edit(json!({"process": {"user": user}, "linux": {"seccomp": null}}));
+    fs::set_permissions(bundle.rootfs().join("tmp"), fs::Permissions::from_mode(0o1777)).expect("chmod /tmp");
+    fs::create_dir(bundle.rootfs().join("tmp/data")).expect("make a destination");
+    let id = case.detached(&bundle, "a");
+    wait_until("the program has left its namespaces", || bundle.rootfs().join("tmp/ready").exists());
+    let given = given.display().to_string();
+    for args in [&["mount", "-o", "ro", &id, &given, "/tmp/data"][..], &["umount", &id, "/proc"]] {
+        let output = case.call(args.iter().copied());
+        assert!(output.code != 0 && output.stderr.contains("has left the user namespace"), "{args:?}: {output:?}");
+    }
+    assert_eq!(fs::read_dir(given).expect("read the source").count(), 0);
+    case.delete(&id);
+    case.finish();
+}
+
 /// What a spy of the container sees of a process's permitted capabilities, where they are not its own; it starts no program, so
 /// that there are no processes but those of `exec`.
 const SPY: &str = "own=; while read -r key value; do [ \"$key\" = CapPrm: ] && own=$value; done </proc/self/status; : >/tmp/seen; \
                    : >/tmp/ready; while :; do for process in /proc/[0-9]*; do \
                    { while read -r key value; do case $key in CapPrm:) [ \"$value\" = \"$own\" ] || echo \"$value\" >>/tmp/seen; \
                    break;; esac; done <$process/status; } 2>/dev/null; done; done";
+
+/// The same where only an earlier process of `exec` has it.
+#[test]
+fn who_enters_later_is_not_seen_with_more_rights_either() {
+    let case = Case::new(&flint());
+    let bundle = case.bundle().writable().forever();
+    let id = case.detached(&bundle, "a");
+    let _ = case.call(["exec", "--detach", "--cap", "CAP_SYS_PTRACE", &id, "sh", "-c", SPY]).ok();
+    wait_until("the spy spies", || bundle.rootfs().join("tmp/ready").exists());
+    for _ in 0..20 {
+        let _ = case.call(["exec", "--cap", "CAP_SYS_PTRACE", &id, "true"]).ok();
+    }
+    let seen = fs::read_to_string(bundle.rootfs().join("tmp/seen")).expect("the spy works");
+    let seen: std::collections::BTreeSet<_> = seen.lines().collect();
+    // init, and nobody with all.
+    assert!(seen.len() <= 1, "processes had other capabilities: {seen:?}");
+    case.delete(&id);
+    case.finish();
+}
 
 /// A container with CAP_SYS_PTRACE may take over whatever is in its pid namespace: a process of `exec` that still has all
 /// capabilities there gives it the host (the idea of CVE-2016-9962, with the capability).

@@ -1,7 +1,9 @@
 //! Containers in user namespaces: joined by path with what belongs to them or not, entered by exec, and made by the
 //! root of one.
 
-use integration_tests::{Bundle, Case, Rootless, peers, under_test_only};
+use std::fs;
+
+use integration_tests::{Bundle, Case, Command, Rootless, peers, under_test_only};
 use serde_json::{Value, json};
 
 const KINDS: [(&str, &str); 6] =
@@ -22,6 +24,42 @@ fn links(script_of: &str) -> String {
 }
 
 /// Namespaces by path: all of another container's, whose user namespace owns them.
+/// A source of a mount that the host has read-only and without devices, programs or their rights: no root of a user namespace
+/// may take that away (mount_namespaces(7)).
+#[test]
+fn what_the_hosts_mount_forbids_is_forbidden_for_good() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let source = case.path().join("source");
+        fs::create_dir(&source).expect("make a source");
+        let script = "mount -o remount,bind,rw,nosuid,nodev,noexec /data 2>/dev/null && echo writable; \
+                      mount -o remount,bind,ro,suid,dev,exec /data 2>/dev/null && echo suid; \
+                      grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6";
+        let maps = json!([{"containerID": 0, "hostID": 0, "size": 65_536}]);
+        let bundle = case
+            .bundle()
+            .writable()
+            .shell(script)
+            .capabilities(&["CAP_SYS_ADMIN"])
+            .push("/mounts", json!({"destination": "/data", "type": "bind", "source": source, "options": ["rbind"]}))
+            .push("/linux/namespaces", json!({"type": "user"}))
+            .edit(json!({"linux": {"uidMappings": maps.clone(), "gidMappings": maps, "seccomp": null}}));
+        let words = [runtime.path.as_os_str(), source.as_os_str()];
+        // In a mount namespace of its own, as the host's.
+        let host = "mount -t tmpfs -o ro,nosuid,nodev,noexec tmpfs \"$1\"; exec \"$0\" --root \"$2\" run --bundle \"$3\" \"$4\"";
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-euc", host])
+            .args(words)
+            .args([case.state_root(), bundle.write()])
+            .args([case.id("host")])
+            .output()
+            .ok();
+        assert_eq!(output.stdout, "ro,nosuid,nodev,noexec,relatime\n", "{}", runtime.name);
+        case.finish();
+    }
+}
+
 #[test]
 fn all_namespaces_of_a_container_are_joined() {
     let Some(peers) = under_test_only("runc 1.1 wants maps for a joined user namespace") else { return };

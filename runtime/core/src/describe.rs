@@ -95,7 +95,12 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
             (0, _) | (_, 0) => "open a terminal and send it to the console socket".to_owned(),
             _ => format!("open a terminal of {width}x{height} and send it to the console socket"),
         },
-        Step::OwnStdio { uid } => format!("give stdin, stdout and stderr to uid {uid}"),
+        Step::OwnStdio { uid, files } => {
+            format!(
+                "give stdin, stdout and stderr{} to uid {uid}",
+                if files { "" } else { ", where they are pipes or sockets," }
+            )
+        }
         Step::RunHook(ref hook) => {
             let stage = match hook.stage {
                 HookStage::CreateContainer => "createContainer",
@@ -109,7 +114,8 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
         Step::Sysctl { path, value, .. } => format!("write {} to /proc/{}", text(value), text(path)),
         Step::MakeFolder { path } => format!("make the folder {}", text(path)),
         Step::RootReadonly => "make the root read-only".to_owned(),
-        Step::RemountReadonly { path } => format!("make the mount {} read-only", text(path)),
+        Step::RemountReadonly { path, .. } => format!("make the mount {} read-only", text(path)),
+        Step::Close { slot } => format!("close {}", source(plan, slot)),
         Step::Detach { path, .. } => format!("unmount {}", text(path)),
         Step::PivotRoot => "pivot to the root".to_owned(),
         Step::MoveRoot { bare } => {
@@ -164,6 +170,11 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
             format!("make the cgroup {} and write {} limits", plan.cgroup.path, plan.cgroup.writes.len())
         }
         HostStep::Bind(slot) => format!("open {} as slot {}", source(plan, slot), slot.0),
+        HostStep::BindMounts => {
+            let slots = (0..plan.slots.len()).map(|slot| Slot(slot as u16)).filter(|&slot| plan.is_bound_late(slot));
+            let sources = slots.map(|slot| format!("{} as slot {}", source(plan, slot), slot.0));
+            format!("open as init has them: {}", sources.collect::<Vec<_>>().join(", "))
+        }
         HostStep::Clone => match plan.time {
             Some(time) => format!(
                 "make a time namespace with the offsets {:?} and clone init in it with new namespaces: {}",
@@ -346,6 +357,7 @@ fn source(plan: &Plan, slot: Slot) -> String {
         Some(SlotSource::InitNamespace { kind }) => format!("the {} namespace of the container's init", kinds(*kind)),
         Some(SlotSource::ContainerInit) => "the container's init".to_owned(),
         Some(SlotSource::ConsoleSocket) => "the console socket".to_owned(),
+        Some(SlotSource::Made) => "a mount of an earlier step".to_owned(),
         Some(SlotSource::Listener) => "the socket for start".to_owned(),
         Some(SlotSource::HookOutput { path }) => format!("{} for the hooks' output", path.display()),
         Some(SlotSource::HookState) => "the hooks' state".to_owned(),
@@ -358,6 +370,7 @@ fn barrier_name(barrier: Barrier) -> &'static str {
     match barrier {
         Barrier::Born => "barrier 1 (born)",
         Barrier::Network => "barrier 3 (network)",
+        Barrier::Sources => "barrier 4 (sources)",
         Barrier::Mounted => "barrier 2 (mounted)",
     }
 }

@@ -10,6 +10,9 @@
 //!  Await(Network) <---------------------  Barrier(Network)          (only with network devices)
 //!  NetDevices
 //!  Release(Network) ------------------->
+//!  Await(Sources) <---------------------  Barrier(Sources)          (only with mounts for a user namespace)
+//!  BindMounts
+//!  Release(Sources) ------------------->
 //!  Await(Mounted) <---------------------  Barrier(Mounted)          (only with host hooks)
 //!  Hooks(Prestart), Hooks(CreateRuntime)
 //!  Release(Mounted) ------------------->  createContainer hooks, masks, pivot_root, limits
@@ -86,6 +89,8 @@ pub enum HostStep {
     MakeCgroup,
     /// Opens what a slot needs.
     Bind(Slot),
+    /// Opens the sources of [`SlotSource::BindMount`]s that are locked, in init's mount namespace.
+    BindMounts,
     /// Clones init.
     Clone,
     /// Waits until init is at the barrier.
@@ -175,6 +180,8 @@ pub struct HostHooks {
 pub enum SlotSource {
     /// The host's procfs, verified to be one and to be its root.
     Proc,
+    /// Nothing of the host's: a mount that init makes and comes back to.
+    Made,
     /// A namespace by its path; its type is verified (`NS_GET_NSTYPE`).
     Namespace {
         /// `CLONE_NEW*`
@@ -229,6 +236,9 @@ pub enum SlotSource {
     },
     /// A detached bind mount, opened with the runtime's rights (user namespaces: trap 5).
     BindMount {
+        /// What the host's mount forbids is forbidden in the container's user namespace for good (mount_namespaces(7)): the
+        /// source is opened in a mount namespace of one.
+        locked: bool,
         /// Absolute path on the host.
         path: PathBuf,
         /// With the mounts below it.
@@ -240,6 +250,13 @@ pub enum SlotSource {
         /// Whose owners are shown, where not the file system's.
         idmap: Option<IdMap>,
     },
+}
+
+impl SlotSource {
+    /// Whether the slot is bound when init has its mount namespace ([`HostStep::BindMounts`]).
+    pub(crate) fn is_bound_late(&self) -> bool {
+        matches!(self, Self::BindMount { locked: true, .. })
+    }
 }
 
 impl Plan {
@@ -256,6 +273,11 @@ impl Plan {
             masks: &self.masks,
             time: self.time,
         }
+    }
+
+    /// As [`SlotSource::is_bound_late`].
+    pub(crate) fn is_bound_late(&self, slot: Slot) -> bool {
+        self.slots.get(usize::from(slot.0)).is_some_and(SlotSource::is_bound_late)
     }
 
     /// A string of the plan, for messages.

@@ -22,10 +22,11 @@ use crate::protocol::{self, Kind, Message};
 impl Init<'_> {
     /// Clones the process that goes on behind this step, as the caller's own child, and ends.
     pub(crate) fn birth(&mut self) -> Outcome {
-        for &Fd(fd) in self.fds {
-            if fd >= 0 {
-                let _ = file::close(Fd(fd));
+        for fd in &mut *self.fds {
+            if fd.0 >= 0 {
+                let _ = file::close(*fd);
             }
+            *fd = Fd(-1);
         }
         let options = Clone { flags: libc::CLONE_PARENT as u64, ..Clone::default() };
         let child = process::spawn(options, &mut *self, born).at(Operation::Clone)?;

@@ -13,8 +13,8 @@ use crate::protocol::{self, BEFORE_STEPS, Kind, Message};
 
 /// What binds a plan to one container.
 pub struct Bindings<'a> {
-    /// The descriptor of each slot, by number.
-    pub fds: &'a [Fd],
+    /// The descriptor of each slot, by number; -1 for none.
+    pub fds: &'a mut [Fd],
     /// Every descriptor that outlives the first step, ascending: stdio, preserved ones, the slots, the channel.
     pub keep: &'a [Fd],
     /// init's end of the channel to the host (`SOCK_SEQPACKET`, CLOEXEC).
@@ -208,7 +208,7 @@ pub(crate) enum Inherited {
 /// init's state: what earlier steps leave for later ones.
 pub(crate) struct Init<'a> {
     pub(crate) plan: PlanRef<'a>,
-    pub(crate) fds: &'a [Fd],
+    pub(crate) fds: &'a mut [Fd],
     keep: &'a [Fd],
     pub(crate) channel: Fd,
     pub(crate) pointers: &'a mut [*const c_char],
@@ -274,7 +274,7 @@ impl<'a> Init<'a> {
                 self.console(socket, (width, height), uid, mount)?;
                 if controlling { terminal::set_controlling(Fd(0)).at(Operation::Terminal) } else { Ok(()) }
             }
-            Step::OwnStdio { uid } => self.own_stdio(uid),
+            Step::OwnStdio { uid, files } => self.own_stdio(uid, files),
             Step::RunHook(ref hook) => self.run_hook(hook),
             Step::Mask { path } => self.mask(path),
             Step::Readonly { path } => self.readonly(path),
@@ -282,7 +282,8 @@ impl<'a> Init<'a> {
             Step::Sysctl { proc, path, value } => self.sysctl(proc, path, value),
             Step::MakeFolder { path } => self.make_folder(path),
             Step::RootReadonly => self.root_readonly(),
-            Step::RemountReadonly { path } => self.remount_readonly(path),
+            Step::RemountReadonly { slot, .. } => self.remount_readonly(slot),
+            Step::Close { slot } => self.close_slot(slot),
             Step::Detach { proc, path } => self.detach(proc, path),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot { bare } => self.move_root(bare),
@@ -325,6 +326,22 @@ impl<'a> Init<'a> {
     /// The descriptor bound to a slot.
     pub(crate) fn slot(&self, slot: Slot) -> Outcome<Fd> {
         self.fds.get(usize::from(slot.0)).copied().ok_or(Failure::new(Operation::Plan, libc::EBADF))
+    }
+
+    /// Puts a descriptor into a slot, from where a later step takes it.
+    pub(crate) fn fill_slot(&mut self, slot: Slot, fd: Fd) -> Outcome {
+        let place = self.fds.get_mut(usize::from(slot.0)).ok_or(Failure::new(Operation::Plan, libc::EBADF))?;
+        *place = fd;
+        Ok(())
+    }
+
+    /// Closes what a slot holds, if anything.
+    pub(crate) fn close_slot(&mut self, slot: Slot) -> Outcome {
+        let fd = self.slot(slot)?;
+        if fd.0 >= 0 {
+            let _ = file::close(fd);
+        }
+        self.fill_slot(slot, Fd(-1))
     }
 
     /// A null-terminated pointer array for execve.

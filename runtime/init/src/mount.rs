@@ -8,6 +8,7 @@ use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::{PathBuffer, push_mode, push_number};
 use crate::plan::{Attributes, IdMap, Mount, MountSource, Range, Remount, Slot, Text};
+use crate::protocol::{self, Kind, Message};
 
 /// `PROC_SUPER_MAGIC`
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -47,6 +48,12 @@ impl Init<'_> {
         mount::move_mount(mount, target).at(Operation::MoveMount)?;
         set_propagation(mount, plan.propagation, plan.propagation_recursive)?;
         let _ = file::close(target);
+        if let MountSource::Prepared { slot } = plan.source {
+            self.fill_slot(slot, Fd(-1))?;
+        }
+        if let Some(slot) = plan.kept {
+            return self.fill_slot(slot, mount);
+        }
         if self.empty != Some(mount) {
             let _ = file::close(mount);
         }
@@ -96,7 +103,10 @@ impl Init<'_> {
         }
         set_attributes(target, plan.attributes, plan.recursive_attributes)?;
         set_propagation(target, plan.propagation, plan.propagation_recursive)?;
-        file::close(target).at(Operation::OpenTarget)
+        match plan.kept {
+            Some(slot) => self.fill_slot(slot, target),
+            None => file::close(target).at(Operation::OpenTarget),
+        }
     }
 
     fn set_options(&self, context: Fd, options: Range) -> Outcome {
@@ -108,7 +118,12 @@ impl Init<'_> {
     }
 
     fn map_ids(&self, mount: Fd, idmap: Option<IdMap>) -> Outcome {
-        let Some(IdMap { slot, recursive }) = idmap else { return Ok(()) };
+        let Some(IdMap { slot, recursive, by_host }) = idmap else { return Ok(()) };
+        if by_host {
+            let message = Message { step: self.step, number: mount.0, ..Message::of(Kind::Map) };
+            protocol::send(self.channel, message).at(Operation::Channel)?;
+            return self.expect(Kind::Proceed);
+        }
         let change = Change { idmap: Some(self.slot(slot)?), recursive, ..Change::default() };
         mount::mount_setattr(mount, change).at(Operation::IdMap)
     }

@@ -83,6 +83,8 @@ pub struct IdMap {
     pub slot: Slot,
     /// On the mounts below, too (`ridmap`).
     pub recursive: bool,
+    /// Asked of the host when the mount is there: init is not root of the user namespace of its file system.
+    pub by_host: bool,
 }
 
 /// Where a mount comes from.
@@ -155,6 +157,8 @@ pub struct Mount {
     pub copy_up: bool,
     /// Take the mode of the folder that is covered, where it was there already (tmpfs without `mode=`, as runc does).
     pub keep_mode: bool,
+    /// Where it stays open for [`Step::RemountReadonly`].
+    pub kept: Option<Slot>,
 }
 
 impl Mount {
@@ -180,6 +184,8 @@ pub struct Remount {
     pub propagation: u64,
     /// As [`Mount::propagation_recursive`].
     pub propagation_recursive: bool,
+    /// As [`Mount::kept`].
+    pub kept: Option<Slot>,
 }
 
 /// A program run beside init: createContainer and startContainer hooks.
@@ -222,6 +228,8 @@ pub enum Barrier {
     Born = 1,
     /// The network namespace is there; the host moves devices to it.
     Network = 3,
+    /// The mount namespace is there; the host opens in it what only the host may.
+    Sources = 4,
     /// The mounts are made; the host runs the prestart and createRuntime hooks.
     Mounted = 2,
 }

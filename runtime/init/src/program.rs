@@ -83,10 +83,11 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// Reads the file line by line in a fixed buffer. What is no regular file is not read: it could block.
+    /// Reads the file line by line in a fixed buffer. What is no regular file is not read: it could block. No link leads out
+    /// of the root, by a descriptor either.
     fn home_from_passwd(&mut self, uid: u32) -> Outcome<bool> {
         let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK;
-        let Ok(fd) = file::openat(Fd::CWD, c"/etc/passwd", flags, 0) else { return Ok(false) };
+        let Ok(fd) = self.open_inside(c"/etc/passwd", flags, 0) else { return Ok(false) };
         let mut found = false;
         if file::stat(fd, c"").is_ok_and(|stat| stat.kind() == libc::S_IFREG) {
             let mut line = [0u8; PASSWD_LINE];

@@ -5,9 +5,14 @@
 //!     <------------- Cloned(pid) -----|   (only from the throw-away process that joins first)
 //!     <------------- Reached(1) ------|
 //!     |------------- Proceed -------->|
+//!     <------------- Reached(4) ------|   (only with mounts that only the host may open, in init's mount namespace)
+//!     |------------- Bound(slot)* --->|
+//!     |------------- Proceed -------->|
 //!     <------------- Reached(2) ------|   (only with host hooks)
 //!     |------------- Proceed -------->|
 //!     <------------- Warned* ---------|
+//!     <------------- Map* ------------|   (a mount that only the host may idmap)
+//!     |------------- Proceed* ------->|
 //!     <------------- Ready -----------|
 //!     |   (run) ---- Start ---------->|<---------- connect ---------------|
 //!                                     |----------- Accepted ------------->|
@@ -56,6 +61,10 @@ pub enum Kind {
     /// Somebody who may not look into init asks for its namespaces, those of the flags in `number`: each comes back in a
     /// message of this kind (`SCM_RIGHTS`) with its own flag.
     Namespaces = 13,
+    /// The step `step` has its mount, detached, in the descriptor `number`: the host maps its owners, and says `Proceed`.
+    Map = 14,
+    /// The host, before `Proceed` from [`Barrier::Sources`](crate::plan::Barrier::Sources): the descriptor of the slot `step` (`SCM_RIGHTS`).
+    Bound = 15,
 }
 
 /// One message.
@@ -127,6 +136,8 @@ impl Message {
             11 => Kind::Listener,
             12 => Kind::Pass,
             13 => Kind::Namespaces,
+            14 => Kind::Map,
+            15 => Kind::Bound,
             _ => return None,
         };
         Some(Self {
@@ -151,6 +162,13 @@ pub(crate) fn send_text(channel: Fd, text: &[u8]) -> Result<()> {
 /// Sends a message and a descriptor.
 pub(crate) fn send_fd(channel: Fd, message: Message, fd: Fd) -> Result<()> {
     socket::send_with_fd(channel, &message.to_bytes(), fd)
+}
+
+/// As [`receive`], with the descriptor that came with it.
+pub(crate) fn receive_fd(channel: Fd) -> Result<(Option<Message>, Option<Fd>)> {
+    let mut buffer = [0u8; SIZE + 1];
+    let (length, fd) = socket::receive_with_fd(channel, &mut buffer)?;
+    Ok((buffer.get(..length).and_then(Message::from_bytes), fd))
 }
 
 /// Receives a message; `None` at the end of the channel or for anything that is no message.

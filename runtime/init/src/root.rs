@@ -10,7 +10,7 @@ use flint_sys::{Errno, Fd, file};
 use crate::executor::{Inherited, Init};
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::path::{PathBuffer, split};
-use crate::plan::{Range, RootBind, Text};
+use crate::plan::{Range, RootBind, Slot, Text};
 
 const FOLDER_PATH: i32 = libc::O_PATH | libc::O_DIRECTORY;
 /// New folders on the way to a target.
@@ -235,12 +235,10 @@ impl Init<'_> {
         mount::mount_setattr(root, Change { set: mount::ATTR_RDONLY, ..Change::default() }).at(Operation::MountSetattr)
     }
 
-    pub(crate) fn remount_readonly(&mut self, path: Text) -> Outcome {
-        let fd = self.open_inside(self.text(path)?, libc::O_PATH, 0).at(Operation::OpenTarget)?;
+    pub(crate) fn remount_readonly(&mut self, slot: Slot) -> Outcome {
         let change = Change { set: mount::ATTR_RDONLY, ..Change::default() };
-        let result = mount::mount_setattr(fd, change).at(Operation::MountSetattr);
-        let _ = file::close(fd);
-        result
+        mount::mount_setattr(self.slot(slot)?, change).at(Operation::MountSetattr)?;
+        self.close_slot(slot)
     }
 
     /// The root becomes `/`, and the old one is detached. Both are stacked at `/` for a moment

@@ -32,10 +32,16 @@ impl Init<'_> {
         let (operation, number) = self.refused;
         let reached = Message { step: barrier as u32, operation, number, ..Message::of(Kind::Reached) };
         protocol::send(self.channel, reached).at(Operation::Channel)?;
-        self.expect(Kind::Proceed)
+        loop {
+            match protocol::receive_fd(self.channel).at(Operation::Channel)? {
+                (Some(Message { kind: Kind::Proceed, .. }), _) => return Ok(()),
+                (Some(Message { kind: Kind::Bound, step, .. }), Some(fd)) => self.fill_slot(Slot(step as u16), fd)?,
+                _ => return Err(Failure::new(Operation::Channel, libc::EPIPE)),
+            }
+        }
     }
 
-    fn expect(&self, kind: Kind) -> Outcome {
+    pub(crate) fn expect(&self, kind: Kind) -> Outcome {
         match protocol::receive(self.channel).at(Operation::Channel)? {
             Some(message) if message.kind == kind => Ok(()),
             _ => Err(Failure::new(Operation::Channel, libc::EPIPE)),

@@ -17,8 +17,9 @@ pub(crate) fn take(stdio: Option<[Fd; 3]>) -> Outcome {
 
 impl Init<'_> {
     /// The user must be able to open /dev/stdout again (/proc/self/fd/1 checks the file's owner). Files that
-    /// cannot change owner stay as they are, as with runc.
-    pub(crate) fn own_stdio(&mut self, uid: u32) -> Outcome {
+    /// cannot change owner stay as they are, as with runc. Without `files`, what a shell redirects to and its terminal stay
+    /// whose they are: runc gives the program pipes of its own there.
+    pub(crate) fn own_stdio(&mut self, uid: u32, files: bool) -> Outcome {
         for fd in [Fd(0), Fd(1), Fd(2)] {
             let stat = match file::stat(fd, c"") {
                 // Closed by the caller: nothing to give away.
@@ -27,7 +28,7 @@ impl Init<'_> {
             };
             if is_null_device(fd)? {
                 self.reopen_null(fd)?;
-            } else if stat.uid != uid {
+            } else if stat.uid != uid && (files || matches!(stat.kind(), libc::S_IFIFO | libc::S_IFSOCK)) {
                 match file::chown(fd, uid, u32::MAX) {
                     Ok(()) | Err(Errno(libc::EINVAL | libc::EPERM | libc::EROFS)) => {}
                     result => result.at(Operation::Chown)?,

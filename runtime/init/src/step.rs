@@ -165,6 +165,8 @@ pub enum Step {
     OwnStdio {
         /// The container's user.
         uid: u32,
+        /// Files and terminals, too, and not only pipes and sockets.
+        files: bool,
     },
     /// Runs a hook in the container's namespaces and waits for it.
     RunHook(Hook),
@@ -211,8 +213,18 @@ pub enum Step {
     /// Makes a mount below the root read-only again that had to be writable while its nodes were made
     /// (`/dev` with `ro`).
     RemountReadonly {
-        /// Path inside the root.
+        /// Holds the mount, since it was made: a path could lead to another one by now.
+        slot: Slot,
+        /// Path inside the root, for messages.
         path: Text,
+    },
+    /// Closes what a slot holds, whose use is over.
+    ///
+    /// Where paths of the image are looked up to be executed, nothing of the host is open: a link in it to /proc/self/fd/7 would
+    /// lead there (as in CVE-2024-21626).
+    Close {
+        /// What to close.
+        slot: Slot,
     },
     /// Detaches the mount at a path of the root, with all below it (umount2 with `MNT_DETACH`).
     Detach {

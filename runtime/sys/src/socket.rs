@@ -34,50 +34,95 @@ pub fn accept(listener: Fd) -> Result<Fd> {
     }
 }
 
+/// struct cmsghdr with room for one descriptor, padded as CMSG_SPACE does on 64-bit machines.
+#[repr(C)]
+struct Control {
+    length: usize,
+    level: i32,
+    kind: i32,
+    fd: i32,
+    padding: i32,
+}
+
+impl Control {
+    /// With the header and the descriptor, without the padding (CMSG_LEN).
+    const LENGTH: usize = 16 + size_of::<i32>();
+
+    const fn with(fd: Fd) -> Self {
+        Self { length: Self::LENGTH, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd: fd.0, padding: 0 }
+    }
+}
+
+/// struct iovec
+#[repr(C)]
+struct Vector {
+    base: *mut u8,
+    length: usize,
+}
+
+/// The kernel's struct user_msghdr.
+#[repr(C)]
+struct Header {
+    name: usize,
+    name_length: u32,
+    vectors: *const Vector,
+    vector_count: usize,
+    control: *mut Control,
+    control_length: usize,
+    flags: u32,
+}
+
+impl Header {
+    const fn of(vector: &Vector, control: &mut Control) -> Self {
+        Self {
+            name: 0,
+            name_length: 0,
+            vectors: &raw const *vector,
+            vector_count: 1,
+            control: &raw mut *control,
+            control_length: size_of::<Control>(),
+            flags: 0,
+        }
+    }
+}
+
+/// Receives one message, with the descriptor that came with it (`SCM_RIGHTS`, unix(7)); CLOEXEC. 0 is the end of the connection.
+///
+/// # Errors
+///
+/// What recvmsg(2) says; EINTR is retried.
+pub fn receive_with_fd(socket: Fd, buffer: &mut [u8]) -> Result<(usize, Option<Fd>)> {
+    let mut control = Control { length: 0, ..Control::with(Fd(-1)) };
+    let vector = Vector { base: buffer.as_mut_ptr(), length: buffer.len() };
+    let header = Header::of(&vector, &mut control);
+    loop {
+        // SAFETY: the header points to one live vector and to room for one control message, with their sizes; both are this
+        // function's own.
+        let result = unsafe {
+            call!(SYS_recvmsg, socket.argument(), (&raw const header) as usize, libc::MSG_CMSG_CLOEXEC as usize)
+        };
+        match result {
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
+            Ok(length) => {
+                // SAFETY: the control message is live and was written through the same pointer; every bit pattern is one.
+                let control = unsafe { header.control.read_volatile() };
+                let came = control.length == Control::LENGTH && control.kind == libc::SCM_RIGHTS;
+                return Ok((length, came.then_some(Fd(control.fd))));
+            }
+        }
+    }
+}
+
 /// Sends `data` and one descriptor in one message (`SCM_RIGHTS`, unix(7)).
 ///
 /// # Errors
 ///
 /// What sendmsg(2) says; EINTR is retried. EPIPE comes without SIGPIPE.
 pub fn send_with_fd(socket: Fd, data: &[u8], fd: Fd) -> Result<()> {
-    /// struct cmsghdr with room for one descriptor, padded as CMSG_SPACE does on 64-bit machines.
-    #[repr(C)]
-    struct Control {
-        length: usize,
-        level: i32,
-        kind: i32,
-        fd: i32,
-        padding: i32,
-    }
-    #[repr(C)]
-    struct Vector {
-        base: *const u8,
-        length: usize,
-    }
-    /// The kernel's struct user_msghdr.
-    #[repr(C)]
-    struct Header {
-        name: usize,
-        name_length: u32,
-        vectors: *const Vector,
-        vector_count: usize,
-        control: *const Control,
-        control_length: usize,
-        flags: u32,
-    }
-    const HEADER_AND_FD: usize = 16 + size_of::<i32>();
-    let control =
-        Control { length: HEADER_AND_FD, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd: fd.0, padding: 0 };
-    let vector = Vector { base: data.as_ptr(), length: data.len() };
-    let header = Header {
-        name: 0,
-        name_length: 0,
-        vectors: &raw const vector,
-        vector_count: 1,
-        control: &raw const control,
-        control_length: size_of::<Control>(),
-        flags: 0,
-    };
+    let mut control = Control::with(fd);
+    let vector = Vector { base: data.as_ptr().cast_mut(), length: data.len() };
+    let header = Header::of(&vector, &mut control);
     loop {
         // SAFETY: the header points to one live vector and one live control message, with their sizes.
         let result =

@@ -24,8 +24,6 @@ pub(super) enum What {
     Places { section: &'static str, places: fn(&Generated) -> Vec<String> },
     /// Flint runs it and runc refuses, with this text.
     RuncRefuses(&'static str),
-    /// Flint runs it and runc refuses a mount at one of these places, with this text.
-    RuncRefusesMount { places: fn(&Generated) -> Vec<String>, text: &'static str },
     /// Runc runs it and flint refuses, with this text.
     FlintRefuses(&'static str),
 }
@@ -72,14 +70,6 @@ fn with_a_mode(config: &Generated) -> Vec<String> {
 
 fn without_a_mode(config: &Generated) -> Vec<String> {
     covered_by_tmpfs(config, |mount| mount["type"] == "tmpfs" && !has_mode(mount))
-}
-
-/// Where binds go whose access times are to change.
-fn binds_with_access_times(config: &Generated) -> Vec<String> {
-    destinations(config, |mount| {
-        has_option(mount, |option| option == "bind" || option == "rbind")
-            && has_option(mount, |option| option.contains("atime"))
-    })
 }
 
 pub(super) const DIFFERENCES: &[Known] = &[
@@ -184,11 +174,6 @@ pub(super) const DIFFERENCES: &[Known] = &[
             rules.contains(r#""access":"w","allow":false"#) || config.has_mount_option("nodev")
         },
         what: What::RuncRefuses("error reopening /dev/null inside container: open /dev/null: "),
-    },
-    Known {
-        row: "Access times of a bind in a user namespace",
-        applies: |config| config.has_namespace("user"),
-        what: What::RuncRefusesMount { places: binds_with_access_times, text: ": operation not permitted" },
     },
     Known {
         row: "Masked files where /dev is read-only",

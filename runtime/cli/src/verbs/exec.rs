@@ -56,6 +56,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         pid_file: super::pid_file(arguments)?,
         // Its own are passed on.
         stdio: None,
+        foreground: !arguments.is_set("detach"),
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + super::listen_fds(),
         listen_fds: super::listen_fds(),
         cgroup: arguments.texts("cgroup")?,

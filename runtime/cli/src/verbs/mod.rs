@@ -146,6 +146,7 @@ const PRESERVE_FDS: Flag =
 fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
     Ok(CreateOptions {
         stdio: None,
+        foreground: false,
         console_socket: arguments.value("console-socket").map(PathBuf::from),
         console: None,
         pidfd_socket: arguments.value("pidfd-socket").map(PathBuf::from),

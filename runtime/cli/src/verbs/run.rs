@@ -39,9 +39,9 @@ ended it). With --detach, flint ends once the program runs.",
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
-    let options = super::create_options(arguments)?;
-    let bundle = super::load_bundle(arguments)?;
     let detach = arguments.is_set("detach");
+    let options = CreateOptions { foreground: !detach, ..super::create_options(arguments)? };
+    let bundle = super::load_bundle(arguments)?;
     let terminal = super::wants_terminal(&bundle);
     super::check_console(terminal, detach, options.console_socket.is_some())?;
     let id = arguments.operand(0)?;

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flint_init::plan::{Attributes, Mount, MountSource, Step};
+use flint_init::plan::{Attributes, Barrier, Mount, MountSource, Step};
 use oci_spec::runtime::Mount as SpecMount;
 
 use super::mounts::{Entry, check_lengths};
@@ -106,6 +106,8 @@ impl Compiler<'_> {
         self.tables.push(Step::CloseFds);
         self.tables.push(Step::NotDumpable);
         self.tables.push(Step::JoinNamespace { slot, kind: kinds as u32 });
+        // The host looks whose they are.
+        self.tables.push(Step::Barrier(Barrier::Born));
     }
 
     /// A new file system, made by the host whatever the container: its source is a path of the host.

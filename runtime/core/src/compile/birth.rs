@@ -6,23 +6,27 @@ use oci_spec::runtime::{Capability, Process};
 use super::Compiler;
 use crate::{Result, seccomp};
 
+/// Whether the process can get CAP_SYS_PTRACE.
+pub(crate) fn may_trace(process: &Process) -> bool {
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref());
+    bounding.is_some_and(|set| set.contains(&Capability::SysPtrace))
+}
+
 impl Compiler<'_> {
     /// Whether the process must not be seen in the container's pid namespace before it has the program's rights, and no more:
     /// somebody there may have CAP_SYS_PTRACE of the runtime's own user namespace.
     ///
     /// The filter may not allow what is left to do by then, if it has to be in force before; and an agent that is asked, or a
     /// scheduling policy that a clone does not inherit, want the process itself. These are born first, as without the capability.
-    pub(super) fn is_born_late(&mut self, process: &Process) -> Result<bool> {
+    ///
+    /// `tracers`: an earlier process of `exec` had the capability.
+    pub(super) fn is_born_late(&mut self, process: &Process, tracers: bool) -> Result<bool> {
         if self.namespaces.has_user() || self.host.caller.is_unprivileged() || !self.namespaces.has(libc::CLONE_NEWPID)
         {
             return Ok(false);
         }
-        let traces = |process: &Process| {
-            let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref());
-            bounding.is_some_and(|set| set.contains(&Capability::SysPtrace))
-        };
         let shared = !self.namespaces.is_new(libc::CLONE_NEWPID);
-        if !(shared || traces(process) || self.spec.process().as_ref().is_some_and(traces)) {
+        if !(shared || tracers || may_trace(process) || self.spec.process().as_ref().is_some_and(may_trace)) {
             return Ok(false);
         }
         Ok(process.scheduler().is_none() && self.permits_late_birth(process)?)

@@ -91,6 +91,8 @@ impl Compiler<'_> {
             return self.cgroup_folder(None, entry);
         }
         let slot = self.tables.slot(SlotSource::BindMount {
+            // It forbids nothing, and what is mounted below it could not be left out.
+            locked: false,
             path: self.host.layout.unified().unwrap_or(Path::new("/sys/fs/cgroup")).to_path_buf(),
             recursive: false,
             attributes: entry.options.attributes,

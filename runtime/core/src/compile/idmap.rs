@@ -60,7 +60,7 @@ impl Compiler<'_> {
                 }
             },
         };
-        Ok(Some(IdMap { slot, recursive }))
+        Ok(Some(IdMap { slot, recursive, by_host: false }))
     }
 
     fn mapping(&mut self, field: &str, uid: Lines, gid: Lines) -> Result<Slot> {

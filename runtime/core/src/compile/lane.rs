@@ -25,7 +25,9 @@ pub(super) fn host_lane(
     } else if compiler.tables.slots.iter().any(shows_cgroup) {
         lane.push(HostStep::MakeCgroupFolders);
     }
-    lane.extend((0..compiler.tables.slots.len()).map(|slot| HostStep::Bind(Slot(slot as u16))));
+    let early = |source: &SlotSource| *source != SlotSource::Made && !source.is_bound_late();
+    let slots = compiler.tables.slots.iter().enumerate().filter(|(_, source)| early(source));
+    lane.extend(slots.map(|(slot, _)| HostStep::Bind(Slot(slot as u16))));
     lane.extend([HostStep::Clone, HostStep::Await(Barrier::Born)]);
     if compiler.namespaces.is_new(libc::CLONE_NEWUSER) {
         lane.push(HostStep::IdMaps);
@@ -46,6 +48,9 @@ pub(super) fn host_lane(
     lane.extend([HostStep::SaveState, HostStep::Release(Barrier::Born)]);
     if net_devices {
         lane.extend([HostStep::Await(Barrier::Network), HostStep::NetDevices, HostStep::Release(Barrier::Network)]);
+    }
+    if compiler.tables.slots.iter().any(SlotSource::is_bound_late) {
+        lane.extend([HostStep::Await(Barrier::Sources), HostStep::BindMounts, HostStep::Release(Barrier::Sources)]);
     }
     if host_hooks {
         lane.extend([

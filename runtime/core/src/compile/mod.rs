@@ -41,7 +41,7 @@ mod text;
 
 use std::path::PathBuf;
 
-use flint_init::plan::{Barrier, Range, Step, Text};
+use flint_init::plan::{Barrier, Range, Slot, Step, Text};
 use oci_spec::runtime::{Linux, Process, Spec};
 
 use crate::bundle::Bundle;
@@ -52,6 +52,7 @@ use crate::resctrl::{self, Resctrl};
 use crate::{Error, Result};
 
 pub use added_mount::{compile_mount, compile_umount};
+pub(crate) use birth::may_trace;
 pub use caller::{Caller, in_user_namespace};
 pub(crate) use namespaces::CLONE_NEWTIME;
 pub use options::{CompileOptions, ExecCompileOptions, Host};
@@ -81,7 +82,7 @@ struct Compiler<'a> {
     warnings: Vec<String>,
     seccomp_listener: Option<SeccompListener>,
     /// Mounts that become read-only when all is in place below them.
-    late_readonly: Vec<Text>,
+    late_readonly: Vec<(Slot, Text)>,
     /// Where the container's cgroups will be, unless the caller may not make them.
     cgroup_places: cgroup::Paths,
 }
@@ -109,8 +110,12 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.isolate(options, process)?;
     let net_devices = compiler.net_devices()?;
     compiler.kernel_names()?;
+    let before = compiler.tables.steps.len();
     compiler.root(&rootfs)?;
     compiler.mounts()?;
+    if compiler.tables.slots.iter().any(SlotSource::is_bound_late) {
+        compiler.tables.steps.insert(before, Step::Barrier(Barrier::Sources));
+    }
     compiler.notify_mount()?;
     compiler.devices()?;
     compiler.console(process, true, true)?;
@@ -121,26 +126,28 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
         compiler.tables.push(Step::Barrier(Barrier::Mounted));
     }
     compiler.create_container_hooks()?;
+    compiler.program_labels(process)?;
     compiler.sysctls()?;
     compiler.hidden_paths()?;
     compiler.readonly_mounts();
     compiler.root_readonly(root);
     compiler.enter_root(&rootfs, options.no_pivot)?;
-    compiler.early_process(process)?;
+    // Who is not root may not look into an init that is not dumpable, not even into their own.
+    let asked = options.wait_on_socket && host.caller.is_unprivileged();
+    let proc = asked.then(|| compiler.tables.slot(SlotSource::Proc));
+    compiler.close_slots(proc);
+    compiler.early_process(process, !options.foreground)?;
     // exec's, but wrong already now.
     compiler.exec_affinity(process.exec_cpu_affinity().as_ref())?;
     let listener = options.wait_on_socket.then(|| compiler.tables.slot(SlotSource::Listener));
-    // Who is not root may not look into an init that is not dumpable, not even into their own.
-    let asked = listener.filter(|_| host.caller.is_unprivileged());
-    let proc = asked.map(|_| compiler.tables.slot(SlotSource::Proc));
     let program;
     if options.wait_on_socket && compiler.asks_an_agent() {
         program = compiler.program(process)?;
         let filter = compiler.late_process(process, true)?;
         compiler.tables.steps.extend(filter);
-        compiler.tables.push(Step::AwaitStart { listener, proc });
+        compiler.await_start(listener, proc);
     } else {
-        compiler.tables.push(Step::AwaitStart { listener, proc });
+        compiler.await_start(listener, proc);
         program = compiler.program(process)?;
         let filter = compiler.late_process(process, false)?;
         compiler.tables.steps.extend(filter);
@@ -187,7 +194,7 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
     if compiler.namespaces.has_user() {
         compiler.tables.push(Step::BecomeRoot);
     }
-    let late = compiler.is_born_late(process)?;
+    let late = compiler.is_born_late(process, options.tracers)?;
     if !late {
         compiler.tables.push(Step::Session);
     }
@@ -195,7 +202,9 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
         compiler.keyring(&options.id, 0, process)?;
     }
     compiler.console(process, false, !late)?;
-    compiler.early_process(process)?;
+    compiler.program_labels(process)?;
+    compiler.close_slots(None);
+    compiler.early_process(process, !options.foreground)?;
     let program = compiler.program(process)?;
     let filter = compiler.late_process(process, false)?;
     if late {
@@ -322,6 +331,39 @@ impl<'a> Compiler<'a> {
             self.tables.push(Step::Loopback);
         }
         Ok(())
+    }
+
+    /// From here on names of the image are looked up by whoever would follow them to what is open. `kept`: the host's procfs,
+    /// until `start`.
+    fn close_slots(&mut self, kept: Option<Slot>) {
+        let is_over = |source: &SlotSource| match source {
+            SlotSource::Proc
+            | SlotSource::Namespace { .. }
+            | SlotSource::ContainerInit
+            | SlotSource::InitNamespace { .. }
+            | SlotSource::ConsoleSocket
+            | SlotSource::IdMapping { .. } => true,
+            // Mounts are closed where they are mounted; the others are no way to a folder: sockets, memory, and files that the
+            // hooks write to.
+            SlotSource::CgroupMount { .. }
+            | SlotSource::Filesystem { .. }
+            | SlotSource::BindMount { .. }
+            | SlotSource::Made
+            | SlotSource::Listener
+            | SlotSource::HookOutput { .. }
+            | SlotSource::HookState => false,
+        };
+        for (index, source) in self.tables.slots.iter().enumerate() {
+            let slot = Slot(index as u16);
+            if is_over(source) && kept != Some(slot) {
+                self.tables.steps.push(Step::Close { slot });
+            }
+        }
+    }
+
+    fn await_start(&mut self, listener: Option<Slot>, proc: Option<Slot>) {
+        self.tables.push(Step::AwaitStart { listener, proc });
+        self.tables.steps.extend(proc.map(|slot| Step::Close { slot }));
     }
 
     /// The name is runc's, and so are the permissions.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Remount, RootBind, Step, Text};
+use flint_init::plan::{Attributes, FsOption, IdMap, Mount, MountSource, Range, Remount, RootBind, Slot, Step, Text};
 use oci_spec::runtime::Mount as SpecMount;
 
 use super::Compiler;
@@ -118,6 +118,7 @@ impl<'a> Entry<'a> {
             propagation_recursive: self.options.propagation_recursive,
             copy_up: self.options.copy_up,
             keep_mode: self.kind == "tmpfs" && self.options.data.iter().all(|(key, _)| key != "mode"),
+            kept: None,
         }
     }
 }
@@ -184,17 +185,18 @@ impl Compiler<'_> {
         let (mut attributes, unlisted) = entry.options.bound();
         let mut step;
         // From the container's own root: of what is mounted there by then, and no link of the image leads out of it.
-        if let Some(inside) = self.inside_root(&path).filter(|_| idmap.is_none() || !by_host) {
+        if let Some(inside) = self.inside_root(&path) {
             let path = self.tables.path(&entry.field(), bytes(&inside))?;
             step = entry.step(MountSource::Inside { path, recursive }, target);
-            (step.attributes, step.unlisted, step.idmap) = (attributes, unlisted, idmap);
+            (step.attributes, step.unlisted) = (attributes, unlisted);
+            step.idmap = idmap.map(|idmap| IdMap { by_host, ..idmap });
         } else if by_host {
             // In its own user namespace init may not reach the source, nor change what it did not mount (trap 5).
-            // What its user namespace locks stays unless somebody asks for it.
             if unlisted & NOSYMFOLLOW != 0 && knows_nosymfollow() {
                 attributes.clear |= NOSYMFOLLOW;
             }
             let slot = self.tables.slot(SlotSource::BindMount {
+                locked: self.namespaces.has_user(),
                 path,
                 recursive,
                 attributes,
@@ -240,10 +242,8 @@ impl Compiler<'_> {
             step = entry.step(self.new_filesystem(&entry.field(), entry.kind, &source, &data)?, target);
             (step.attributes, step.idmap) = (attributes, idmap);
         }
+        step.kept = late_readonly.then(|| self.readonly_later(target));
         self.tables.push(Step::Mount(step));
-        if late_readonly {
-            self.late_readonly.push(target);
-        }
         Ok(())
     }
 
@@ -255,9 +255,10 @@ impl Compiler<'_> {
         }
         let target = self.tables.path(&entry.field(), bytes(&entry.destination))?;
         let mut attributes = options.remounted();
+        let mut kept = None;
         if attributes.set & RDONLY != 0 && is_readonly_late(entry) {
             attributes.set &= !RDONLY;
-            self.late_readonly.push(target);
+            kept = Some(self.readonly_later(target));
         }
         let data = (entry.kind != "bind").then(|| {
             let mut data = filesystem_data(entry);
@@ -275,6 +276,7 @@ impl Compiler<'_> {
             recursive_attributes: options.recursive_attributes,
             propagation: options.propagation,
             propagation_recursive: options.propagation_recursive,
+            kept,
         }));
         Ok(())
     }
@@ -292,9 +294,15 @@ impl Compiler<'_> {
 
     /// As late as possible: hooks may still make nodes in /dev.
     pub(super) fn readonly_mounts(&mut self) {
-        for path in std::mem::take(&mut self.late_readonly) {
-            self.tables.push(Step::RemountReadonly { path });
+        for (slot, path) in std::mem::take(&mut self.late_readonly) {
+            self.tables.push(Step::RemountReadonly { slot, path });
         }
+    }
+
+    fn readonly_later(&mut self, path: Text) -> Slot {
+        let slot = self.tables.slot(SlotSource::Made);
+        self.late_readonly.push((slot, path));
+        slot
     }
 
     fn filesystem_options(&mut self, field: &str, data: &[(String, Option<String>)]) -> Result<Vec<FsOption>> {

@@ -33,6 +33,9 @@ pub struct CompileOptions {
     pub seccomp_receiver: Option<PathBuf>,
     /// Wait for `start` on a socket (`create`), not on the channel (`run`).
     pub wait_on_socket: bool,
+    /// The program's stdio is the caller's own, who goes on with it (`run` without --detach).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreground: bool,
     /// Who makes the cgroups.
     #[serde(default)]
     pub cgroup_manager: CgroupManager,
@@ -40,6 +43,7 @@ pub struct CompileOptions {
 
 /// How a process for a running container is compiled.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ExecCompileOptions {
     /// The container's id.
     pub id: String,
@@ -51,6 +55,10 @@ pub struct ExecCompileOptions {
     pub listen_fds: u32,
     /// Whether the container has a session keyring of its own, which the process joins.
     pub keyring: bool,
+    /// As [`CompileOptions::foreground`].
+    pub foreground: bool,
+    /// Whether an earlier process of `exec` could get CAP_SYS_PTRACE, and may be there still.
+    pub tracers: bool,
     /// Who gets the seccomp listener where config.json names nobody.
     pub seccomp_receiver: Option<PathBuf>,
 }

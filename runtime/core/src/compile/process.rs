@@ -5,10 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use flint_init::plan::{Range, Step, Text};
-use oci_spec::runtime::{Capabilities, LinuxSeccompAction, LinuxSyscall, PosixRlimitType, Process};
+use oci_spec::runtime::{Capabilities, LinuxSeccompAction, LinuxSyscall, PosixRlimitType, Process, User};
 
 use super::Compiler;
-use super::labels::Modules;
 use super::paths::{bytes, clean};
 use crate::bundle::ignoring_capabilities;
 use crate::container::SeccompListener;
@@ -61,10 +60,13 @@ impl Compiler<'_> {
     }
 
     /// What is done with root's rights, up to the look-up of the program.
-    pub(super) fn early_process(&mut self, process: &Process) -> Result<()> {
+    ///
+    /// `files`: the program's stdio is its own, whatever it is.
+    pub(super) fn early_process(&mut self, process: &Process, files: bool) -> Result<()> {
+        check_ids(process.user())?;
         self.resource_limits(process)?;
         if !process.terminal().unwrap_or(false) {
-            self.tables.push(Step::OwnStdio { uid: process.user().uid() });
+            self.tables.push(Step::OwnStdio { uid: process.user().uid(), files });
         }
         self.scheduling(process)?;
         self.tables.push(Step::Umask { mask: process.user().umask().unwrap_or(DEFAULT_UMASK) & 0o777 });
@@ -111,7 +113,6 @@ impl Compiler<'_> {
     ///
     /// `early`: before init waits for `start`.
     pub(super) fn late_process(&mut self, process: &Process, early: bool) -> Result<Option<Step>> {
-        self.labels(process, Modules::detect)?;
         let mut filter = self.filter(early)?;
         if process.no_new_privileges().unwrap_or(false) {
             self.tables.push(Step::NoNewPrivileges);
@@ -271,6 +272,16 @@ impl Compiler<'_> {
     /// (user_namespaces(7)).
     fn available_capabilities(&self) -> u64 {
         if self.namespaces.has_user() { u64::MAX } else { self.host.capabilities }
+    }
+}
+
+/// -1 is no id: the kernel takes it for "leave as it is" (setresuid(2)), which would be root.
+fn check_ids(user: &User) -> Result<()> {
+    let groups = user.additional_gids().iter().flatten().map(|gid| ("additionalGids", *gid));
+    let ids = [("uid", user.uid()), ("gid", user.gid())].into_iter().chain(groups);
+    match ids.into_iter().find(|&(_, id)| id == u32::MAX) {
+        Some((field, id)) => Err(Error::invalid(format!("process.user.{field}: {id} is no id, but the kernel's -1"))),
+        None => Ok(()),
     }
 }
 

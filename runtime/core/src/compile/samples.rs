@@ -42,6 +42,7 @@ pub(crate) fn unified() -> Host {
 
 pub(crate) fn options() -> CompileOptions {
     CompileOptions {
+        foreground: false,
         id: "c1".to_owned(),
         console_socket: false,
         no_pivot: false,

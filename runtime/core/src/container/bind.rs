@@ -1,17 +1,20 @@
 //! Binding a plan's slots: opening what belongs to one container.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use flint_init::plan::{Attributes, IdMap, Slot};
+use flint_init::plan::{Attributes, IdMap, Mount, Slot, Step};
+use flint_init::protocol::Message;
 use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, sendmsg,
     socket,
 };
 use nix::sys::stat::{Mode, fstat};
+use rustix::process::PidfdGetfdFlags;
 
 use crate::cgroup::Cgroup;
+use crate::container::channel::Channel;
 use crate::container::folder::Folder;
 use crate::container::{detached, hooks, user_namespace};
 use crate::plan::{Plan, SlotSource};
@@ -45,9 +48,15 @@ impl Slots {
             return Err(Error::new(Kind::System, format!("the plan has no slot {index}")));
         };
         let opened = match source {
-            SlotSource::BindMount { path, recursive, attributes, recursive_attributes, idmap } => {
-                let mount = detached::bind(path, *recursive, *attributes, *recursive_attributes)?;
-                self.map_ids(&mount, *idmap, || detached::filesystem_of(path))?;
+            SlotSource::Made => return Ok(()),
+            SlotSource::BindMount { locked: true, path, .. } => {
+                let mount = detached::locked(|| bind_mount(source))?;
+                self.map_ids_of(source, &mount, path)?;
+                mount
+            }
+            SlotSource::BindMount { path, .. } => {
+                let mount = bind_mount(source)?;
+                self.map_ids_of(source, &mount, path)?;
                 mount
             }
             SlotSource::Filesystem { fstype, source, options, attributes, idmap } => {
@@ -63,12 +72,60 @@ impl Slots {
         Ok(())
     }
 
+    /// Opens the mounts that are bound late, in the mount namespace of `init`.
+    pub(crate) fn bind_late(&mut self, plan: &Plan, init: i32) -> Result<()> {
+        let late: Vec<_> = (0..self.fds.len()).filter(|&index| plan.is_bound_late(Slot(index as u16))).collect();
+        let sources = || late.iter().filter_map(|&index| plan.slots.get(index));
+        let mounts = detached::in_mounts_of(init, || sources().map(bind_mount).collect::<Result<Vec<_>>>())?;
+        for ((&index, source), mount) in late.iter().zip(sources()).zip(mounts) {
+            if let SlotSource::BindMount { path, .. } = source {
+                self.map_ids_of(source, &mount, path)?;
+            }
+            if let Some(place) = self.fds.get_mut(index) {
+                *place = Some(mount);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives init what was bound since its clone.
+    pub(crate) fn hand_over_late(&mut self, plan: &Plan, channel: &Channel) -> Result<()> {
+        for (index, place) in self.fds.iter_mut().enumerate() {
+            let slot = Slot(index as u16);
+            if plan.is_bound_late(slot)
+                && let Some(fd) = place.take()
+            {
+                channel.bind(slot, fd.as_fd())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn map_ids_of(&self, source: &SlotSource, mount: &OwnedFd, path: &Path) -> Result<()> {
+        let SlotSource::BindMount { idmap, .. } = source else { return Ok(()) };
+        self.map_ids(mount, *idmap, || detached::filesystem_of(path))
+    }
+
     fn map_ids(&self, mount: &OwnedFd, idmap: Option<IdMap>, what: impl FnOnce() -> String) -> Result<()> {
-        let Some(IdMap { slot, recursive }) = idmap else { return Ok(()) };
+        let Some(IdMap { slot, recursive, .. }) = idmap else { return Ok(()) };
         let Some(maps) = self.get(slot) else {
             return Err(Error::new(Kind::System, "a mount's id maps were to be bound before it"));
         };
         detached::map_ids(mount, maps, recursive, what)
+    }
+
+    /// What init cannot do itself and asks for (`Map` of the protocol): its detached mount gets the maps that its step names.
+    ///
+    /// # Errors
+    ///
+    /// A step without maps; a mount that cannot be taken out of init or mapped.
+    pub(crate) fn map_ids_for(&self, init: BorrowedFd<'_>, plan: &Plan, asked: &Message) -> Result<()> {
+        let Some(Step::Mount(Mount { idmap: Some(idmap), target, .. })) = plan.init.get(asked.step as usize) else {
+            return Err(Error::new(Kind::System, "init asks for the maps of a mount that has none"));
+        };
+        let mount = rustix::process::pidfd_getfd(init, asked.number, PidfdGetfdFlags::empty())
+            .map_err(|errno| Error::os("take a mount out of init, to idmap it (it takes CAP_SYS_PTRACE)", errno))?;
+        self.map_ids(&mount, Some(*idmap), || format!("the source of {}", plan.string(*target)))
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<&OwnedFd> {
@@ -78,6 +135,15 @@ impl Slots {
     /// As numbers, by slot; -1 where nothing was bound.
     pub(crate) fn numbers(&self) -> Vec<flint_init::Fd> {
         self.fds.iter().map(|fd| flint_init::Fd(fd.as_ref().map_or(-1, AsRawFd::as_raw_fd))).collect()
+    }
+}
+
+fn bind_mount(source: &SlotSource) -> Result<OwnedFd> {
+    match source {
+        SlotSource::BindMount { path, recursive, attributes, recursive_attributes, .. } => {
+            detached::bind(path, *recursive, *attributes, *recursive_attributes)
+        }
+        _ => Err(Error::new(Kind::System, "the plan's slot is no bind mount")),
     }
 }
 
@@ -104,7 +170,9 @@ fn open_source(source: &SlotSource, sources: &mut Sources<'_>) -> Result<OwnedFd
             detached::bind(path, false, *attributes, Attributes::default())
         }
         SlotSource::IdMapping { uid, gid } => user_namespace::with_maps(uid, gid),
-        SlotSource::BindMount { .. } | SlotSource::Filesystem { .. } => Err(missing("a detached mount")),
+        SlotSource::BindMount { .. } | SlotSource::Filesystem { .. } | SlotSource::Made => {
+            Err(missing("a detached mount"))
+        }
     }
 }
 

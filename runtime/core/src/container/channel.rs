@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use flint_init::plan::Barrier;
+use flint_init::plan::{Barrier, Slot};
 use flint_init::protocol::{BEFORE_STEPS, Kind as Said, Message, SIZE, TEXT};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use crate::container::bind;
 use crate::{Error, Kind, Result};
 
 /// A connection to init: one of the pair made before the clone, or `start`'s own.
@@ -115,7 +116,13 @@ impl Channel {
         self.say(Message { step: barrier as u32, ..Message::of(Said::Proceed) })
     }
 
-    /// Tells init to go on from where the host took its listener.
+    /// Gives init, which waits at its first barrier, what a slot holds.
+    pub(crate) fn bind(&self, slot: Slot, fd: BorrowedFd<'_>) -> Result<()> {
+        let message = Message { step: u32::from(slot.0), ..Message::of(Said::Bound) };
+        bind::send_fd(&self.fd, &message.to_bytes(), fd)
+    }
+
+    /// Tells init to go on from where the host did something for it.
     pub(crate) fn proceed(&self) -> Result<()> {
         self.say(Message::of(Said::Proceed))
     }

@@ -20,6 +20,7 @@ use crate::{CgroupManager, Error, Kind, Result, Runtime};
 
 /// How a container is made, besides its bundle.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct CreateOptions {
     /// Where the terminal's master is sent: a listening unix socket.
     pub console_socket: Option<PathBuf>,
@@ -35,6 +36,9 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// Its program's standard input, output and error; `None`: the caller's. Not looked at with a terminal.
     pub stdio: Option<Stdio>,
+    /// The caller goes on with its own standard input, output and error, which the program shares: files and terminals among them
+    /// do not become the program's user's, pipes and sockets do.
+    pub foreground: bool,
     /// How many descriptors from 3 on the container's program gets.
     pub preserve_fds: u32,
     /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).
@@ -59,6 +63,7 @@ impl CreateOptions {
             notify_folder: self.notify.then(|| runtime.root().join(id).join(NOTIFY)),
             seccomp_receiver: self.seccomp_receiver.clone(),
             wait_on_socket,
+            foreground: self.foreground,
             cgroup_manager: runtime.cgroup_manager(),
         }
     }

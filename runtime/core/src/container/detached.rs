@@ -5,8 +5,11 @@ use std::path::Path;
 
 use flint_init::Fd;
 use flint_init::plan::Attributes;
+use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
+use crate::container::bind::open_proc;
 use crate::container::user_namespace;
 use crate::{Error, Kind, Result};
 
@@ -39,6 +42,37 @@ pub(super) fn bind(path: &Path, recursive: bool, attributes: Attributes, below: 
         })?;
     }
     Ok(mount)
+}
+
+/// Does `work` where a process finds its files: in its mount namespace, from its root on, with the rights of the caller. A clone
+/// that is made there has locked what the mounts of a more privileged user namespace forbid (mount_namespaces(7)).
+///
+/// By a thread of its own, which ends: no other one of the program is moved.
+pub(super) fn in_mounts_of<T: Send>(pid: i32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let failure = |doing: &'static str| move |errno| Error::os(format!("{doing} of process {pid}"), errno);
+    let open = |name: &str, flags: OFlags| {
+        rustix::fs::openat(open_proc()?, format!("{pid}/{name}"), flags | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::os(format!("open the {name} of process {pid} (it takes CAP_SYS_PTRACE)"), errno))
+    };
+    let (root, namespace) = (open("root", OFlags::PATH | OFlags::DIRECTORY)?, open("ns/mnt", OFlags::RDONLY)?);
+    let inside = || {
+        nix::sched::unshare(CloneFlags::CLONE_FS).map_err(failure("get a root apart from that"))?;
+        nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS).map_err(failure("join the mount namespace"))?;
+        nix::unistd::fchdir(&root).map_err(failure("change to the root"))?;
+        nix::unistd::chroot(".").map_err(failure("change root to that"))?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("flint-mounts".to_owned()).spawn_scoped(scope, inside);
+        let thread = thread.map_err(|error| Error::os("make a thread to open mounts", error))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// As [`in_mounts_of`], for a container that has left the host's mounts: those of a process that has them from there, in a user
+/// namespace of its own.
+pub(super) fn locked<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    user_namespace::with_mounts(|pid| in_mounts_of(pid, work))
 }
 
 /// A new file system of the runtime's own user namespace.

@@ -36,6 +36,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Its standard input, output and error; `None`: the caller's. Not looked at with a terminal.
     pub stdio: Option<Stdio>,
+    /// As [`super::CreateOptions::foreground`].
+    pub foreground: bool,
     /// How many descriptors from 3 on the program gets.
     pub preserve_fds: u32,
     /// How many of them it is told of as `LISTEN_FDS` (sd_listen_fds(3)).
@@ -71,12 +73,18 @@ impl Runtime {
             ));
         }
         let bundle = Bundle::from_parts(record.bundle.clone(), folder.config()?)?;
+        let tracers = folder.has_tracers();
+        if !tracers && compile::may_trace(process) {
+            folder.note_tracers()?;
+        }
         let compile_options = ExecCompileOptions {
+            tracers,
             id: id.to_owned(),
             console_socket: options.console.is_some() || options.console_socket.is_some(),
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
             keyring: record.options.new_keyring,
+            foreground: options.foreground,
             seccomp_receiver: options.seccomp_receiver.clone().or_else(|| record.options.seccomp_receiver.clone()),
         };
         let mut plan = compile::compile_exec(&bundle, process, self.host()?, &compile_options)?;
@@ -127,12 +135,12 @@ pub(super) fn open_init(record: &Record) -> Result<OwnedFd> {
 ///
 /// Asked when the process has joined: nobody comes back to a user namespace that they left, so an init that is in it now was
 /// there when its namespaces were joined. What may not be read may not be joined either (setns(2)).
-fn must_be_where_it_was_made(record: &Record) -> Result<()> {
+pub(super) fn must_be_where_it_was_made(record: &Record, doing: &str) -> Result<()> {
     match (&record.user_namespace, user_namespace_of(record.pid)) {
         (Some(made_in), Some(now)) if *made_in != now => Err(Error::new(
             Kind::WrongState,
             format!(
-                "cannot exec in container {}: its init has left the user namespace that it was made in, and what the process \
+                "cannot {doing} container {}: its init has left the user namespace that it was made in, and what the process \
                  would find is not the container that was made",
                 record.id
             ),
@@ -186,12 +194,12 @@ impl Joining<'_> {
 
     fn spawn(&self, slots: &Slots, preserve_fds: u32, stdio: Option<&Stdio>) -> Result<(Channel, Process)> {
         let (channel, init_end) = Channel::pair()?;
-        let fds = slots.numbers();
+        let mut fds = slots.numbers();
         let keep = bind::keep(slots, init_end.as_raw_fd(), preserve_fds, &[]);
         let join = self.plan.joins();
         let mut pointers = self.plan.pointers();
         let bindings = Bindings {
-            fds: &fds,
+            fds: &mut fds,
             keep: &keep,
             channel: flint_init::Fd(init_end.as_raw_fd()),
             stdio: bind::stdio(stdio)?,
@@ -229,7 +237,7 @@ impl Joining<'_> {
             Heard::Said(message) if message.kind == Said::Failed => return Err(sentence::failed(self.plan, &message)),
             _ => return Err(sentence::died("exec", process.wait().ok(), None)),
         }
-        must_be_where_it_was_made(self.record)?;
+        must_be_where_it_was_made(self.record, "exec in")?;
         self.cgroup.add_beside(layout, process.pid(), self.record.pid)?;
         for place in &options.cgroup {
             self.cgroup.add_below(place, process.pid())?;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{AccessFlags, UnlinkatFlags, unlinkat};
 
 use crate::state::Record;
 use crate::{Error, Kind, Result};
@@ -20,6 +20,7 @@ const STATE: &str = "state.json";
 const NEW_STATE: &str = "state.json.new";
 const CONFIG: &str = "config.json";
 const SOCKET: &str = "start.sock";
+const TRACERS: &str = "tracers";
 /// The folder that the container sees, with nothing but its notify socket.
 pub(super) const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify/notify.sock";
@@ -239,6 +240,21 @@ impl Folder {
         })
     }
 
+    /// Remembers that a process of `exec` can get CAP_SYS_PTRACE in this container. A file of its own: `exec` does not wait for
+    /// the lock.
+    ///
+    /// # Errors
+    ///
+    /// A full or read-only state root.
+    pub(crate) fn note_tracers(&self) -> Result<()> {
+        self.write(TRACERS, b"")
+    }
+
+    /// Whether that was noted.
+    pub(crate) fn has_tracers(&self) -> bool {
+        nix::unistd::faccessat(&self.fd, TRACERS, AccessFlags::F_OK, AtFlags::empty()).is_ok()
+    }
+
     fn write(&self, name: &str, data: &[u8]) -> Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let mode = Mode::from_bits_truncate(0o600);
@@ -299,7 +315,7 @@ impl Folder {
     ///
     /// A file that cannot be removed; files of others in the folder.
     pub(crate) fn remove(&self, root: BorrowedFd<'_>) -> Result<()> {
-        for name in [SOCKET, NOTIFY_SOCKET, NEW_STATE, CONFIG, STATE] {
+        for name in [SOCKET, NOTIFY_SOCKET, NEW_STATE, TRACERS, CONFIG, STATE] {
             match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(self.failure(&format!("remove {name} from"), errno)),

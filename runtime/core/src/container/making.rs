@@ -125,7 +125,8 @@ impl<'a> Making<'a> {
             HostStep::NetDevices => net_devices::move_all(&self.plan.net_devices, self.pid()?),
             HostStep::SaveState => self.save_pid(),
             HostStep::Hooks(stage) => self.run_hooks(stage),
-            HostStep::Release(barrier) => self.channel()?.release(barrier),
+            HostStep::BindMounts => self.slots.bind_late(self.plan, self.pid()?),
+            HostStep::Release(barrier) => self.release(barrier),
             HostStep::AwaitReady => self.await_ready(),
         }
     }
@@ -225,7 +226,7 @@ impl<'a> Making<'a> {
     fn clone_init(&mut self) -> Result<()> {
         self.host_root = HostRoot::look(self.plan)?;
         let (channel, init_end) = Channel::pair()?;
-        let fds = self.slots.numbers();
+        let mut fds = self.slots.numbers();
         let entrances = self.cgroup.as_ref().map(Cgroup::entrances).unwrap_or_default();
         let entrance_fds: Vec<_> = entrances.iter().map(|fd| flint_init::Fd(fd.as_raw_fd())).collect();
         let keep = bind::keep(&self.slots, init_end.as_raw_fd(), self.options.preserve_fds, &entrance_fds);
@@ -241,7 +242,7 @@ impl<'a> Making<'a> {
         };
         let cgroup = self.cgroup.as_ref().filter(may_clone_into).and_then(Cgroup::clone_into);
         let bindings = Bindings {
-            fds: &fds,
+            fds: &mut fds,
             keep: &keep,
             channel: flint_init::Fd(init_end.as_raw_fd()),
             stdio: bind::stdio(self.options.stdio.as_ref())?,
@@ -292,6 +293,14 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
+    fn release(&mut self, barrier: Barrier) -> Result<()> {
+        let channel = self.channel.as_ref().ok_or_else(out_of_order)?;
+        if barrier == Barrier::Sources {
+            self.slots.hand_over_late(self.plan, channel)?;
+        }
+        channel.release(barrier)
+    }
+
     fn await_ready(&mut self) -> Result<()> {
         let _ = self.hear_until(|message| message.kind == Said::Ready, "create")?;
         self.write_hook_state(Status::Created)?;
@@ -312,6 +321,11 @@ impl<'a> Making<'a> {
                 Heard::Said(message) if message.kind == Said::Listener => {
                     let (channel, pid) = (self.channel()?, self.pid()?);
                     listener::hand_over(channel, self.plan, &self.record, Status::Creating, pid, message.number)?;
+                }
+                Heard::Said(message) if message.kind == Said::Map => {
+                    let init = self.init.as_ref().ok_or_else(out_of_order)?;
+                    self.slots.map_ids_for(init.pidfd(), self.plan, &message)?;
+                    self.channel()?.proceed()?;
                 }
                 Heard::Said(message) if message.kind == Said::Failed => {
                     return Err(sentence::failed(self.plan, &message).quoting(&self.channel()?.hook_output()));

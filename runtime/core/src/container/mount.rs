@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use flint_init::Bindings;
-use flint_init::plan::Slot;
+use flint_init::plan::{Barrier, Slot};
 use flint_init::protocol::Kind as Said;
 use oci_spec::runtime::Mount;
 
@@ -12,7 +12,7 @@ use crate::bundle::Bundle;
 use crate::compile::{self, Host};
 use crate::container::bind::{self, Slots, Sources};
 use crate::container::channel::{Channel, Heard};
-use crate::container::exec::open_init;
+use crate::container::exec::{must_be_where_it_was_made, open_init};
 use crate::container::folder::Folder;
 use crate::container::process::Process;
 use crate::container::sentence;
@@ -74,11 +74,11 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
     }
     open_init(record)?;
     let (channel, visitor_end) = Channel::pair()?;
-    let fds = slots.numbers();
+    let mut fds = slots.numbers();
     let keep = bind::keep(&slots, visitor_end.as_raw_fd(), 0, &[]);
     let mut pointers = plan.pointers();
     let bindings = Bindings {
-        fds: &fds,
+        fds: &mut fds,
         keep: &keep,
         channel: flint_init::Fd(visitor_end.as_raw_fd()),
         stdio: None,
@@ -94,14 +94,27 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
         .map_err(|errno| Error::new(Kind::System, format!("clone a process: {}", crate::error::errno_text(errno.0))))?;
     drop(visitor_end);
     let visitor = Process::of_child(child.pid)?;
-    let result = match channel.hear() {
-        Ok(Heard::Said(message)) if message.kind == Said::Ready => Ok(()),
-        Ok(Heard::Said(message)) if message.kind == Said::Failed => Err(sentence::failed(plan, &message)),
-        Ok(Heard::Said(_)) => Err(Error::new(Kind::System, "the visitor said something out of turn")),
-        Ok(Heard::End) => Err(sentence::died("mount", visitor.wait().ok(), None)),
-        Err(error) => Err(error),
-    };
+    let result = wait_for(&visitor, &channel, plan, &slots, record);
     drop(channel);
     visitor.destroy();
     result
+}
+
+fn wait_for(visitor: &Process, channel: &Channel, plan: &Plan, slots: &Slots, record: &Record) -> Result<()> {
+    loop {
+        match channel.hear()? {
+            Heard::Said(message) if message.kind == Said::Ready => return Ok(()),
+            Heard::Said(message) if message.kind == Said::Reached => {
+                must_be_where_it_was_made(record, "change the mounts of")?;
+                channel.release(Barrier::Born)?;
+            }
+            Heard::Said(message) if message.kind == Said::Map => {
+                slots.map_ids_for(visitor.pidfd(), plan, &message)?;
+                channel.proceed()?;
+            }
+            Heard::Said(message) if message.kind == Said::Failed => return Err(sentence::failed(plan, &message)),
+            Heard::Said(_) => return Err(Error::new(Kind::System, "the visitor said something out of turn")),
+            Heard::End => return Err(sentence::died("mount", visitor.wait().ok(), None)),
+        }
+    }
 }

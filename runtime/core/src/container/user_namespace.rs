@@ -21,16 +21,25 @@ const STEPS: &[Step] = &[Step::CloseFds, Step::Barrier(Barrier::Born)];
 
 /// A user namespace with these maps.
 pub(super) fn with_maps(uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
+    with_process(0, |pid| open_mapped(pid, uid, gid))
+}
+
+/// Does `work` while there is a process, whose pid it is told, that has a copy of the caller's mounts in a user namespace of its own.
+pub(super) fn with_mounts<T>(work: impl FnOnce(i32) -> Result<T>) -> Result<T> {
+    with_process(libc::CLONE_NEWNS, work)
+}
+
+fn with_process<T>(kinds: i32, work: impl FnOnce(i32) -> Result<T>) -> Result<T> {
     let (channel, child_end) = Channel::pair()?;
     let keep = [Fd(child_end.as_raw_fd())];
     let bindings = Bindings {
-        fds: &[],
+        fds: &mut [],
         keep: &keep,
         channel: keep[0],
         stdio: None,
         pointers: &mut [],
         join: &[],
-        flags: libc::CLONE_NEWUSER as u64,
+        flags: (libc::CLONE_NEWUSER | kinds) as u64,
         cgroup: None,
         cgroups: &[],
         #[cfg(feature = "faults")]
@@ -45,22 +54,21 @@ pub(super) fn with_maps(uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
             _ => "",
         };
         let text = crate::error::errno_text(errno.0);
-        Error::new(Kind::System, format!("make a user namespace for idmapped mounts: {text}{hint}"))
+        Error::new(Kind::System, format!("make a user namespace for mounts: {text}{hint}"))
     })?;
     drop(child_end);
     let child = Process::of_child(child.pid)?;
-    let namespace = open_mapped(&channel, &child, uid, gid);
+    let result = match channel.hear() {
+        Ok(Heard::Said(message)) if message.kind == Said::Reached => work(child.pid()),
+        Ok(_) => Err(Error::new(Kind::System, "the process that holds a new user namespace has ended")),
+        Err(error) => Err(error),
+    };
     drop(channel);
     child.destroy();
-    namespace
+    result
 }
 
-fn open_mapped(channel: &Channel, child: &Process, uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
-    match channel.hear()? {
-        Heard::Said(message) if message.kind == Said::Reached => {}
-        _ => return Err(Error::new(Kind::System, "the process that holds a new user namespace has ended")),
-    }
-    let pid = child.pid();
+fn open_mapped(pid: i32, uid: &[Line], gid: &[Line]) -> Result<OwnedFd> {
     write_proc(pid, "uid_map", &lines(uid)).map_err(|error| error.context("id maps of a mount"))?;
     write_proc(pid, "gid_map", &lines(gid)).map_err(|error| error.context("id maps of a mount"))?;
     File::open(format!("/proc/{pid}/ns/user"))

@@ -68,6 +68,8 @@ fn refused(config: &Value) -> Error {
 
 fn exec_plan(config: &Value, process: &Value) -> Result<Plan> {
     let options = ExecCompileOptions {
+        foreground: false,
+        tracers: false,
         id: "c1".to_owned(),
         console_socket: false,
         preserve_fds: 0,

@@ -230,22 +230,24 @@ fn mounts_that_are_added() {
         plain[2..],
         [
             "join the mount namespace the container's init",
+            "wait for the host at barrier 1 (born)",
             "mount /s -> /n (rbind, ro, symfollow, opened by the host)",
             "report ready and wait for start"
         ]
     );
     let mapped = added(&with_user(config()), bind.clone()).unwrap();
     assert_eq!(
-        mapped[2..5],
+        mapped[2..6],
         [
             "join the user mount namespace the container's init",
+            "wait for the host at barrier 1 (born)",
             "become uid 0 of the user namespace",
             "mount /s -> /m (bind, idmap by /proc/42/ns/user, opened by the host)"
         ]
     );
     let tmpfs =
         added(&with_user(config()), json!({"destination": "/m", "type": "tmpfs", "options": ["gid=7"]})).unwrap();
-    assert!(tmpfs[4].contains("(tmpfs, gid=7, uid=100000, opened by the host)"), "{tmpfs:?}");
+    assert!(tmpfs[5].contains("(tmpfs, gid=7, uid=100000, opened by the host)"), "{tmpfs:?}");
     for (config, mount, words) in [
         (config(), bind, "mount /m: idmap without maps"),
         (config(), json!({"destination": "/m", "type": "proc"}), "would show the host's namespaces"),

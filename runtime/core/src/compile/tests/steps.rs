@@ -357,6 +357,7 @@ fn exec_joins_by_inits_pidfd_alone() {
             "use all CPUs that the cgroup allows",
             "start a session",
             "join the session keyring _ses.c1",
+            "close the container's init",
             "give stdin, stdout and stderr to uid 7",
             "set the umask to 0022",
             "change to the working directory /tmp",
