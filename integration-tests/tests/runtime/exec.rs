@@ -94,6 +94,7 @@ fn exec_codes_and_output() {
         let output = case.exec(&id, &["sh", "-c", "echo out; echo err >&2; exit 200"]).exits(200);
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
         let _ = case.exec(&id, &["sh", "-c", "kill -TERM $$"]).exits(143);
+        let _ = case.exec(&id, &["sh", "-c", "kill -34 $$"]).exits(162);
         let output = case.exec(&id, &["no-such-program"]).exits(255);
         assert!(output.stderr.contains("executable file not found"), "{}", output.stderr);
         let output = case.exec(&id, &["/etc/passwd"]).exits(255);
