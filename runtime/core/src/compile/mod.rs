@@ -229,7 +229,7 @@ pub fn poststop_hooks(bundle: &Bundle) -> Result<Vec<HostHook>> {
 impl<'a> Compiler<'a> {
     fn new(bundle: &'a Bundle, host: &'a Host, console_socket: bool, listen_fds: u32) -> Result<Self> {
         let spec = bundle.spec();
-        supported::check(spec)?;
+        supported::check(bundle)?;
         let linux = spec.linux().as_ref();
         let mut tables = Tables::default();
         let namespaces = Namespaces::compile(linux, &mut tables)?;
