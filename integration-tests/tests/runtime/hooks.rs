@@ -259,3 +259,18 @@ fn hooks_without_an_environment_have_the_runtimes() {
         case.finish();
     }
 }
+
+#[test]
+fn a_failing_poststart_hook_ends_a_container_without_cgroups() {
+    let Some([runtime]) = under_test_only("--cgroup-manager") else { return };
+    let case = Case::new(&runtime);
+    let bundle = case.bundle().forever().edit(json!({"hooks": {"poststart": [{"path": "/bin/false"}]}}));
+    let (folder, id) = (bundle.write(), case.id("a"));
+    let without = ["--cgroup-manager", "disabled"];
+    let _ = case.command(without).args(["create", "--bundle"]).args([&folder]).args([&id]).output().ok();
+    let started = case.call([without.as_slice(), &["start", &id]].concat());
+    assert!(started.code != 0 && started.stderr.contains("poststart"), "{started:?}");
+    assert_eq!(case.status(&id), "stopped");
+    case.delete(&id);
+    case.finish();
+}
