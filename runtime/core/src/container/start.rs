@@ -85,7 +85,7 @@ pub(crate) fn poststart(record: &Record, hooks: &[HostHook]) -> Result<()> {
         return Ok(());
     }
     let state = State::hook_json(record, Status::Running, record.pid)?;
-    hooks::run("poststart", hooks, &state).map_err(|error| {
+    hooks::run("poststart", &record.bundle, hooks, &state).map_err(|error| {
         let killed = Cgroup::from_paths(&record.cgroup).kill_all();
         // Without cgroups that was nobody.
         error.with_cleanup(killed).with_cleanup(end(record))
