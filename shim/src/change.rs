@@ -68,7 +68,10 @@ impl Task {
             ..CheckpointOptions::default()
         };
         let (runtime, id) = (self.runtime.clone(), self.id.clone());
-        blocking(move || Ok(runtime.checkpoint(&id, options)?)).await?;
+        let warnings = blocking(move || Ok(runtime.checkpoint(&id, options)?)).await?;
+        for warning in warnings {
+            log::warn(&format!("{}: {warning}", self.id));
+        }
         self.shared.events.publish(TaskCheckpointed {
             container_id: self.id.clone(),
             checkpoint: path,

@@ -411,7 +411,9 @@ impl Task {
         self.delete_execs().await;
         let task = self.clone();
         blocking(move || {
-            task.runtime.delete(&task.id, true)?;
+            for warning in task.runtime.delete(&task.id, true)? {
+                log::warn(&format!("{}: {warning}", task.id));
+            }
             locked(&task.rootfs).unmount()
         })
         .await?;

@@ -71,6 +71,31 @@ fn exec_of_a_process_file() {
 }
 
 #[test]
+fn a_process_file_leaves_to_the_container_what_it_does_not_say() {
+    let Some(peers) = peers() else { return };
+    let seen = peers.map(|runtime| {
+        let case = Case::new(&runtime);
+        let bundle = case.bundle().forever().edit(json!({"process": {"oomScoreAdj": 77, "noNewPrivileges": true,
+            "rlimits": [{"type": "RLIMIT_FSIZE", "soft": 4096, "hard": 8192}]}}));
+        let id = case.detached(&bundle, "a");
+        let script =
+            "grep -E 'Cap|NoNew' /proc/self/status; cat /proc/self/oom_score_adj; grep 'file size' /proc/self/limits";
+        let exec = |user: u32| {
+            let file = case.path().join("process.json");
+            let process = json!({"user": {"uid": user, "gid": 0}, "cwd": "/", "args": ["/bin/sh", "-c", script]});
+            fs::write(&file, process.to_string()).expect("write");
+            case.command(["exec", "--process"]).args([&file]).args([&id]).output().ok().stdout
+        };
+        let seen = [exec(0), exec(1000)];
+        case.delete(&id);
+        case.finish();
+        seen
+    });
+    assert!(seen[0][0].contains("CapBnd:\t0000000020000420") && seen[0][0].contains("\n77\n"), "{:?}", seen[0]);
+    assert_eq!(seen[0], seen[1], "flint (left) against runc");
+}
+
+#[test]
 fn exec_capabilities_are_not_inheritable() {
     let Some(peers) = peers() else { return };
     for runtime in peers {
@@ -94,6 +119,7 @@ fn exec_codes_and_output() {
         let output = case.exec(&id, &["sh", "-c", "echo out; echo err >&2; exit 200"]).exits(200);
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
         let _ = case.exec(&id, &["sh", "-c", "kill -TERM $$"]).exits(143);
+        let _ = case.exec(&id, &["sh", "-c", "kill -34 $$"]).exits(162);
         let output = case.exec(&id, &["no-such-program"]).exits(255);
         assert!(output.stderr.contains("executable file not found"), "{}", output.stderr);
         let output = case.exec(&id, &["/etc/passwd"]).exits(255);
@@ -145,13 +171,16 @@ fn exec_has_an_umask() {
     let Some(peers) = under_test_only("umask of an exec'ed process") else { return };
     for runtime in peers {
         let case = Case::new(&runtime);
-        let id = case.detached(&case.bundle().forever(), "a");
+        let bundle = case.bundle().forever().edit(json!({"process": {"user": {"umask": 0o027}}}));
+        let id = case.detached(&bundle, "a");
         let file = case.path().join("process.json");
-        let user = json!({"uid": 0, "gid": 0, "umask": 0o077});
-        let process = json!({"user": user, "cwd": "/", "args": ["/bin/sh", "-c", "umask"], "env": ["PATH=/bin"]});
-        fs::write(&file, process.to_string()).expect("write");
-        let output = case.command(["exec", "--process"]).args([&file]).args([&id]).output().ok();
-        assert_eq!(output.stdout, "0077\n");
+        // Newer runcs have the container's in any case.
+        for (user, umask) in [(json!({"umask": 0o077}), "0077\n"), (json!({}), "0027\n")] {
+            let process = json!({"user": user, "cwd": "/", "args": ["/bin/sh", "-c", "umask"], "env": ["PATH=/bin"]});
+            fs::write(&file, process.to_string()).expect("write");
+            let output = case.command(["exec", "--process"]).args([&file]).args([&id]).output().ok();
+            assert_eq!(output.stdout, umask);
+        }
         case.delete(&id);
         case.finish();
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use integration_tests::{Bundle, Case, peers, under_test_only};
+use integration_tests::{Bundle, Case, Command, peers, under_test_only};
 use serde_json::{Value, json};
 
 /// A host script that appends `<name> <status> <mount ns> <pid of the state>` to the case's log.
@@ -88,9 +88,11 @@ fn the_state_is_on_their_stdin() {
             assert_eq!(state["annotations"]["key"], "value", "{name}");
             assert!(state["bundle"].as_str().is_some_and(|path| path.starts_with('/')), "{name}: {state}");
             assert!(state["ociVersion"].is_string(), "{name}: {state}");
-            // The host's pid for hooks outside. After the end there is none.
-            if ["prestart", "createRuntime", "poststart"].contains(&name) {
-                assert_eq!(state["pid"], pid, "{}: {name}", runtime.name);
+            // The host's pid for hooks outside, the container's inside. After the end there is none.
+            match name {
+                "prestart" | "createRuntime" | "poststart" => assert_eq!(state["pid"], pid, "{}: {name}", runtime.name),
+                "poststop" => assert!([Value::Null, json!(0)].contains(&state["pid"]), "{}: {name}", runtime.name),
+                _ => assert_eq!(state["pid"], 1, "{}: {name}", runtime.name),
             }
         }
         case.finish();
@@ -211,6 +213,81 @@ fn a_hook_that_the_filter_kills_is_told() {
         assert!(output.code != 0 && !output.stdout.contains("ran"), "{}: {output:?}", runtime.name);
         assert!(output.stderr.contains("error running"), "{}: {}", runtime.name, output.stderr);
         assert!(output.stderr.contains("bad system call"), "{}: {}", runtime.name, output.stderr);
+        case.finish();
+    }
+}
+
+/// Without a pid namespace of its own, init's pid is the host's also for hooks inside.
+#[test]
+fn the_pid_inside_is_that_of_the_namespace() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let namespaces = json!([{"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]);
+        let bundle = with_hooks(&case, case.bundle().forever())
+            .edit(json!({"linux": {"namespaces": namespaces, "maskedPaths": null, "readonlyPaths": null}}));
+        let id = case.detached(&bundle, "a");
+        for name in ["createContainer", "startContainer"] {
+            let text = fs::read_to_string(case.path().join(format!("log.{name}"))).expect("the hook's state");
+            let state: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(state["pid"], case.state(&id)["pid"], "{}: {name}", runtime.name);
+        }
+        case.delete(&id);
+        case.finish();
+    }
+}
+
+#[test]
+fn hooks_of_the_host_run_in_the_bundle_without_the_callers_descriptors() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let log = case.path().join("seen");
+        let text = format!("pwd >> {0}; [ -e /proc/self/fd/7 ] && echo has 7 >> {0}; true", log.display());
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", text]}]);
+        let hooks = json!({"prestart": hook, "createRuntime": hook, "poststart": hook, "poststop": hook});
+        let bundle = case.bundle().args(&["/bin/true"]).edit(json!({"hooks": hooks}));
+        let (runtime_path, root) = (runtime.path.display(), case.state_root());
+        let call =
+            format!("exec 7< /dev/null; exec {runtime_path} --root {} run --bundle \"$0\" \"$1\"", root.display());
+        let shell = Command::new("sh").args(["-c", &call]).args([bundle.write()]).args([case.id("run")]);
+        let _ = shell.dir("/".as_ref()).output().ok();
+        let places = format!("{}\n", bundle.path().display()).repeat(4);
+        assert_eq!(fs::read_to_string(&log).unwrap_or_default(), places, "{}", runtime.name);
+        case.finish();
+    }
+}
+
+#[test]
+fn a_failing_poststart_hook_ends_a_container_without_cgroups() {
+    let Some([runtime]) = under_test_only("--cgroup-manager") else { return };
+    let case = Case::new(&runtime);
+    let bundle = case.bundle().forever().edit(json!({"hooks": {"poststart": [{"path": "/bin/false"}]}}));
+    let (folder, id) = (bundle.write(), case.id("a"));
+    let without = ["--cgroup-manager", "disabled"];
+    let _ = case.command(without).args(["create", "--bundle"]).args([&folder]).args([&id]).output().ok();
+    let started = case.call([without.as_slice(), &["start", &id]].concat());
+    assert!(started.code != 0 && started.stderr.contains("poststart"), "{started:?}");
+    assert_eq!(case.status(&id), "stopped");
+    case.delete(&id);
+    case.finish();
+}
+
+#[test]
+fn after_a_failing_poststop_hook_the_others_run_and_delete_succeeds() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let ran = case.path().join("ran");
+        let hooks = json!({"poststop": [{"path": "/bin/false"}, {"path": "/bin/touch", "args": ["touch", ran]}]});
+        let id = case.created(&case.bundle().forever().edit(json!({"hooks": hooks})), "a");
+        let output = case.call(["delete", "--force", &id]).ok();
+        // runc 1.1 stops at the first and says nothing.
+        if !runtime.is_runc() {
+            assert!(output.stderr.contains("warning") && output.stderr.contains("/bin/false"), "{}", output.stderr);
+            assert!(ran.exists());
+        }
+        assert_eq!(case.status(&id), "");
         case.finish();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use integration_tests::{Case, peers, processes_with, under_test_only, wait_until};
+use integration_tests::{Case, Command, peers, processes_with, under_test_only, wait_until};
 use serde_json::{Value, json};
 
 #[test]
@@ -146,6 +146,40 @@ fn list_and_ps() {
         case.delete(&two);
         case.finish();
     }
+}
+
+/// Go reads no time in "", and then nothing of the whole list.
+#[test]
+fn a_container_without_a_record_has_a_time_and_is_listed_only_when_its_maker_is_gone() {
+    let Some([runtime]) = under_test_only("a container of which nothing is recorded is not shown by runc") else {
+        return;
+    };
+    let case = Case::new(&runtime);
+    let id = case.id("half-made");
+    let folder = case.state_root().join(&id);
+    fs::create_dir_all(&folder).expect("mkdir");
+    let list = || -> Value { serde_json::from_str(&case.call(["list", "-f", "json"]).ok().stdout).expect("JSON") };
+    let timed = |state: &Value, status: &str| {
+        assert_eq!(state["status"], status);
+        assert_eq!(state["ociVersion"], "1.3.0");
+        let created = state["created"].as_str().unwrap_or_default();
+        assert!(created.len() == 30 && created.starts_with("20") && created.ends_with('Z'), "{state}");
+    };
+    // Just made, and not locked yet.
+    assert_eq!(list(), Value::Null);
+    timed(&case.state(&id), "creating");
+    let _ = Command::new("touch").args(["-d", "2026-01-02"]).args([&folder]).output().ok();
+    let maker = fs::File::open(&folder).expect("open");
+    rustix::fs::flock(&maker, rustix::fs::FlockOperation::LockExclusive).expect("lock");
+    assert_eq!(list(), Value::Null);
+    timed(&case.state(&id), "creating");
+    // Its maker is killed.
+    drop(maker);
+    timed(&case.state(&id), "stopped");
+    timed(&list()[0], "stopped");
+    case.delete(&id);
+    assert!(!folder.exists());
+    case.finish();
 }
 
 #[test]

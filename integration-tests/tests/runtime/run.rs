@@ -20,6 +20,38 @@ fn prints_and_exits() {
 }
 
 #[test]
+fn a_real_time_signal_is_told_as_any_other() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        // Process 1 of a pid namespace would not be ended by a signal of its own.
+        let namespaces = json!([{"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]);
+        let bundle = case
+            .bundle()
+            .shell("kill -40 $$")
+            .edit(json!({"linux": {"namespaces": namespaces, "maskedPaths": null, "readonlyPaths": null}}));
+        let _ = case.run(&bundle).exits(168);
+        case.finish();
+    }
+}
+
+#[test]
+fn a_limit_of_pids_that_is_null_is_none() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let bundle = case.bundle().shell("echo ran");
+        let file = bundle.write().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+        config["linux"]["resources"]["pids"] = json!({"limit": null});
+        fs::write(&file, config.to_string()).expect("write");
+        let output = case.command(["run", "--bundle"]).args([bundle.path()]).args([case.id("run")]).output().ok();
+        assert_eq!(output.stdout, "ran\n", "{}", runtime.name);
+        case.finish();
+    }
+}
+
+#[test]
 fn takes_another_file_as_config() {
     let Some([runtime]) = under_test_only("--config, as crun has it") else { return };
     let case = Case::new(&runtime);

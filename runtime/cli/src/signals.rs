@@ -8,9 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions};
 
 /// SIGCHLD, SIGURG (Go's runtime uses it, so callers in Go send it by accident) and SIGWINCH are flint's own.
 const CHILD: u32 = 17;
@@ -87,11 +85,10 @@ pub(crate) fn send(process: BorrowedFd<'_>, signal: i32) -> Result<bool> {
 
 /// Reaps orphans that came to us as their subreaper, and leaves `main`, whose status is waited for elsewhere.
 pub(crate) fn reap_orphans(main: i32) {
-    let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-    loop {
-        let next = waitid(Id::All, ended | WaitPidFlag::WNOWAIT);
-        let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) = next else { return };
-        if pid == Pid::from_raw(main) || waitid(Id::Pid(pid), ended).is_err() {
+    // nix's waitid tells no child that a real-time signal ended.
+    while let Some(pid) = flint_runtime::ended_child() {
+        let orphan = (pid != main).then(|| Pid::from_raw(pid)).flatten();
+        if orphan.is_none_or(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).is_err()) {
             return;
         }
     }

@@ -122,7 +122,9 @@ fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
     let malformed = || Error::invalid(format!("config.json: {}", name_field(json, &error)));
     let mut value: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
     let mut warnings = Vec::new();
-    let completed = value.get_mut("process").is_some_and(|process| mend_process(process, "process.", &mut warnings));
+    let mut completed =
+        value.get_mut("process").is_some_and(|process| mend_process(process, "process.", &mut warnings));
+    completed |= drop_unset_pids(&mut value);
     drop_unknown_architectures(&mut value, &mut warnings);
     if warnings.is_empty() && !completed {
         return Err(malformed());
@@ -211,6 +213,12 @@ fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut V
     }
 }
 
+/// Takes out a limit of pids that is null, which is none; tells whether there was one.
+fn drop_unset_pids(config: &mut Value) -> bool {
+    let pids = config.pointer_mut("/linux/resources/pids").and_then(Value::as_object_mut);
+    pids.is_some_and(|pids| pids.get("limit").is_some_and(Value::is_null) && pids.remove("limit").is_some())
+}
+
 /// runc's words, which its callers know.
 pub(crate) fn ignoring_capabilities(names: impl IntoIterator<Item = String>) -> String {
     let names: Vec<_> = names.into_iter().collect();
@@ -279,6 +287,16 @@ mod tests {
         assert!(bundle.warnings()[0].contains("CAP_OF_TOMORROW"));
         let bounding = bundle.spec().process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone();
         assert_eq!(bounding.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_limit_of_pids_that_is_null_is_none() {
+        let pids = |limit: &str| {
+            load(&format!(r#"{{"ociVersion": "1.0.0", "linux": {{"resources": {{"pids": {{"limit": {limit}}}}}}}}}"#))
+        };
+        assert!(pids("null").is_ok());
+        let error = pids("[]").unwrap_err();
+        assert!(error.to_string().contains("linux.resources.pids.limit"), "{error}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub use bundle::Bundle;
 pub use compile::in_user_namespace;
 pub use container::{
     Adopted, Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio,
-    Watch, idmapped_clones, start_time,
+    Watch, ended_child, idmapped_clones, start_time,
 };
 pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
 pub use error::{Error, Kind, Result};

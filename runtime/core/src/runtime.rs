@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,6 +14,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, Need};
 use crate::compile::Host;
 use crate::container::{Folder, check_id, start_time};
+use crate::features::SPEC_VERSION;
 use crate::state::{Phase, Record, State, Status};
 use crate::{Error, Kind, Result};
 
@@ -141,18 +143,23 @@ impl Runtime {
         let folder = self.anybodys_folder(id)?;
         match folder.load()? {
             Some(record) => Ok(State::of(&record, status(&folder, Some(&record)))),
-            None => Ok(unrecorded(id, &folder)),
+            None => unrecorded(id, &folder),
         }
     }
 
-    fn state_with_owner(&self, id: &str) -> Result<State> {
+    /// None while its maker has not written a record.
+    fn state_with_owner(&self, id: &str) -> Result<Option<State>> {
         let folder = self.anybodys_folder(id)?;
-        let Some(record) = folder.load()? else { return Ok(unrecorded(id, &folder)) };
+        let Some(record) = folder.load()? else {
+            let state = unrecorded(id, &folder)?;
+            return Ok(Some(state).filter(|state| state.status != Status::Creating));
+        };
         let state = State::of(&record, status(&folder, Some(&record)));
-        Ok(State { owner: crate::state::owner_name(record.owner), ..state })
+        Ok(Some(State { owner: crate::state::owner_name(record.owner), ..state }))
     }
 
-    /// All containers of the root, by id; what cannot be read is left to the caller as an error with its id.
+    /// All containers of the root, by id; what cannot be read is left to the caller as an error with its id. One whose maker
+    /// has yet to say what it will be is not there yet, as under runc.
     ///
     /// # Errors
     ///
@@ -166,10 +173,11 @@ impl Runtime {
             if check_id(&id).is_err() || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            match self.state_with_owner(&id) {
+            match self.state_with_owner(&id).transpose() {
                 // Deleted in the meantime.
-                Err(error) if error.kind() == Kind::NotFound => {}
-                state => states.push((id, state)),
+                Some(Err(error)) if error.kind() == Kind::NotFound => {}
+                Some(state) => states.push((id, state)),
+                None => {}
             }
         }
         states.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -236,20 +244,27 @@ fn status_if(record: Option<&Record>, idle: impl Fn() -> bool) -> Status {
     }
 }
 
-/// A container whose maker has not written a record yet, or never will.
-fn unrecorded(id: &str, folder: &Folder) -> State {
-    let status = status(folder, None);
-    State {
-        oci_version: oci_spec::runtime::VERSION.to_owned(),
+/// How long a folder without a record, which nobody has locked, counts as one that its maker is about to lock.
+const CLAIMING: Duration = Duration::from_secs(1);
+
+/// A container whose maker has not written a record yet, or never will: it was killed, or the folder is no container's at all.
+/// Either way it takes the id, and `delete` removes it.
+fn unrecorded(id: &str, folder: &Folder) -> Result<State> {
+    let made = folder.changed()?;
+    // Times of the future do not count: such a folder would look so until then.
+    let is_new = made.elapsed().is_ok_and(|age| age < CLAIMING);
+    let status = if is_new { Status::Creating } else { status(folder, None) };
+    Ok(State {
+        oci_version: SPEC_VERSION.to_owned(),
         id: id.to_owned(),
         pid: 0,
         status,
         bundle: PathBuf::new(),
         rootfs: PathBuf::new(),
-        created: String::new(),
+        created: crate::state::rfc3339_of(made),
         annotations: std::collections::BTreeMap::new(),
         owner: String::new(),
-    }
+    })
 }
 
 fn make_root(root: &Path) -> Result<()> {

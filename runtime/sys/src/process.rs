@@ -199,28 +199,39 @@ impl Ended {
     }
 }
 
-/// Waits for a child by its pidfd and reaps it (waitid with `P_PIDFD`, Linux 5.4).
+/// Waits for a child by its pidfd and reaps it (waitid with `P_PIDFD`, Linux 5.4). Any signal may have ended it, real-time ones too.
 ///
 /// # Errors
 ///
 /// ECHILD when it is no child of the caller, or somebody else reaped it.
 pub fn wait(pidfd: Fd) -> Result<Ended> {
     const P_PIDFD: usize = 3;
-    // Layout of the SIGCHLD siginfo: si_code is the third word, si_status the seventh (64-bit kernels).
+    let [_, _, code, _, _, _, status, ..] = waitid(P_PIDFD, pidfd.argument(), libc::WEXITED)?;
+    Ok(if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) })
+}
+
+/// A child that has ended and is not reaped, whichever signal ended it; it is left so.
+///
+/// # Errors
+///
+/// ECHILD without any children.
+pub fn ended_child() -> Result<Option<i32>> {
+    const P_ALL: usize = 0;
+    let [_, _, _, _, pid, ..] = waitid(P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
+    Ok((pid != 0).then_some(pid))
+}
+
+/// The words of a SIGCHLD's siginfo (64-bit kernels): si_code is the third, si_pid the fifth, si_status the seventh.
+fn waitid(kind: usize, id: usize, options: i32) -> Result<[i32; 32]> {
     let mut info = [0i32; 32];
     loop {
         // SAFETY: the buffer has the 128 bytes of a siginfo; rusage is null.
-        let result = unsafe {
-            call!(SYS_waitid, P_PIDFD, pidfd.argument(), info.as_mut_ptr() as usize, libc::WEXITED as usize, 0)
-        };
+        let result = unsafe { call!(SYS_waitid, kind, id, info.as_mut_ptr() as usize, options as usize, 0) };
         match result {
             Err(Errno(libc::EINTR)) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) => break,
+            result => return result.map(|_| info),
         }
     }
-    let [_, _, code, _, _, _, status, ..] = info;
-    Ok(if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) })
 }
 
 /// `struct pidfd_info` of ioctl_pidfd(2), version 0 (Linux 6.13; the exit code since 6.15).

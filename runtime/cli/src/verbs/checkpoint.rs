@@ -74,7 +74,7 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         // Whoever reads it shall see its end when CRIU is ready, and not when flint ends.
         nix::unistd::close(fd).with_context(|| format!("closing --status-fd {fd}"))?;
     }
-    session.runtime()?.checkpoint(arguments.operand(0)?, options)?;
+    session.warn(&session.runtime()?.checkpoint(arguments.operand(0)?, options)?);
     Ok(0)
 }
 

@@ -21,6 +21,9 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let force = arguments.is_set("force");
     match session.runtime()?.delete(arguments.operand(0)?, force) {
         Err(error) if force && error.kind() == Kind::NotFound => Ok(0),
-        result => Ok(result.map(|()| 0)?),
+        result => {
+            session.warn(&result?);
+            Ok(0)
+        }
     }
 }

@@ -121,10 +121,11 @@ pub(super) fn stay_to_the_end(
     }
     if !staying.keep {
         match runtime.delete(id, true) {
+            Ok(warnings) => session.warn(&warnings),
             Err(error) if error.kind() != Kind::NotFound => {
                 session.log.warning(&format!("deleting container {id} after its end: {error}"));
             }
-            _ => {}
+            Err(_) => {}
         }
     }
     Ok(status?.code() as u8)

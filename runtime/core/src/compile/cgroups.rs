@@ -15,7 +15,7 @@ pub(super) fn without_unset_pids(bundle: &Bundle, linux: Option<&Linux>) -> Opti
         return None;
     }
     let json: serde_json::Value = serde_json::from_slice(bundle.json()).unwrap_or_default();
-    if json.pointer("/linux/resources/pids/limit").is_some() {
+    if json.pointer("/linux/resources/pids/limit").is_some_and(|limit| !limit.is_null()) {
         return None;
     }
     let mut linux = linux?.clone();

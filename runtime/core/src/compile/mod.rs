@@ -238,7 +238,7 @@ pub fn poststop_hooks(bundle: &Bundle) -> Result<Vec<HostHook>> {
 impl<'a> Compiler<'a> {
     fn new(bundle: &'a Bundle, host: &'a Host, console_socket: bool, listen_fds: u32) -> Result<Self> {
         let spec = bundle.spec();
-        supported::check(spec)?;
+        supported::check(bundle)?;
         let linux = spec.linux().as_ref();
         let mut tables = Tables::default();
         let namespaces = Namespaces::compile(linux, &mut tables)?;
@@ -272,10 +272,27 @@ impl<'a> Compiler<'a> {
         Ok(process)
     }
 
-    /// A process for exec with what it leaves open taken from config.json's, as runc does.
+    /// A process for exec with what it leaves open taken from config.json's, as runc does. What runc does not take from there
+    /// (`noNewPrivileges`, `rlimits`) is not here.
     fn with_defaults(&self, process: &Process) -> Process {
         let mut process = process.clone();
         let Some(own) = self.spec.process() else { return process };
+        let is_empty = |label: &Option<String>| label.as_deref().unwrap_or_default().is_empty();
+        if process.capabilities().is_none() {
+            process.set_capabilities(own.capabilities().clone());
+        }
+        if is_empty(process.apparmor_profile()) {
+            process.set_apparmor_profile(own.apparmor_profile().clone());
+        }
+        if is_empty(process.selinux_label()) {
+            process.set_selinux_label(own.selinux_label().clone());
+        }
+        if process.oom_score_adj().is_none() {
+            process.set_oom_score_adj(own.oom_score_adj());
+        }
+        if process.user().umask().is_none() {
+            process.user_mut().set_umask(own.user().umask());
+        }
         if process.scheduler().is_none() {
             process.set_scheduler(own.scheduler().clone());
         }

@@ -21,13 +21,14 @@ const LOG: &str = "dump.log";
 pub(super) const LOG_LEVEL: i32 = 4;
 
 impl Runtime {
-    /// Writes a running container to files. Unless it is left running, it is gone afterwards, as if deleted.
+    /// Writes a running container to files. Unless it is left running, it is gone afterwards, as if deleted, with the warnings
+    /// of that.
     ///
     /// # Errors
     ///
     /// `WrongState` for a container that does not run; `Unsupported` for what CRIU or the kernel lacks; CRIU's own
     /// failure, with the line of its log that tells it: then the container goes on.
-    pub fn checkpoint(&self, id: &str, options: CheckpointOptions) -> Result<()> {
+    pub fn checkpoint(&self, id: &str, options: CheckpointOptions) -> Result<Vec<String>> {
         let folder = self.folder(id)?;
         let _lock = folder.lock()?;
         let record = folder.record()?;
@@ -42,9 +43,9 @@ impl Runtime {
         self.dump(&folder, &record, options)?;
         if ends {
             end(&record)?;
-            self.clean(&folder, &record)?;
+            return self.clean(&folder, &record);
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn dump(&self, folder: &Folder, record: &Record, mut options: CheckpointOptions) -> Result<()> {

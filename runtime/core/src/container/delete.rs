@@ -19,21 +19,22 @@ const LOOK: u16 = 100;
 
 impl Runtime {
     /// Deletes a container and its resources (runtime-spec, "Delete"). With `force` it is killed first, and a
-    /// container that does not exist is no error.
+    /// container that does not exist is no error. What is to be warned of, each a sentence: a poststop hook that fails keeps
+    /// nothing.
     ///
     /// # Errors
     ///
     /// `WrongState` for a running container without `force`; resources that cannot be removed: the container
     /// then stays visible and can be deleted again.
-    pub fn delete(&self, id: &str, force: bool) -> Result<()> {
+    pub fn delete(&self, id: &str, force: bool) -> Result<Vec<String>> {
         let folder = match self.folder(id) {
-            Err(error) if force && error.kind() == Kind::NotFound => return Ok(()),
+            Err(error) if force && error.kind() == Kind::NotFound => return Ok(Vec::new()),
             result => result?,
         };
         let _lock = folder.lock()?;
         let Some(record) = folder.load()? else {
             // Its maker was killed before it had made anything else.
-            return folder.remove(self.root_fd());
+            return folder.remove(self.root_fd()).map(|()| Vec::new());
         };
         let status = status_under_lock(&record);
         if matches!(status, Status::Running | Status::Paused) && !force {
@@ -51,7 +52,7 @@ impl Runtime {
     }
 
     /// Removes what belongs to a container whose init has ended.
-    pub(super) fn clean(&self, folder: &Folder, record: &Record) -> Result<()> {
+    pub(super) fn clean(&self, folder: &Folder, record: &Record) -> Result<Vec<String>> {
         let cgroup = Cgroup::from_paths(&record.cgroup);
         if record.pid != 0 {
             // It had an init; with a shared pid namespace others may live on.
@@ -64,16 +65,11 @@ impl Runtime {
         if let Some(group) = &record.resctrl {
             group.remove()?;
         }
-        let hooks = late_hooks(folder, record);
+        let bundle = late_hooks(folder, record);
         folder.remove(self.root_fd())?;
-        // After all is gone, as the specification wants; a failing one is an error, but nothing is left.
-        match hooks? {
-            Some(bundle) => {
-                let poststop = crate::compile::poststop_hooks(&bundle)?;
-                hooks::run("poststop", &poststop, &State::hook_json(record, Status::Stopped, 0)?)
-            }
-            None => Ok(()),
-        }
+        // After all is gone, as the specification wants, which has their failures logged.
+        let errors = bundle.and_then(|bundle| bundle.map_or(Ok(Vec::new()), |bundle| poststop(record, &bundle)));
+        Ok(errors.unwrap_or_else(|error| vec![error]).iter().map(ToString::to_string).collect())
     }
 }
 
@@ -82,6 +78,11 @@ fn late_hooks(folder: &Folder, record: &Record) -> Result<Option<Bundle>> {
         return Ok(None);
     }
     Bundle::from_parts(record.bundle.clone(), folder.config()?).map(Some)
+}
+
+fn poststop(record: &Record, bundle: &Bundle) -> Result<Vec<Error>> {
+    let (hooks, state) = (crate::compile::poststop_hooks(bundle)?, State::hook_json(record, Status::Stopped, 0)?);
+    Ok(hooks::run_all("poststop", &record.bundle, &hooks, &state))
 }
 
 /// Kills init, if there is one, and waits until it has ended; its pid namespace goes with it.

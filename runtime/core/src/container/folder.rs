@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
@@ -152,6 +152,18 @@ impl Folder {
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(self.failure("lock", errno)),
         }
+    }
+
+    /// When something was last put into the folder: when it was made, for one with nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// What fstat(2) says.
+    pub(crate) fn changed(&self) -> Result<SystemTime> {
+        let stat = fstat(&self.fd).map_err(|errno| self.failure("stat", errno))?;
+        let since_epoch =
+            Duration::new(stat.st_mtime.try_into().unwrap_or(0), stat.st_mtime_nsec.try_into().unwrap_or(0));
+        Ok(SystemTime::UNIX_EPOCH + since_epoch)
     }
 
     /// Where it is.

@@ -14,21 +14,58 @@ use crate::{Error, Kind, Result};
 /// How much of a failed hook's output is quoted.
 const QUOTED: usize = 1024;
 
-/// Runs a stage's hooks in order, each with the state's JSON on its standard input.
+/// Runs a stage's hooks in order, in the bundle's folder, each with the state's JSON on its standard input.
 ///
 /// # Errors
 ///
 /// The first hook that cannot be run, fails, or takes longer than its timeout; with what it wrote.
-pub(crate) fn run(stage: &str, hooks: &[HostHook], input: &[u8]) -> Result<()> {
-    for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, input)
-            .map_err(|error| error.context(format!("error running {stage} hook #{index}: {}", hook.path.display())))?;
+pub(crate) fn run(stage: &str, bundle: &Path, hooks: &[HostHook], input: &[u8]) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    apart(|| hooks.iter().enumerate().try_for_each(|(index, hook)| run_one(stage, index, bundle, hook, input)))?
 }
 
-fn run_one(hook: &HostHook, input: &[u8]) -> Result<()> {
+/// The same for a stage whose failures change nothing (poststop): all hooks are run; the errors of those that failed.
+pub(crate) fn run_all(stage: &str, bundle: &Path, hooks: &[HostHook], input: &[u8]) -> Vec<Error> {
+    if hooks.is_empty() {
+        return Vec::new();
+    }
+    let each = || {
+        let results = hooks.iter().enumerate().map(|(index, hook)| run_one(stage, index, bundle, hook, input));
+        results.filter_map(Result::err).collect()
+    };
+    apart(each).unwrap_or_else(|error| vec![error])
+}
+
+/// Calls `work` on a thread whose descriptors from 3 on are closed, so that no hook has what the caller was given or has open
+/// itself. The thread's table of descriptors is its own: other threads lose nothing, and what they close is closed.
+fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    let alone = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES)
+            .map_err(|errno| Error::os("give hooks descriptors of their own", errno))?;
+        flint_sys::file::close_range(3, u32::MAX).map_err(|errno| {
+            Error::os("keep the caller's descriptors from hooks", nix::errno::Errno::from_raw(errno.0))
+        })?;
+        Ok(work())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, alone)
+            .map_err(|error| Error::os("start a thread for hooks", error))?;
+        thread.join().unwrap_or_else(|_| Err(Error::new(Kind::System, "the thread of hooks has died")))
+    })
+}
+
+fn run_one(stage: &str, index: usize, bundle: &Path, hook: &HostHook, input: &[u8]) -> Result<()> {
+    execute(bundle, hook, input)
+        .map_err(|error| error.context(format!("error running {stage} hook #{index}: {}", hook.path.display())))
+}
+
+fn execute(bundle: &Path, hook: &HostHook, input: &[u8]) -> Result<()> {
     let mut command = Command::new(&hook.path);
+    // After the end the bundle may be gone, and what a poststop hook cleans up is not.
+    command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
     if let Some(environment) = &hook.environment {
         command.env_clear().envs(environment.iter().filter_map(|entry| entry.split_once('=')));
     }
@@ -98,7 +135,7 @@ fn written(child: &mut Child) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::run;
+    use super::{run, run_all};
     use crate::plan::HostHook;
 
     fn shell(script: &str, timeout: Option<u32>) -> Vec<HostHook> {
@@ -115,7 +152,7 @@ mod tests {
     #[test]
     fn gets_state_arguments_and_environment_only() {
         let script = r#"read -r state; [ "$state" = '{"id":"x"}' ] && [ "$A" = b ] && [ -z "$HOME" ]"#;
-        run("poststop", &shell(script, None), b"{\"id\":\"x\"}\n").unwrap();
+        run("poststop", "/".as_ref(), &shell(script, None), b"{\"id\":\"x\"}\n").unwrap();
     }
 
     #[test]
@@ -123,12 +160,13 @@ mod tests {
         let path = std::env::var("PATH").unwrap();
         let mut hooks = shell(&format!("[ \"$PATH\" = '{path}' ]"), None);
         hooks[0].environment = None;
-        run("prestart", &hooks, b"{}").unwrap();
+        run("prestart", "/".as_ref(), &hooks, b"{}").unwrap();
     }
 
     #[test]
     fn failures_say_who_and_why() {
-        let error = run("prestart", &shell("echo no disk >&2; exit 3", None), b"{}").unwrap_err().to_string();
+        let error =
+            run("prestart", "/".as_ref(), &shell("echo no disk >&2; exit 3", None), b"{}").unwrap_err().to_string();
         assert!(
             error.starts_with("error running prestart hook #0: /bin/sh: exit status 3; it wrote: no disk"),
             "{error}"
@@ -137,7 +175,42 @@ mod tests {
 
     #[test]
     fn a_hanging_hook_is_killed() {
-        let error = run("createRuntime", &shell("exec sleep 1000", Some(1)), b"{}").unwrap_err().to_string();
+        let error =
+            run("createRuntime", "/".as_ref(), &shell("exec sleep 1000", Some(1)), b"{}").unwrap_err().to_string();
         assert!(error.contains("timeout of 1 s"), "{error}");
+    }
+
+    #[test]
+    fn run_in_the_bundle_or_where_that_is_gone_in_the_root() {
+        let bundle = tempfile::tempdir().unwrap();
+        let path = bundle.path().canonicalize().unwrap();
+        run("prestart", &path, &shell(&format!("[ \"$(pwd)\" = {} ]", path.display()), None), b"{}").unwrap();
+        bundle.close().unwrap();
+        run("poststop", &path, &shell("[ \"$(pwd)\" = / ]", None), b"{}").unwrap();
+    }
+
+    #[test]
+    fn have_none_of_the_callers_descriptors_and_the_caller_keeps_them() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&write);
+        run("prestart", "/".as_ref(), &shell(&format!("! [ -e /proc/self/fd/{number} ]"), None), b"{}").unwrap();
+        nix::unistd::write(&write, b"x").unwrap();
+        assert_eq!(nix::unistd::read(&read, &mut [0]), Ok(1));
+    }
+
+    #[test]
+    fn one_that_fails_keeps_no_other_from_running() {
+        let folder = tempfile::tempdir().unwrap();
+        let both = [shell("exit 3", None), shell("echo > ran; exit 4", None)].concat();
+        let errors = run_all("poststop", folder.path(), &both, b"{}");
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "error running poststop hook #0: /bin/sh: exit status 3",
+                "error running poststop hook #1: /bin/sh: exit status 4"
+            ]
+        );
+        assert!(folder.path().join("ran").exists());
     }
 }

@@ -17,6 +17,7 @@ use crate::container::channel::{Channel, Heard};
 use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
 use crate::container::folder::{Folder, Lock};
 use crate::container::host_root::HostRoot;
+use crate::container::pid_namespace::innermost_pid;
 use crate::container::process::{Container, Process, start_time, user_namespace_of};
 use crate::container::start::release;
 use crate::container::{hooks, idmap, listener, net_devices, sentence};
@@ -374,12 +375,14 @@ impl<'a> Making<'a> {
     }
 
     /// The JSON that init's hooks read: the file is made before the clone and filled when the pid is known, and once
-    /// more when createContainer hooks are done and startContainer hooks to come.
+    /// more when createContainer hooks are done and startContainer hooks to come. They run in the container's pid namespace,
+    /// so the pid is the one that init has there.
     fn write_hook_state(&self, status: Status) -> Result<()> {
         let Some(slot) = self.plan.slots.iter().position(|source| *source == SlotSource::HookState) else {
             return Ok(());
         };
-        let json = State::hook_json(&self.record, status, self.record.pid)?;
+        let pid = innermost_pid(self.record.pid).ok_or_else(|| sentence::died("create", None, None))?;
+        let json = State::hook_json(&self.record, status, pid)?;
         let file = self.slots.get(Slot(slot as u16)).ok_or_else(out_of_order)?;
         rustix::fs::ftruncate(file, json.len() as u64)
             .and_then(|()| rustix::io::pwrite(file, &json, 0))
@@ -394,7 +397,8 @@ impl<'a> Making<'a> {
             HostHookStage::Poststart => ("poststart", &self.plan.hooks.poststart),
             HostHookStage::Poststop => ("poststop", &self.plan.hooks.poststop),
         };
-        hooks::run(name, list, &State::hook_json(&self.record, Status::Creating, self.record.pid)?)
+        let json = State::hook_json(&self.record, Status::Creating, self.record.pid)?;
+        hooks::run(name, &self.record.bundle, list, &json)
     }
 
     /// `run`: the state has said so since the pid was recorded, so that a kill in between is seen for what it is.

@@ -44,11 +44,20 @@ fn namespace_of(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
 
-/// proc_pid_status(5): `NSpid` lists its pid in each namespace from the reader's own down.
+/// The pid of a process in its own pid namespace; `None` when it has ended.
+pub(super) fn innermost_pid(pid: i32) -> Option<i32> {
+    pids_of(&procfs::read(&format!("/proc/{pid}/status")).ok()?).last().copied()
+}
+
 fn is_first_of_its_own(status: &[u8]) -> bool {
+    matches!(pids_of(status).as_slice(), [_, .., 1])
+}
+
+/// proc_pid_status(5): `NSpid` lists its pid in each namespace from the reader's own down.
+fn pids_of(status: &[u8]) -> Vec<i32> {
     let status = String::from_utf8_lossy(status);
-    let mut pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or("").split_ascii_whitespace();
-    pids.next().is_some() && pids.next_back() == Some("1")
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or("").split_ascii_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixDatagram;
 use flint_sys::process::{Ended, exit_of};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use crate::container::notify::Notifications;
 use crate::{Error, Kind, Result};
@@ -147,19 +146,14 @@ impl Process {
             wait_for_end(self.pidfd.as_fd(), PollTimeout::NONE);
             return exit_of_stranger(self.pidfd.as_fd(), self.pid, started);
         }
-        loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Ok(WaitStatus::Exited(_, code)) => return Ok(ExitStatus::Exited(code)),
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(ExitStatus::Signaled(signal as i32)),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(Errno::ECHILD) => {
-                    return Err(Error::new(
-                        Kind::NotFound,
-                        format!("process {} has ended and another part of this program took its exit status", self.pid),
-                    ));
-                }
-                Err(errno) => return Err(Error::os(format!("wait for process {}", self.pid), errno)),
-            }
+        // Not nix's: it knows no real-time signals, and one may have ended the program.
+        match flint_sys::process::wait(flint_sys::Fd(self.pidfd.as_raw_fd())) {
+            Ok(ended) => Ok(ended.into()),
+            Err(flint_sys::Errno(libc::ECHILD)) => Err(Error::new(
+                Kind::NotFound,
+                format!("process {} has ended and another part of this program took its exit status", self.pid),
+            )),
+            Err(errno) => Err(Error::os(format!("wait for process {}", self.pid), Errno::from_raw(errno.0))),
         }
     }
 
@@ -202,6 +196,12 @@ pub(crate) fn open_pidfd(pid: i32) -> Result<OwnedFd> {
 /// The errno: ESRCH for a process that has ended, EINVAL for no signal.
 pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> std::result::Result<(), Errno> {
     flint_init::signal_process(flint_init::Fd(pidfd.as_raw_fd()), signal).map_err(|errno| Errno::from_raw(errno.0))
+}
+
+/// A child of this program that has ended and waits to be reaped, for a subreaper; it is left so. `None`: there is none now.
+#[must_use]
+pub fn ended_child() -> Option<i32> {
+    flint_sys::process::ended_child().ok().flatten()
 }
 
 /// Waits until the process has ended, at most `milliseconds`.

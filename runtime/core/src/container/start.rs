@@ -10,6 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::container::channel::{Channel, Heard};
+use crate::container::delete::end;
 use crate::container::folder::Folder;
 use crate::container::notify::Notifications;
 use crate::container::process::ExitStatus;
@@ -84,9 +85,10 @@ pub(crate) fn poststart(record: &Record, hooks: &[HostHook]) -> Result<()> {
         return Ok(());
     }
     let state = State::hook_json(record, Status::Running, record.pid)?;
-    hooks::run("poststart", hooks, &state).map_err(|error| {
+    hooks::run("poststart", &record.bundle, hooks, &state).map_err(|error| {
         let killed = Cgroup::from_paths(&record.cgroup).kill_all();
-        error.with_cleanup(killed)
+        // Without cgroups that was nobody.
+        error.with_cleanup(killed).with_cleanup(end(record))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Plans of small configs, on hosts that are made up.
 
 mod birth;
+mod inherited;
 mod labels;
 mod mounts;
 mod mutated;

@@ -24,6 +24,7 @@ fn known_and_not_supported() {
             (set("/vm", json!({"kernel": {"path": "/k"}})), "vm"),
             (set("/solaris", json!({})), "solaris"),
             (set("/zos", json!({})), "zos"),
+            (set("/freebsd", json!({})), "freebsd"),
         ],
     );
 }

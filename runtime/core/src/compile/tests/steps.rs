@@ -337,7 +337,7 @@ fn exec_joins_by_inits_pidfd_alone() {
     config = with_namespace(config, json!({"type": "network", "path": "/proc/77777/ns/net"}));
     config["linux"]["seccomp"] =
         json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod"], "action": "SCMP_ACT_ERRNO"}]});
-    let process = json!({"user": {"uid": 7, "gid": 8, "additionalGids": [9]}, "args": ["id", "-u"], "cwd": "/tmp", "env": ["HOME=/"]});
+    let process = json!({"user": {"uid": 7, "gid": 8, "additionalGids": [9]}, "args": ["id", "-u"], "cwd": "/tmp", "env": ["HOME=/"], "capabilities": {}});
     let plan = exec_plan(&config, &process).unwrap();
     // The path may be gone by now; the container's init is in the namespace itself.
     assert_eq!(plan.slots, [SlotSource::ContainerInit]);
