@@ -29,6 +29,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use flint_runtime::error::{errno_text, io_text};
 use flint_runtime::features::SPEC_VERSION;
 use flint_runtime::seal::Sealed;
 use flint_runtime::{CgroupManager, Container, Options, Process, Runtime};
@@ -211,7 +212,7 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
 }
 
 fn told(printed: Result<()>) -> Result<u8, Failure> {
-    printed.map(|()| 0).map_err(|error| Failure { sentence: format!("{error:#}"), code: 1 })
+    printed.map(|()| 0).map_err(|error| Failure { sentence: sentence(&error), code: 1 })
 }
 
 fn unknown(verb: &str) -> Failure {
@@ -224,7 +225,20 @@ fn usage(error: &UsageError, verb: &str) -> Failure {
 }
 
 fn failed(verb: &Verb, error: &anyhow::Error) -> Failure {
-    Failure { sentence: format!("{}{error:#}", verb.failure), code: verb.failure_code }
+    Failure { sentence: format!("{}{}", verb.failure, sentence(error)), code: verb.failure_code }
+}
+
+/// The error and what caused it, in one sentence; the operating system's part in the words that runc's callers look for.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let words = |cause: &(dyn std::error::Error + 'static)| {
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return io_text(error);
+        }
+        let errno = cause.downcast_ref::<nix::Error>().map(|errno| *errno as i32);
+        let errno = errno.or(cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()));
+        errno.map_or_else(|| cause.to_string(), errno_text)
+    };
+    error.chain().map(words).collect::<Vec<_>>().join(": ")
 }
 
 fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {

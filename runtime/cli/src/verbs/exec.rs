@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use flint_runtime::{ExecOptions, ExitStatus, Process as Running, Runtime};
 use oci_spec::runtime::{BoxBuilder, Capabilities, Capability, LinuxCapabilities, Process};
 
@@ -114,10 +114,7 @@ fn stay(session: &Session, running: &Running, signals: &Signals, console: Option
 
 /// The process of `--process`. Capabilities that we do not know are left out with a warning, as the spec says.
 fn read_process(file: &Path) -> Result<(Process, Vec<String>)> {
-    let bytes = fs::read(file).map_err(|error| {
-        let errno = error.raw_os_error().map_or(error.to_string(), flint_runtime::error::errno_text);
-        anyhow!("open {}: {errno}", file.display())
-    })?;
+    let bytes = fs::read(file).with_context(|| format!("open {}", file.display()))?;
     flint_runtime::bundle::read_process(&bytes).with_context(|| format!("reading the process from {}", file.display()))
 }
 

@@ -156,7 +156,9 @@ fn start_with_terminal(
 /// The error, after the container is deleted for it.
 pub(super) fn deleted_after(runtime: &Runtime, id: &str, error: anyhow::Error) -> anyhow::Error {
     match runtime.delete(id, true) {
-        Err(failure) if failure.kind() != Kind::NotFound => anyhow::anyhow!("{error:#}; while cleaning up: {failure}"),
+        Err(failure) if failure.kind() != Kind::NotFound => {
+            anyhow::anyhow!("{}; while cleaning up: {failure}", crate::sentence(&error))
+        }
         _ => error,
     }
 }
