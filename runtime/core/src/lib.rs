@@ -15,6 +15,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod children;
 pub mod compile;
 mod container;
 mod criu;

@@ -223,6 +223,32 @@ pub fn wait(pidfd: Fd) -> Result<Ended> {
     Ok(if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) })
 }
 
+/// The pid of a child that has ended and waits to be reaped, which it goes on doing; 0 when there is none (waitid(2)).
+///
+/// # Errors
+///
+/// ECHILD when the caller has no children.
+pub fn ended_child() -> Result<i32> {
+    const P_ALL: usize = 0;
+    // As above; si_pid is the fifth word.
+    let mut info = [0i32; 32];
+    let options = (libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) as usize;
+    // SAFETY: the buffer has the 128 bytes of a siginfo; rusage is null.
+    unsafe { call!(SYS_waitid, P_ALL, 0, info.as_mut_ptr() as usize, options, 0) }?;
+    let [_, _, _, _, pid, ..] = info;
+    Ok(pid)
+}
+
+/// Reaps a child that has ended (wait4(2)).
+///
+/// # Errors
+///
+/// ECHILD when it is no child of the caller, or somebody else reaped it.
+pub fn reap(pid: i32) -> Result<()> {
+    // SAFETY: the status and rusage are null.
+    unsafe { call!(SYS_wait4, pid as usize, 0, libc::WNOHANG as usize, 0) }.map(drop)
+}
+
 /// `struct pidfd_info` of ioctl_pidfd(2), version 0 (Linux 6.13; the exit code since 6.15).
 #[repr(C)]
 #[derive(Default)]

@@ -95,20 +95,18 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     session.warn(&warnings);
     session.warn(running.warnings());
     session.trace_exec(&running);
-    let status = stay(session, &running, &signals, console)?;
+    let status = stay(&running, &signals, console)?;
     Ok(status.code() as u8)
 }
 
-fn stay(session: &Session, running: &Running, signals: &Signals, console: Option<Console>) -> Result<ExitStatus> {
+fn stay(running: &Running, signals: &Signals, console: Option<Console>) -> Result<ExitStatus> {
     let mut relay = match console {
         Some(console) => Some(Relay::new(console.receive()?, rustix::stdio::stdin(), rustix::stdio::stdout())?),
         None => None,
     };
     let _raw = if relay.is_some() { RawMode::enter()? } else { None };
     let program = Program { pid: running.pid(), pidfd: running.pidfd(), orphans: false };
-    foreground::attend(program, signals, relay.as_mut(), &mut |signal| {
-        session.log.debug(|| format!("real-time signal {signal} is not forwarded to a process of exec"));
-    })?;
+    foreground::attend(program, signals, relay.as_mut())?;
     Ok(running.wait()?)
 }
 
