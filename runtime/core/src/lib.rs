@@ -44,7 +44,7 @@ pub use container::{
     Adopted, Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio,
     Watch, idmapped_clones, start_time,
 };
-pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
+pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, NetworkLock, RestoreOptions};
 pub use error::{Error, Kind, Result};
 pub use netlink::loopback_up;
 pub use runtime::{CgroupManager, Options, Runtime};

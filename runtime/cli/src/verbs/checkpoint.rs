@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use flint_runtime::{CgroupsMode, CheckpointOptions, CriuOptions};
+use flint_runtime::{CgroupsMode, CheckpointOptions, CriuOptions, NetworkLock};
 
 use super::{CONTAINER, Verb};
 use crate::Session;
@@ -15,6 +15,12 @@ pub(super) const IMAGE_PATH: Flag = option("image-path", None, "FOLDER", "CRIU's
 pub(super) const WORK_PATH: Flag =
     option("work-path", None, "FOLDER", "CRIU's work files and logs (default: the image path)");
 pub(super) const TCP_ESTABLISHED: Flag = switch("tcp-established", None, "keep open TCP connections");
+pub(super) const NETWORK_LOCK: Flag = option(
+    "network-lock",
+    None,
+    "METHOD",
+    "what keeps packets away meanwhile: iptables, nftables or skip (default: CRIU's own choice)",
+);
 pub(super) const EXT_UNIX_SK: Flag = switch("ext-unix-sk", None, "keep unix sockets to the outside");
 pub(super) const SHELL_JOB: Flag = switch("shell-job", None, "allow a session of the caller's shell");
 pub(super) const FILE_LOCKS: Flag = switch("file-locks", None, "keep file locks");
@@ -41,6 +47,7 @@ The container is gone afterwards, unless it is left running; restore brings it b
         option("parent-path", None, "FOLDER", "images of an earlier pre-dump, relative to the image path"),
         switch("leave-running", None, "let the container go on"),
         TCP_ESTABLISHED,
+        NETWORK_LOCK,
         switch("tcp-skip-in-flight", None, "leave TCP connections that are being made"),
         switch("link-remap", None, "keep files without a name by hard links"),
         EXT_UNIX_SK,
@@ -92,6 +99,8 @@ pub(super) fn criu_options(session: &Session, arguments: &Arguments) -> Result<C
         image_path: path("image-path").unwrap_or(defaults.image_path),
         work_path: path("work-path"),
         tcp_established: arguments.is_set("tcp-established"),
+        tcp_close: arguments.is_set("tcp-close"),
+        network_lock: arguments.text("network-lock")?.map(NetworkLock::parse).transpose()?,
         ext_unix_sk: arguments.is_set("ext-unix-sk"),
         shell_job: arguments.is_set("shell-job"),
         file_locks: arguments.is_set("file-locks"),
