@@ -34,7 +34,7 @@ use flint_runtime::features::SPEC_VERSION;
 use flint_runtime::seal::Sealed;
 use flint_runtime::{CgroupManager, Container, Options, Process, Runtime};
 
-use crate::arguments::{Arguments, Flag, UsageError, option, switch};
+use crate::arguments::{Arguments, Flag, Order, UsageError, option, parse_bool, switch};
 use crate::log::{Format, Level, Log};
 use crate::verbs::Verb;
 
@@ -174,7 +174,7 @@ struct Failure {
 }
 
 fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
-    let globals = arguments::parse(GLOBAL_FLAGS, arguments, false).map_err(|error| usage(&error, ""))?;
+    let globals = arguments::parse(GLOBAL_FLAGS, arguments, Order::Verb).map_err(|error| usage(&error, ""))?;
     let session = session(&globals, log).map_err(|error| usage(&error, ""))?;
     if globals.is_set("version") {
         return told(print(&version()));
@@ -191,14 +191,8 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
             Some(verb) => told(print(&help::verb(verb?))),
         };
     }
-    let help = |argument: &OsString| ["-h", "--help"].iter().any(|help| argument == help);
-    let Some(verb) = verbs::find(&name) else {
-        if rest.clone().any(|argument| help(&argument)) {
-            return Err(Failure { sentence: format!("No help topic for '{name}'"), code: 3 });
-        }
-        return Err(unknown(&name));
-    };
-    let arguments = arguments::parse(verb.flags, rest, verb.interspersed).map_err(|error| usage(&error, verb.name))?;
+    let verb = verbs::find(&name).ok_or_else(|| unknown(&name))?;
+    let arguments = arguments::parse(verb.flags, rest, verb.order).map_err(|error| usage(&error, verb.name))?;
     if arguments.help {
         return told(print(&help::verb(verb)));
     }
@@ -212,11 +206,12 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
 }
 
 fn told(printed: Result<()>) -> Result<u8, Failure> {
+/// runc's words and code.
     printed.map(|()| 0).map_err(|error| Failure { sentence: sentence(&error), code: 1 })
 }
 
 fn unknown(verb: &str) -> Failure {
-    usage(&UsageError(format!("unknown command {verb:?}")), "")
+    Failure { sentence: format!("No help topic for '{verb}'; see 'flint --help'"), code: 3 }
 }
 
 fn usage(error: &UsageError, verb: &str) -> Failure {
@@ -265,11 +260,11 @@ fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
             return Err(arguments::invalid(other, "cgroup-manager", "it must be cgroupfs, systemd or disabled"));
         }
     };
-    let rootless = match globals.text("rootless")? {
-        None | Some("auto") => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(other) => return Err(arguments::invalid(other, "rootless", "it must be true, false or auto")),
+    let rootless = match globals.text("rootless")?.filter(|text| !text.eq_ignore_ascii_case("auto")) {
+        None => None,
+        Some(text) => Some(
+            parse_bool(text).ok_or_else(|| arguments::invalid(text, "rootless", "it must be true, false or auto"))?,
+        ),
     };
     let log = Log { path: log.path.clone(), format: log.format, level: log.level };
     let criu = globals.value("criu").map(PathBuf::from);

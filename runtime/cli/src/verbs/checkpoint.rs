@@ -9,7 +9,7 @@ use flint_runtime::{CgroupsMode, CheckpointOptions, CriuOptions, NetworkLock};
 
 use super::{CONTAINER, Verb};
 use crate::Session;
-use crate::arguments::{Arguments, Flag, UsageError, option, switch};
+use crate::arguments::{Arguments, Flag, UsageError, integer, option, switch};
 
 pub(super) const IMAGE_PATH: Flag = option("image-path", None, "FOLDER", "CRIU's images (default: checkpoint)");
 pub(super) const WORK_PATH: Flag =
@@ -53,7 +53,7 @@ The container is gone afterwards, unless it is left running; restore brings it b
         EXT_UNIX_SK,
         SHELL_JOB,
         LAZY_PAGES,
-        option("status-fd", None, "FD", "a zero byte is written here once lazy pages are ready"),
+        integer("status-fd", None, "FD", "a zero byte is written here once lazy pages are ready"),
         option("page-server", None, "ADDRESS:PORT", "send the memory there; with --lazy-pages, offer it there"),
         FILE_LOCKS,
         switch("pre-dump", None, "save the memory only and let the container go on"),
@@ -66,7 +66,7 @@ The container is gone afterwards, unless it is left running; restore brings it b
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
-    let status_fd = status_fd(arguments)?;
+    let status_fd = status_fd(arguments.integer("status-fd"))?;
     let options = CheckpointOptions {
         criu: criu_options(session, arguments)?,
         parent_path: arguments.value("parent-path").map(PathBuf::from),
@@ -129,8 +129,9 @@ fn split_address(text: &str) -> Option<(String, u16)> {
     (!address.is_empty()).then(|| (address.to_owned(), port))
 }
 
-fn status_fd(arguments: &Arguments) -> Result<Option<RawFd>> {
-    let Some(number) = arguments.number("status-fd")? else { return Ok(None) };
+/// -1 is runc's default.
+fn status_fd(given: Option<i64>) -> Result<Option<RawFd>> {
+    let Some(number) = given.filter(|number| *number != -1) else { return Ok(None) };
     match RawFd::try_from(number) {
         Ok(fd @ 3..) => Ok(Some(fd)),
         _ => bail!("invalid --status-fd argument {number}: it must be a descriptor from 3 on"),
@@ -146,7 +147,17 @@ fn open_status(fd: RawFd) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::split_address;
+    use super::{split_address, status_fd};
+
+    #[test]
+    fn descriptors_for_the_status() {
+        assert_eq!(status_fd(None).expect("none"), None);
+        assert_eq!(status_fd(Some(-1)).expect("runc's default"), None);
+        assert_eq!(status_fd(Some(3)).expect("a descriptor"), Some(3));
+        for wrong in [-2, 0, 2, 1 << 31, i64::MAX] {
+            assert!(status_fd(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses() {

@@ -9,7 +9,9 @@ use oci_spec::runtime::{BoxBuilder, Capabilities, Capability, LinuxCapabilities,
 
 use super::{ANY, CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb};
 use crate::Session;
-use crate::arguments::{Arguments, UsageError, invalid, option, parse_id, switch};
+use crate::arguments::{
+    Arguments, Flag, Order, UsageError, invalid, is_integer, option, parse_id, parse_integer, switch,
+};
 use crate::foreground::{self, Program};
 use crate::signals::Signals;
 use crate::terminal::{self, Console, RawMode, Relay};
@@ -19,7 +21,7 @@ pub(super) const VERB: Verb = Verb {
     summary: "run one more program in a container",
     operands: "<container-id> <program> [arguments...] | --process FILE <container-id>",
     count: (1, ANY),
-    interspersed: false,
+    order: Order::OptionsFirst,
     description: "The program gets what the container's own process has (environment, user, working directory,
 capabilities, limits), changed by the options below; or all of it from --process. Its exit
 code is flint's; flint's own failures are 255.",
@@ -32,7 +34,10 @@ code is flint's; flint's own failures are 255.",
         switch("detach", Some('d'), "do not stay with the program"),
         switch("tty", Some('t'), "give it a terminal"),
         option("user", Some('u'), "UID[:GID]", "its user and group, as numbers"),
-        option("additional-gids", Some('g'), "GID", "one more group, as a number; may be repeated"),
+        Flag {
+            check: Some((is_integer, "it must be a number; names of the image's groups are not looked up")),
+            ..option("additional-gids", Some('g'), "GID", "one more group, as a number; may be repeated")
+        },
         option("env", Some('e'), "NAME=VALUE", "a variable of its environment; may be repeated"),
         option("cwd", None, "FOLDER", "its working directory, absolute"),
         option("cap", Some('c'), "CAPABILITY", "one more capability (bounding, permitted, effective); may be repeated"),
@@ -49,6 +54,7 @@ code is flint's; flint's own failures are 255.",
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
+    let (preserve_fds, listen_fds) = super::descriptors(arguments)?;
     let mut options = ExecOptions {
         console_socket: arguments.value("console-socket").map(PathBuf::from),
         console: None,
@@ -56,8 +62,8 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         pid_file: super::pid_file(arguments)?,
         // Its own are passed on.
         stdio: None,
-        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + super::listen_fds(),
-        listen_fds: super::listen_fds(),
+        preserve_fds,
+        listen_fds,
         cgroup: arguments.texts("cgroup")?,
         ignore_paused: arguments.is_set("ignore-paused"),
         seccomp_receiver: super::seccomp_receiver()?,
@@ -170,9 +176,8 @@ fn adapt(process: &mut Process, arguments: &Arguments) -> Result<Vec<String>> {
     }
     let mut groups = process.user().additional_gids().clone().unwrap_or_default();
     for text in arguments.texts("additional-gids")? {
-        groups.push(parse_id(&text).ok_or_else(|| {
-            invalid(&text, "additional-gids", "it must be a number; names of the image's groups are not looked up")
-        })?);
+        let group = parse_integer(&text).and_then(|group| u32::try_from(group).ok());
+        groups.push(group.ok_or_else(|| invalid(&text, "additional-gids", "it must be from 0 to 4294967295"))?);
     }
     if !groups.is_empty() {
         process.user_mut().set_additional_gids(Some(groups));

@@ -8,7 +8,7 @@ use super::{VERB, adapt, parse_user};
 use crate::arguments::{Arguments, parse};
 
 fn arguments(line: &str) -> Arguments {
-    parse(VERB.flags, line.split(' ').map(OsString::from), false).expect("understood")
+    parse(VERB.flags, line.split(' ').map(OsString::from), VERB.order).expect("understood")
 }
 
 /// A container's process as `runc spec` has it: no inheritable capabilities.
@@ -128,7 +128,8 @@ fn mistakes_are_refused() {
         ("c1", "process args cannot be empty"),
         ("-e NAME c1 id", "NAME=VALUE"),
         ("-e =x c1 id", "NAME=VALUE"),
-        ("-g wheel c1 id", "names of the image's groups"),
+        ("-g -1 c1 id", "from 0 to 4294967295"),
+        ("-g 4294967296 c1 id", "from 0 to 4294967295"),
         ("-u root c1 id", "names of the image's users"),
     ] {
         let error = adapt(&mut containers(""), &arguments(line)).expect_err(line).to_string();
