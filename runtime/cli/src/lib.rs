@@ -100,16 +100,13 @@ impl Session {
         Ok(Runtime::open(options)?)
     }
 
-    /// Whether the state root that was asked for exists: a mistyped one must not look like one without containers.
+    /// Whether there is a state root.
     ///
     /// # Errors
-    /// It does not, or is no folder.
-    pub(crate) fn check_root(&self) -> Result<()> {
-        let Some(root) = &self.root else { return Ok(()) };
-        std::fs::read_dir(root).map(drop).map_err(|error| {
-            let errno = error.raw_os_error().map_or(error.to_string(), flint_runtime::error::errno_text);
-            anyhow::anyhow!("open the state root {}: {errno}", root.display())
-        })
+    /// The one that was asked for is not there, or is no folder: a mistyped one must not look like one without containers.
+    pub(crate) fn has_root(&self) -> Result<bool> {
+        let Some(root) = &self.root else { return Ok(state_root::default()?.try_exists()?) };
+        std::fs::read_dir(root).map(|_| true).with_context(|| format!("open the state root {}", root.display()))
     }
 
     /// How far init came, in the words that people grep runc's debug output for.
@@ -206,10 +203,10 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
 }
 
 fn told(printed: Result<()>) -> Result<u8, Failure> {
-/// runc's words and code.
     printed.map(|()| 0).map_err(|error| Failure { sentence: sentence(&error), code: 1 })
 }
 
+/// runc's words and code.
 fn unknown(verb: &str) -> Failure {
     Failure { sentence: format!("No help topic for '{verb}'; see 'flint --help'"), code: 3 }
 }
