@@ -88,8 +88,9 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let console = if terminal {
         let (console, theirs) = Console::pair()?;
         options.console = Some(theirs);
-        // Before the program's first look at it; Relay::resize alone would come too late.
-        if let Some((columns, rows)) = terminal::our_size().filter(|_| process.console_size().is_none()) {
+        // Before the program's first look at it; Relay::resize alone would come too late. Ours goes before config.json's,
+        // as in runc.
+        if let Some((columns, rows)) = terminal::our_size() {
             let size = BoxBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build()?;
             process.set_console_size(Some(size));
         }
@@ -147,9 +148,9 @@ fn adapt(process: &mut Process, arguments: &Arguments) -> Result<Vec<String>> {
     if program.is_empty() {
         bail!("process args cannot be empty: name a program or give --process");
     }
-    process.set_args(Some((1..=program.len()).map(|n| Ok(arguments.operand(n)?.to_owned())).collect::<Result<_>>()?));
+    // What is no UTF-8 loses that, as with runc: process.args of the specification is JSON.
+    process.set_args(Some(program.iter().map(|argument| argument.to_string_lossy().into_owned()).collect()));
     process.set_terminal(Some(arguments.is_set("tty")));
-    process.set_console_size(None);
     if let Some(cwd) = arguments.value("cwd") {
         process.set_cwd(cwd.into());
     }
@@ -159,12 +160,12 @@ fn adapt(process: &mut Process, arguments: &Arguments) -> Result<Vec<String>> {
     if let Some(profile) = arguments.text("apparmor")? {
         process.set_apparmor_profile(Some(profile.to_owned()));
     }
-    if arguments.is_set("no-new-privs") {
-        process.set_no_new_privileges(Some(true));
+    if let Some(told) = arguments.told("no-new-privs") {
+        process.set_no_new_privileges(Some(told));
     }
     let mut environment = process.env().clone().unwrap_or_default();
-    for variable in arguments.texts("env")? {
-        set_variable(&mut environment, variable)?;
+    for variable in arguments.values("env") {
+        set_variable(&mut environment, variable.to_string_lossy().into_owned())?;
     }
     process.set_env(Some(environment));
     if let Some(user) = arguments.text("user")? {
