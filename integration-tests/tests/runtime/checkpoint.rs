@@ -318,6 +318,27 @@ fn podman_finds_what_it_probes_for() {
 }
 
 #[test]
+fn connections_can_come_back_closed() {
+    let (Some([runtime]), Some(path)) = (under_test_only("runc has no --tcp-close"), criu()) else { return };
+    let saved = Saved::new(&runtime, &path);
+    let script = "exec >/dev/null 2>&1; nc -l -p 7 -e sleep 1000 & sleep 0.3; sleep 1000 | nc 127.0.0.1 7 & sleep 1000";
+    let bundle = saved.case.bundle().shell(script);
+    let id = saved.case.detached(&bundle, "a");
+    // State 1 of tcp(7).
+    let established = |id: &str| saved.case.exec(id, &["grep", "-q", " 0100007F:0007 01 ", "/proc/net/tcp"]).code == 0;
+    wait_until("it is connected", || established(&id));
+    let wrong = saved.command(&["checkpoint", "--network-lock", "rope", &id]).output().exits(1);
+    assert!(wrong.stderr.contains("network lock method"), "{wrong:?}");
+    saved.checkpoint(&id, &["--tcp-established", "--network-lock", "skip"]);
+    assert_ne!(saved.restore(&id, &bundle, &[]).output().code, 0, "CRIU wants to be told what to do with it");
+    let _ = saved.restore(&id, &bundle, &["--tcp-close", "--network-lock", "skip"]).output().ok();
+    assert!(!established(&id));
+    assert_eq!(saved.case.status(&id), "running");
+    saved.case.delete(&id);
+    saved.case.finish();
+}
+
+#[test]
 fn memory_is_written_ahead() {
     let (Some(peers), Some(path)) = (peers(), criu()) else { return };
     for runtime in peers {

@@ -7,6 +7,7 @@ mod annotations;
 mod apparmor;
 mod cgroup;
 mod checkpoint;
+mod command_line;
 mod debug_log;
 mod differential;
 mod errors;

@@ -342,3 +342,20 @@ fn on_cgroup_v2_with_its_controllers() {
     assert_eq!(output.stdout.lines().collect::<Vec<_>>(), expected, "{}", output.stderr);
     case.finish();
 }
+
+#[test]
+fn what_there_is_nothing_to_set_by_is_left_out() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let limited = Limited::new(&runtime, &json!({"cpu": {"shares": 100}}));
+        let resources = json!({
+            "cpu": {"shares": 300}, "network": {"classID": 1_048_577, "priorities": [{"name": "lo", "priority": 1}]},
+            "rdma": {"mlx5_1": {"hcaHandles": 3}}
+        });
+        limited.update_json(&resources, &[("cpu.shares", "300")]);
+        limited.update_json(&Value::Null, &[("cpu.shares", "300")]);
+        let list = limited.case.command(["update", "--resources", "-", &limited.id]).input("[]").output();
+        assert_eq!(list.code, 1, "{}: {}", runtime.name, list.stderr);
+        limited.end();
+    }
+}

@@ -19,16 +19,32 @@ pub(crate) struct Flag {
     pub(crate) value: Option<&'static str>,
     /// One line of help; empty for one that is accepted and not shown.
     pub(crate) help: &'static str,
+    /// Looked at while the command line is read, as Go's `flag` does: such a mistake ends each verb alike, and an empty value
+    /// is one.
+    pub(crate) check: Option<Check>,
 }
+
+/// Whether a value is taken, and the end of the sentence that refuses another one.
+pub(crate) type Check = (fn(&str) -> bool, &'static str);
 
 /// A flag without a value.
 pub(crate) const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Flag {
-    Flag { long, short, value: None, help }
+    Flag { long, short, value: None, help, check: None }
 }
 
 /// A flag with a value, called `value` in the help.
 pub(crate) const fn option(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Flag {
-    Flag { long, short, value: Some(value), help }
+    Flag { long, short, value: Some(value), help, check: None }
+}
+
+/// A flag with a whole number as its value.
+pub(crate) const fn integer(long: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Flag {
+    Flag { check: Some((is_integer, "it must be a whole number")), ..option(long, short, value, help) }
+}
+
+/// Whether [`Arguments::integer`] can read it.
+pub(crate) fn is_integer(text: &str) -> bool {
+    parse_integer(text).is_some()
 }
 
 const HELP: Flag = switch("help", Some('h'), "show this help");
@@ -48,7 +64,8 @@ impl std::error::Error for UsageError {}
 /// A parsed command line.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
-    flags: Vec<(&'static str, Option<OsString>)>,
+    options: Vec<(&'static str, OsString)>,
+    switches: Vec<(&'static str, bool)>,
     /// What is no option, in order.
     pub(crate) operands: Vec<OsString>,
     /// `--help` was among the options.
@@ -58,7 +75,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Whether the switch is on.
     pub(crate) fn is_set(&self, long: &str) -> bool {
-        self.flags.iter().any(|(name, _)| *name == long)
+        self.told(long).unwrap_or(false)
+    }
+
+    /// What the switch was told last; `None` when it was not named at all.
+    pub(crate) fn told(&self, long: &str) -> Option<bool> {
+        self.switches.iter().rev().find(|(name, _)| *name == long).map(|(_, on)| *on)
     }
 
     /// The last value given for the option; an empty one counts as not given, as in runc.
@@ -68,7 +90,7 @@ impl Arguments {
 
     /// All values given for the option.
     pub(crate) fn values<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a OsStr> {
-        self.flags.iter().filter(move |(name, _)| *name == long).filter_map(|(_, value)| value.as_deref())
+        self.options.iter().filter(move |(name, _)| *name == long).map(|(_, value)| value.as_os_str())
     }
 
     /// The option's value as text.
@@ -87,13 +109,9 @@ impl Arguments {
         self.values(long).map(|value| utf8(value, long).map(str::to_owned)).collect()
     }
 
-    /// The option's value as a number.
-    ///
-    /// # Errors
-    /// When it is none, or too large.
-    pub(crate) fn number(&self, long: &str) -> Result<Option<u32>, UsageError> {
-        let Some(text) = self.text(long)? else { return Ok(None) };
-        parse_id(text).map(Some).ok_or_else(|| invalid(text, long, "it must be a number from 0 to 4294967295"))
+    /// The last value of an [`integer`].
+    pub(crate) fn integer(&self, long: &str) -> Option<i64> {
+        parse_integer(self.value(long)?.to_str()?)
     }
 
     /// The operand at `index` as text.
@@ -114,6 +132,26 @@ pub(crate) fn parse_id(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 
+/// As Go reads a flag's number: a sign, `0x`, `0b`, `0o` or a `0` for the base, underscores between digits.
+pub(crate) fn parse_integer(text: &str) -> Option<i64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let sign = &text[..text.len() - unsigned.len()];
+    let (base, digits) = match unsigned.get(..2) {
+        Some("0x" | "0X") => (16, &unsigned[2..]),
+        Some("0b" | "0B") => (2, &unsigned[2..]),
+        Some("0o" | "0O") => (8, &unsigned[2..]),
+        Some(_) if unsigned.starts_with('0') => (8, &unsigned[1..]),
+        _ => (10, unsigned),
+    };
+    // One may stand behind the base, too.
+    let grouped = if base == 10 { digits } else { digits.strip_prefix('_').unwrap_or(digits) };
+    let is_group = |group: &str| !group.is_empty() && group.chars().all(|digit| digit.is_digit(base));
+    if !grouped.split('_').all(is_group) {
+        return None;
+    }
+    i64::from_str_radix(&format!("{sign}{}", grouped.replace('_', "")), base).ok()
+}
+
 fn utf8<'a>(value: &'a OsStr, long: &str) -> Result<&'a str, UsageError> {
     value.to_str().ok_or_else(|| invalid(&value.to_string_lossy(), long, "it is not UTF-8"))
 }
@@ -123,53 +161,71 @@ pub(crate) fn invalid(value: &str, long: &str, why: &str) -> UsageError {
     UsageError(format!("invalid value {value:?} for flag -{long}: {why}"))
 }
 
-/// Reads options as long as there are some.
-///
-/// With `interspersed`, options may follow operands (`create ID --bundle B`); without, everything from the
-/// first operand on is an operand (`exec ID ls -l`).
+/// What the first operand means for what is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Nothing: options may follow (`create ID --bundle B`).
+    Any,
+    /// There are no more options (`exec ID ls -l`). A `--` there is no operand, as in newer runcs.
+    OptionsFirst,
+    /// It is a verb, which reads the rest by itself.
+    Verb,
+}
+
+/// Reads options and operands. Once help was asked for, no mistake behind it matters.
 ///
 /// # Errors
 /// Unknown options, missing and malformed values.
 pub(crate) fn parse(
     flags: &'static [Flag],
     arguments: impl IntoIterator<Item = OsString>,
-    interspersed: bool,
+    order: Order,
 ) -> Result<Arguments, UsageError> {
-    let mut parser = Parser::from_args(arguments);
     let mut parsed = Arguments::default();
-    loop {
-        if let Some(mut raw) = parser.try_raw_args() {
-            match raw.peek() {
-                None => return Ok(parsed),
-                Some(next) if next == "--" => {
-                    raw.next();
-                    parsed.operands.extend(raw);
-                    return Ok(parsed);
-                }
-                Some(next) if !is_option(next) && !interspersed => {
-                    parsed.operands.extend(raw);
-                    return Ok(parsed);
-                }
-                Some(_) => {}
-            }
-            let one_dash = raw.peek().and_then(|next| one_dash_flag(flags, next));
-            if let Some((flag, value)) = one_dash {
-                raw.next();
-                let value = match (value, flag.value) {
-                    (None, Some(_)) => Some(raw.next().ok_or_else(|| needs_argument(flag.long))?),
-                    (value, _) => value,
-                };
-                parsed.add(flag, value)?;
-                continue;
-            }
-        }
-        if !parsed.read_next(flags, &mut parser)? {
-            return Ok(parsed);
-        }
+    match parsed.read(flags, &mut Parser::from_args(arguments), order) {
+        Err(error) if !parsed.help => Err(error),
+        _ => Ok(parsed),
     }
 }
 
 impl Arguments {
+    fn read(&mut self, flags: &'static [Flag], parser: &mut Parser, order: Order) -> Result<(), UsageError> {
+        loop {
+            if let Some(mut raw) = parser.try_raw_args() {
+                match raw.peek() {
+                    None => return Ok(()),
+                    Some(next) if next == "--" => {
+                        raw.next();
+                        self.operands.extend(raw);
+                        return Ok(());
+                    }
+                    Some(next) if !is_option(next) && order != Order::Any => {
+                        self.operands.extend(raw.next());
+                        if order == Order::OptionsFirst && raw.peek().is_some_and(|next| next == "--") {
+                            raw.next();
+                        }
+                        self.operands.extend(raw);
+                        return Ok(());
+                    }
+                    Some(_) => {}
+                }
+                let one_dash = raw.peek().and_then(|next| one_dash_flag(flags, next));
+                if let Some((flag, value)) = one_dash {
+                    raw.next();
+                    let value = match (value, flag.value) {
+                        (None, Some(_)) => Some(raw.next().ok_or_else(|| needs_argument(flag.long))?),
+                        (value, _) => value,
+                    };
+                    self.add(flag, value)?;
+                    continue;
+                }
+            }
+            if !self.read_next(flags, parser)? {
+                return Ok(());
+            }
+        }
+    }
+
     /// One argument by lexopt; whether there was one.
     fn read_next(&mut self, flags: &'static [Flag], parser: &mut Parser) -> Result<bool, UsageError> {
         let (flag, short) = match parser.next().map_err(|error| UsageError(error.to_string()))? {
@@ -200,7 +256,11 @@ impl Arguments {
 
     fn add(&mut self, flag: &'static Flag, value: Option<OsString>) -> Result<(), UsageError> {
         if flag.value.is_some() {
-            self.flags.push((flag.long, value));
+            let value = value.ok_or_else(|| needs_argument(flag.long))?;
+            if let Some((_, why)) = flag.check.filter(|(is_taken, _)| !value.to_str().is_some_and(is_taken)) {
+                return Err(invalid(&value.to_string_lossy(), flag.long, why));
+            }
+            self.options.push((flag.long, value));
             return Ok(());
         }
         let on = match value.as_deref().map(OsStr::to_string_lossy) {
@@ -210,10 +270,8 @@ impl Arguments {
         };
         if flag.long == HELP.long {
             self.help = on;
-        } else if on {
-            self.flags.push((flag.long, None));
         } else {
-            self.flags.retain(|(name, _)| *name != flag.long);
+            self.switches.push((flag.long, on));
         }
         Ok(())
     }
@@ -244,7 +302,8 @@ fn one_dash_flag(flags: &'static [Flag], argument: &OsStr) -> Option<(&'static F
     (flag.long == name || value.is_some()).then_some((flag, value))
 }
 
-fn parse_bool(text: &str) -> Option<bool> {
+/// As Go's `strconv.ParseBool`.
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

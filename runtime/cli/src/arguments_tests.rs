@@ -2,19 +2,21 @@
 
 use std::ffi::OsString;
 
-use super::{Arguments, parse, parse_id};
+use super::{Arguments, Order, parse, parse_id, parse_integer};
 use crate::GLOBAL_FLAGS;
 use crate::verbs;
 
 /// Parses a whole command line as main does: the global flags, the verb's name, its arguments.
 fn command(line: &str) -> Result<(Arguments, String, Arguments), String> {
     let words = line.split(' ').map(OsString::from);
-    let globals = parse(GLOBAL_FLAGS, words, false).map_err(|error| error.to_string())?;
+    let globals = parse(GLOBAL_FLAGS, words, Order::Verb).map_err(|error| error.to_string())?;
     let name = globals.operand(0).map_err(|error| error.to_string())?.to_owned();
     let verb = verbs::find(&name).ok_or("no such verb")?;
     let rest = globals.operands.iter().skip(1).cloned();
-    let arguments = parse(verb.flags, rest, verb.interspersed).map_err(|error| error.to_string())?;
-    verb.check_operands(arguments.operands.len()).map_err(|error| error.to_string())?;
+    let arguments = parse(verb.flags, rest, verb.order).map_err(|error| error.to_string())?;
+    if !arguments.help {
+        verb.check_operands(arguments.operands.len()).map_err(|error| error.to_string())?;
+    }
     Ok((globals, name, arguments))
 }
 
@@ -52,14 +54,21 @@ fn callers_command_lines_are_understood() {
         ("--root /r restore --detach -no-subreaper --image-path /i --bundle /b c1", "restore", &["c1"]),
         ("--cgroup-manager disabled create --bundle /b --no-new-keyring --preserve-fds 2 c1", "create", &["c1"]),
         ("--log-format=json --log=/l state c1", "state", &["c1"]),
+        ("restore --tcp-close --network-lock skip -b /b c1", "restore", &["c1"]),
+        ("checkpoint --network-lock=nftables --status-fd -1 c1", "checkpoint", &["c1"]),
         ("create c1 --bundle /b", "create", &["c1"]),
         ("create c1 -b /b --no-pivot", "create", &["c1"]),
         ("update --resources=- c1", "update", &["c1"]),
         ("events --stats c1", "events", &["c1"]),
         ("run --keep=true -b=/b c1", "run", &["c1"]),
         ("exec -t -u 1:2 c1 ls -l --help", "exec", &["c1", "ls", "-l", "--help"]),
-        ("exec c1 -- sh", "exec", &["c1", "--", "sh"]),
+        ("exec c1 -- sh", "exec", &["c1", "sh"]),
+        ("exec -t c1 -- -- sh", "exec", &["c1", "--", "sh"]),
+        ("exec c1 sh -- x", "exec", &["c1", "sh", "--", "x"]),
         ("exec -- c1 sh", "exec", &["c1", "sh"]),
+        ("exec -- c1 -- sh", "exec", &["c1", "--", "sh"]),
+        ("ps c1 -- aux", "ps", &["c1", "aux"]),
+        ("kill c1 -- 9", "kill", &["c1", "9"]),
         ("kill c1 -9", "kill", &["c1", "-9"]),
         ("delete -- -odd", "delete", &["-odd"]),
     ] {
@@ -85,18 +94,26 @@ fn switches_can_be_told() {
         ("run --detach=false c1", false),
         ("run -d=true c1", true),
         ("run --detach -detach=0 c1", false),
+        ("run --detach=0 -detach c1", true),
     ] {
         let (_, _, arguments) = command(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        assert_eq!(arguments.is_set("detach"), expected, "{line}");
+        assert_eq!((arguments.is_set("detach"), arguments.told("detach")), (expected, Some(expected)), "{line}");
+        assert_eq!((arguments.is_set("keep"), arguments.told("keep")), (false, None), "{line}");
     }
 }
 
 #[test]
 fn help_is_seen_before_operands_only_where_they_end_the_options() {
-    assert!(parse(verbs::find("checkpoint").expect("a verb").flags, ["--help".into()], true).expect("understood").help);
-    assert!(parse(verbs::find("run").expect("a verb").flags, ["c1".into(), "-h".into()], true).expect("ok").help);
-    let exec = verbs::find("exec").expect("a verb");
-    assert!(!parse(exec.flags, ["c1".into(), "ls".into(), "--help".into()], false).expect("ok").help);
+    let help = |line: &str| command(line).unwrap_or_else(|error| panic!("{line}: {error}")).2.help;
+    for line in
+        ["checkpoint --help c1", "run c1 -h", "run -h c1 -b", "run -h c1 --bogus", "exec -h --preserve-fds x c1"]
+    {
+        assert!(help(line), "{line}");
+    }
+    assert!(!help("exec c1 ls --help"));
+    for line in ["run -b", "run --bogus -h c1", "exec --preserve-fds x -h c1"] {
+        assert!(command(line).is_err(), "{line}");
+    }
 }
 
 #[test]
@@ -111,6 +128,17 @@ fn mistakes_are_told_in_runcs_words() {
         ("list -x", "flag provided but not defined: -x"),
         ("--bogus list", "flag provided but not defined: -bogus"),
         ("state --log x", "flag provided but not defined: -log"),
+        (
+            "exec -g x c1 id",
+            "invalid value \"x\" for flag -additional-gids: it must be a number; names of the image's groups are not looked up",
+        ),
+        ("exec --preserve-fds x c1 id", "invalid value \"x\" for flag -preserve-fds: it must be a whole number"),
+        ("run --preserve-fds= c1", "invalid value \"\" for flag -preserve-fds: it must be a whole number"),
+        ("update --pids-limit=1.5 c1", "invalid value \"1.5\" for flag -pids-limit: it must be a whole number"),
+        (
+            "events --interval= c1",
+            "invalid value \"\" for flag -interval: it must be a duration such as 5s, 100ms or 1m30s",
+        ),
         ("run --keep=perhaps c1", "invalid boolean value \"perhaps\" for -keep: parse error"),
         ("create", "flint: \"create\" requires exactly 1 argument(s)"),
         ("create a b c", "flint: \"create\" requires exactly 1 argument(s)"),
@@ -133,9 +161,44 @@ fn numbers_are_digits() {
     {
         assert_eq!(parse_id(text), number, "{text:?}");
     }
-    let (_, _, arguments) = command("run --preserve-fds=x y").expect("understood");
-    let error = arguments.number("preserve-fds").expect_err("refused").to_string();
-    assert!(error.starts_with("invalid value \"x\" for flag -preserve-fds"), "{error}");
+}
+
+#[test]
+fn numbers_of_flags_are_gos() {
+    for (text, number) in [
+        ("0", Some(0)),
+        ("+0", Some(0)),
+        ("-1", Some(-1)),
+        ("-0x10", Some(-16)),
+        ("0xfF", Some(255)),
+        ("0X_1", Some(1)),
+        ("0b11", Some(3)),
+        ("0o17", Some(15)),
+        ("017", Some(15)),
+        ("0_7", Some(7)),
+        ("1_000", Some(1000)),
+        ("9223372036854775807", Some(i64::MAX)),
+        ("-9223372036854775808", Some(i64::MIN)),
+        ("9223372036854775808", None),
+        ("", None),
+        ("+", None),
+        ("+-1", None),
+        ("0x", None),
+        ("0x+1", None),
+        ("08", None),
+        ("0b2", None),
+        ("_1", None),
+        ("1_", None),
+        ("1__0", None),
+        ("0x1__0", None),
+        (" 1", None),
+        ("1.0", None),
+        ("é1", None),
+    ] {
+        assert_eq!(parse_integer(text), number, "{text:?}");
+    }
+    let (_, _, arguments) = command("run --preserve-fds=1 --preserve-fds 0x2 c1").expect("understood");
+    assert_eq!((arguments.integer("preserve-fds"), arguments.integer("status-fd")), (Some(2), None));
 }
 
 /// A word of a command line, from flags, operands and rubbish.

@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result};
+use flint_runtime::children;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::signals::{self, Meaning, Signals};
+use crate::signals::{Meaning, Signals};
 use crate::terminal::{Ready, Relay};
 
 /// The program that is stayed with.
@@ -22,23 +23,16 @@ pub(crate) struct Program<'a> {
 
 /// Returns when the program has ended and all its output is out; its status is still to be waited for.
 ///
-/// `unnamed` sends the signals that pidfds cannot be told safely (real-time ones).
-///
 /// # Errors
 /// poll(2), the signalfd, or a refused signal.
-pub(crate) fn attend(
-    program: Program<'_>,
-    signals: &Signals,
-    mut relay: Option<&mut Relay<'_>>,
-    unnamed: &mut dyn FnMut(i32),
-) -> Result<()> {
+pub(crate) fn attend(program: Program<'_>, signals: &Signals, mut relay: Option<&mut Relay<'_>>) -> Result<()> {
     loop {
         let (pending, ended, ready) = wait(program, signals, relay.as_deref())?;
         if let Some(relay) = relay.as_deref_mut() {
             relay.pump(ready);
         }
         if pending {
-            take_signals(program, signals, relay.as_deref(), unnamed)?;
+            take_signals(program, signals, relay.as_deref())?;
         }
         if ended {
             if let Some(relay) = relay {
@@ -71,21 +65,12 @@ fn wait(program: Program<'_>, signals: &Signals, relay: Option<&Relay<'_>>) -> R
     Ok((pending, ended, Ready { input, master, output }))
 }
 
-fn take_signals(
-    program: Program<'_>,
-    signals: &Signals,
-    relay: Option<&Relay<'_>>,
-    unnamed: &mut dyn FnMut(i32),
-) -> Result<()> {
+fn take_signals(program: Program<'_>, signals: &Signals, relay: Option<&Relay<'_>>) -> Result<()> {
     while let Some(meaning) = signals.next()? {
         match (meaning, relay) {
-            (Meaning::Child, _) if program.orphans => signals::reap_orphans(program.pid),
+            (Meaning::Child, _) if program.orphans => children::reap_orphans(program.pid),
             (Meaning::Resize, Some(relay)) => relay.resize(),
-            (Meaning::Forward(signal), _) => {
-                if !signals::send(program.pidfd, signal)? {
-                    unnamed(signal);
-                }
-            }
+            (Meaning::Forward(signal), _) => children::send_signal(program.pidfd, signal)?,
             (Meaning::Child | Meaning::Resize | Meaning::Nothing, _) => {}
         }
     }

@@ -50,7 +50,7 @@ fn relayed(script: &str, input: &[u8]) -> String {
     let output: File = shown.try_clone().expect("a duplicate");
     let mut relay = Relay::new(master, reader.as_fd(), output.as_fd()).expect("a relay");
     let pidfd = pidfd(&child);
-    attend(program(&child, &pidfd), &signals, Some(&mut relay), &mut |_| ()).expect("attended");
+    attend(program(&child, &pidfd), &signals, Some(&mut relay)).expect("attended");
     assert!(child.wait().expect("waited").success());
     let mut text = String::new();
     shown.rewind().expect("rewound");
@@ -98,6 +98,6 @@ fn signals_are_forwarded_even_when_they_came_first() {
     let signals = Signals::block().expect("a signalfd");
     raise(Signal::SIGUSR1).expect("pending before anybody attends");
     let pidfd = pidfd(&child);
-    attend(program(&child, &pidfd), &signals, None, &mut |_| ()).expect("attended");
+    attend(program(&child, &pidfd), &signals, None).expect("attended");
     assert_eq!(child.wait().expect("waited").code(), Some(42));
 }

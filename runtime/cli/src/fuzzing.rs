@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 
-use crate::arguments::{UsageError, parse};
+use crate::arguments::{Order, UsageError, parse};
 use crate::log::Log;
 use crate::{GLOBAL_FLAGS, session, verbs};
 
@@ -29,16 +29,16 @@ pub fn arguments(bytes: &[u8]) -> bool {
 pub(crate) fn command_line(words: &[OsString]) -> bool {
     let given = words.len();
     let read = || -> Result<usize, UsageError> {
-        let globals = parse(GLOBAL_FLAGS, words.iter().cloned(), false)?;
+        let globals = parse(GLOBAL_FLAGS, words.iter().cloned(), Order::Verb)?;
         let _session = session(&globals, &mut Log::default())?;
         let name = globals.operand(0)?.to_owned();
         let found = verbs::find(&name).ok_or_else(|| UsageError(format!("no verb {name:?}")))?;
-        let arguments = parse(found.flags, globals.operands.iter().skip(1).cloned(), found.interspersed)?;
+        let arguments = parse(found.flags, globals.operands.iter().skip(1).cloned(), found.order)?;
         found.check_operands(arguments.operands.len())?;
         // Each reader of values takes or refuses what stands there.
         for flag in found.flags {
             let _ = (arguments.is_set(flag.long), arguments.text(flag.long), arguments.texts(flag.long));
-            let _ = arguments.number(flag.long);
+            let _ = arguments.integer(flag.long);
         }
         Ok(arguments.operands.len())
     };

@@ -29,11 +29,12 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use flint_runtime::error::{errno_text, io_text};
 use flint_runtime::features::SPEC_VERSION;
 use flint_runtime::seal::Sealed;
 use flint_runtime::{CgroupManager, Container, Options, Process, Runtime};
 
-use crate::arguments::{Arguments, Flag, UsageError, option, switch};
+use crate::arguments::{Arguments, Flag, Order, UsageError, option, parse_bool, switch};
 use crate::log::{Format, Level, Log};
 use crate::verbs::Verb;
 
@@ -99,16 +100,13 @@ impl Session {
         Ok(Runtime::open(options)?)
     }
 
-    /// Whether the state root that was asked for exists: a mistyped one must not look like one without containers.
+    /// Whether there is a state root.
     ///
     /// # Errors
-    /// It does not, or is no folder.
-    pub(crate) fn check_root(&self) -> Result<()> {
-        let Some(root) = &self.root else { return Ok(()) };
-        std::fs::read_dir(root).map(drop).map_err(|error| {
-            let errno = error.raw_os_error().map_or(error.to_string(), flint_runtime::error::errno_text);
-            anyhow::anyhow!("open the state root {}: {errno}", root.display())
-        })
+    /// The one that was asked for is not there, or is no folder: a mistyped one must not look like one without containers.
+    pub(crate) fn has_root(&self) -> Result<bool> {
+        let Some(root) = &self.root else { return Ok(state_root::default()?.try_exists()?) };
+        std::fs::read_dir(root).map(|_| true).with_context(|| format!("open the state root {}", root.display()))
     }
 
     /// How far init came, in the words that people grep runc's debug output for.
@@ -173,7 +171,7 @@ struct Failure {
 }
 
 fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
-    let globals = arguments::parse(GLOBAL_FLAGS, arguments, false).map_err(|error| usage(&error, ""))?;
+    let globals = arguments::parse(GLOBAL_FLAGS, arguments, Order::Verb).map_err(|error| usage(&error, ""))?;
     let session = session(&globals, log).map_err(|error| usage(&error, ""))?;
     if globals.is_set("version") {
         return told(print(&version()));
@@ -190,14 +188,8 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
             Some(verb) => told(print(&help::verb(verb?))),
         };
     }
-    let help = |argument: &OsString| ["-h", "--help"].iter().any(|help| argument == help);
-    let Some(verb) = verbs::find(&name) else {
-        if rest.clone().any(|argument| help(&argument)) {
-            return Err(Failure { sentence: format!("No help topic for '{name}'"), code: 3 });
-        }
-        return Err(unknown(&name));
-    };
-    let arguments = arguments::parse(verb.flags, rest, verb.interspersed).map_err(|error| usage(&error, verb.name))?;
+    let verb = verbs::find(&name).ok_or_else(|| unknown(&name))?;
+    let arguments = arguments::parse(verb.flags, rest, verb.order).map_err(|error| usage(&error, verb.name))?;
     if arguments.help {
         return told(print(&help::verb(verb)));
     }
@@ -211,11 +203,12 @@ fn execute(arguments: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
 }
 
 fn told(printed: Result<()>) -> Result<u8, Failure> {
-    printed.map(|()| 0).map_err(|error| Failure { sentence: format!("{error:#}"), code: 1 })
+    printed.map(|()| 0).map_err(|error| Failure { sentence: sentence(&error), code: 1 })
 }
 
+/// runc's words and code.
 fn unknown(verb: &str) -> Failure {
-    usage(&UsageError(format!("unknown command {verb:?}")), "")
+    Failure { sentence: format!("No help topic for '{verb}'; see 'flint --help'"), code: 3 }
 }
 
 fn usage(error: &UsageError, verb: &str) -> Failure {
@@ -224,7 +217,20 @@ fn usage(error: &UsageError, verb: &str) -> Failure {
 }
 
 fn failed(verb: &Verb, error: &anyhow::Error) -> Failure {
-    Failure { sentence: format!("{}{error:#}", verb.failure), code: verb.failure_code }
+    Failure { sentence: format!("{}{}", verb.failure, sentence(error)), code: verb.failure_code }
+}
+
+/// The error and what caused it, in one sentence; the operating system's part in the words that runc's callers look for.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let words = |cause: &(dyn std::error::Error + 'static)| {
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return io_text(error);
+        }
+        let errno = cause.downcast_ref::<nix::Error>().map(|errno| *errno as i32);
+        let errno = errno.or(cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()));
+        errno.map_or_else(|| cause.to_string(), errno_text)
+    };
+    error.chain().map(words).collect::<Vec<_>>().join(": ")
 }
 
 fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
@@ -251,11 +257,11 @@ fn session(globals: &Arguments, log: &mut Log) -> Result<Session, UsageError> {
             return Err(arguments::invalid(other, "cgroup-manager", "it must be cgroupfs, systemd or disabled"));
         }
     };
-    let rootless = match globals.text("rootless")? {
-        None | Some("auto") => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(other) => return Err(arguments::invalid(other, "rootless", "it must be true, false or auto")),
+    let rootless = match globals.text("rootless")?.filter(|text| !text.eq_ignore_ascii_case("auto")) {
+        None => None,
+        Some(text) => Some(
+            parse_bool(text).ok_or_else(|| arguments::invalid(text, "rootless", "it must be true, false or auto"))?,
+        ),
     };
     let log = Log { path: log.path.clone(), format: log.format, level: log.level };
     let criu = globals.value("criu").map(PathBuf::from);

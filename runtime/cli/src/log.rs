@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flint_runtime::error::io_text;
 use serde::Serialize;
 
 /// How grave a line is.
@@ -105,7 +106,7 @@ impl Log {
             return;
         };
         if let Err(error) = append(path, &line()) {
-            let _ = writeln!(stderr, "cannot write the log {}: {error}", path.display());
+            let _ = writeln!(stderr, "cannot write the log {}: {}", path.display(), io_text(&error));
         }
         if level <= Level::Warning {
             let _ = writeln!(stderr, "{message}");

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::process::{Pid, Signal, WaitOptions};
 
 /// SIGCHLD, SIGURG (Go's runtime uses it, so callers in Go send it by accident) and SIGWINCH are flint's own.
 const CHILD: u32 = 17;
@@ -67,30 +66,6 @@ fn meaning(signal: u32) -> Meaning {
         WINDOW => Meaning::Resize,
         URGENT => Meaning::Nothing,
         other => Meaning::Forward(other as i32),
-    }
-}
-
-/// Sends `signal` to the process; false for one that has no name (real-time), which this way cannot send. A
-/// process that has just ended needs no signal.
-///
-/// # Errors
-/// The kernel refuses it.
-pub(crate) fn send(process: BorrowedFd<'_>, signal: i32) -> Result<bool> {
-    let Some(named) = Signal::from_named_raw(signal) else { return Ok(false) };
-    match rustix::process::pidfd_send_signal(process, named) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(true),
-        Err(error) => Err(error).with_context(|| format!("forwarding signal {signal} to the container")),
-    }
-}
-
-/// Reaps orphans that came to us as their subreaper, and leaves `main`, whose status is waited for elsewhere.
-pub(crate) fn reap_orphans(main: i32) {
-    // nix's waitid tells no child that a real-time signal ended.
-    while let Some(pid) = flint_runtime::ended_child() {
-        let orphan = (pid != main).then(|| Pid::from_raw(pid)).flatten();
-        if orphan.is_none_or(|pid| rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).is_err()) {
-            return;
-        }
     }
 }
 

@@ -67,7 +67,7 @@ impl Error {
             std::io::ErrorKind::PermissionDenied => Kind::Permission,
             _ => Kind::System,
         };
-        Self::new(kind, format!("{doing}: {}", describe_os_error(&error)))
+        Self::new(kind, format!("{doing}: {}", io_text(&error)))
     }
 
     /// What sort of failure it was.
@@ -103,7 +103,8 @@ impl Error {
 }
 
 /// The operating system's words in the form runc's callers know: `no such file or directory`.
-fn describe_os_error(error: &std::io::Error) -> String {
+#[must_use]
+pub fn io_text(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(errno) => errno_text(errno),
         None => error.to_string(),
@@ -117,7 +118,7 @@ const LEAST_KERNEL: &str = "5.12";
 /// the kernel that would have it.
 #[must_use]
 pub fn errno_text(errno: i32) -> String {
-    let text = nix::errno::Errno::from_raw(errno).desc();
+    let text = words(errno);
     let mut characters = text.chars();
     let text = match characters.next() {
         Some(first) => first.to_lowercase().chain(characters).collect(),
@@ -134,6 +135,26 @@ pub fn errno_text(errno: i32) -> String {
     )
 }
 
+/// nix has words of its own for these; strerror(3) of the libc that ships has others still.
+fn words(errno: i32) -> &'static str {
+    match errno {
+        libc::EIO => "input/output error",
+        libc::EBADF => "bad file descriptor",
+        libc::EAGAIN => "resource temporarily unavailable",
+        libc::ENOMEM => "cannot allocate memory",
+        libc::EXDEV => "invalid cross-device link",
+        libc::ENFILE => "too many open files in system",
+        libc::ENOTTY => "inappropriate ioctl for device",
+        libc::ERANGE => "numerical result out of range",
+        libc::EDEADLK => "resource deadlock avoided",
+        libc::ENOLCK => "no locks available",
+        libc::ELOOP => "too many levels of symbolic links",
+        libc::EOPNOTSUPP => "operation not supported",
+        libc::EDQUOT => "disk quota exceeded",
+        _ => nix::errno::Errno::from_raw(errno).desc(),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
@@ -145,3 +166,24 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::{errno_text, io_text};
+
+    #[test]
+    fn the_systems_words_are_gos() {
+        for (errno, text) in [
+            (libc::ENOENT, "no such file or directory"),
+            (libc::EISDIR, "is a directory"),
+            (libc::ENOSPC, "no space left on device"),
+            (libc::ERANGE, "numerical result out of range"),
+            (libc::EBADF, "bad file descriptor"),
+            (libc::EAGAIN, "resource temporarily unavailable"),
+        ] {
+            assert_eq!(errno_text(errno), text);
+            assert_eq!(io_text(&std::io::Error::from_raw_os_error(errno)), text);
+        }
+        assert_eq!(io_text(&std::io::Error::other("no errno")), "no errno");
+    }
+}

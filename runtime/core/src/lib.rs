@@ -15,6 +15,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod children;
 pub mod compile;
 mod container;
 mod criu;
@@ -41,9 +42,9 @@ pub use bundle::Bundle;
 pub use compile::in_user_namespace;
 pub use container::{
     Adopted, Container, CreateOptions, Event, ExecOptions, ExitStatus, Notifications, Process, SeccompListener, Stdio,
-    Watch, ended_child, idmapped_clones, start_time,
+    Watch, idmapped_clones, start_time,
 };
-pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
+pub use criu::{CgroupsMode, CheckpointOptions, CriuOptions, NetworkLock, RestoreOptions};
 pub use error::{Error, Kind, Result};
 pub use netlink::loopback_up;
 pub use runtime::{CgroupManager, Options, Runtime};

@@ -234,6 +234,16 @@ fn waitid(kind: usize, id: usize, options: i32) -> Result<[i32; 32]> {
     }
 }
 
+/// Reaps a child that has ended (wait4(2)).
+///
+/// # Errors
+///
+/// ECHILD when it is no child of the caller, or somebody else reaped it.
+pub fn reap(pid: i32) -> Result<()> {
+    // SAFETY: the status and rusage are null.
+    unsafe { call!(SYS_wait4, pid as usize, 0, libc::WNOHANG as usize, 0) }.map(drop)
+}
+
 /// `struct pidfd_info` of ioctl_pidfd(2), version 0 (Linux 6.13; the exit code since 6.15).
 #[repr(C)]
 #[derive(Default)]

@@ -5,16 +5,22 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use flint_runtime::{CgroupsMode, CheckpointOptions, CriuOptions};
+use flint_runtime::{CgroupsMode, CheckpointOptions, CriuOptions, NetworkLock};
 
 use super::{CONTAINER, Verb};
 use crate::Session;
-use crate::arguments::{Arguments, Flag, UsageError, option, switch};
+use crate::arguments::{Arguments, Flag, UsageError, integer, option, switch};
 
 pub(super) const IMAGE_PATH: Flag = option("image-path", None, "FOLDER", "CRIU's images (default: checkpoint)");
 pub(super) const WORK_PATH: Flag =
     option("work-path", None, "FOLDER", "CRIU's work files and logs (default: the image path)");
 pub(super) const TCP_ESTABLISHED: Flag = switch("tcp-established", None, "keep open TCP connections");
+pub(super) const NETWORK_LOCK: Flag = option(
+    "network-lock",
+    None,
+    "METHOD",
+    "what keeps packets away meanwhile: iptables, nftables or skip (default: CRIU's own choice)",
+);
 pub(super) const EXT_UNIX_SK: Flag = switch("ext-unix-sk", None, "keep unix sockets to the outside");
 pub(super) const SHELL_JOB: Flag = switch("shell-job", None, "allow a session of the caller's shell");
 pub(super) const FILE_LOCKS: Flag = switch("file-locks", None, "keep file locks");
@@ -41,12 +47,13 @@ The container is gone afterwards, unless it is left running; restore brings it b
         option("parent-path", None, "FOLDER", "images of an earlier pre-dump, relative to the image path"),
         switch("leave-running", None, "let the container go on"),
         TCP_ESTABLISHED,
+        NETWORK_LOCK,
         switch("tcp-skip-in-flight", None, "leave TCP connections that are being made"),
         switch("link-remap", None, "keep files without a name by hard links"),
         EXT_UNIX_SK,
         SHELL_JOB,
         LAZY_PAGES,
-        option("status-fd", None, "FD", "a zero byte is written here once lazy pages are ready"),
+        integer("status-fd", None, "FD", "a zero byte is written here once lazy pages are ready"),
         option("page-server", None, "ADDRESS:PORT", "send the memory there; with --lazy-pages, offer it there"),
         FILE_LOCKS,
         switch("pre-dump", None, "save the memory only and let the container go on"),
@@ -59,7 +66,7 @@ The container is gone afterwards, unless it is left running; restore brings it b
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
-    let status_fd = status_fd(arguments)?;
+    let status_fd = status_fd(arguments.integer("status-fd"))?;
     let options = CheckpointOptions {
         criu: criu_options(session, arguments)?,
         parent_path: arguments.value("parent-path").map(PathBuf::from),
@@ -92,6 +99,8 @@ pub(super) fn criu_options(session: &Session, arguments: &Arguments) -> Result<C
         image_path: path("image-path").unwrap_or(defaults.image_path),
         work_path: path("work-path"),
         tcp_established: arguments.is_set("tcp-established"),
+        tcp_close: arguments.is_set("tcp-close"),
+        network_lock: arguments.text("network-lock")?.map(NetworkLock::parse).transpose()?,
         ext_unix_sk: arguments.is_set("ext-unix-sk"),
         shell_job: arguments.is_set("shell-job"),
         file_locks: arguments.is_set("file-locks"),
@@ -120,8 +129,9 @@ fn split_address(text: &str) -> Option<(String, u16)> {
     (!address.is_empty()).then(|| (address.to_owned(), port))
 }
 
-fn status_fd(arguments: &Arguments) -> Result<Option<RawFd>> {
-    let Some(number) = arguments.number("status-fd")? else { return Ok(None) };
+/// -1 is runc's default.
+fn status_fd(given: Option<i64>) -> Result<Option<RawFd>> {
+    let Some(number) = given.filter(|number| *number != -1) else { return Ok(None) };
     match RawFd::try_from(number) {
         Ok(fd @ 3..) => Ok(Some(fd)),
         _ => bail!("invalid --status-fd argument {number}: it must be a descriptor from 3 on"),
@@ -137,7 +147,17 @@ fn open_status(fd: RawFd) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::split_address;
+    use super::{split_address, status_fd};
+
+    #[test]
+    fn descriptors_for_the_status() {
+        assert_eq!(status_fd(None).expect("none"), None);
+        assert_eq!(status_fd(Some(-1)).expect("runc's default"), None);
+        assert_eq!(status_fd(Some(3)).expect("a descriptor"), Some(3));
+        for wrong in [-2, 0, 2, 1 << 31, i64::MAX] {
+            assert!(status_fd(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses() {

@@ -7,7 +7,7 @@ use flint_runtime::{Event, Kind, Runtime};
 use serde::Serialize;
 
 use super::{CONTAINER, Verb};
-use crate::arguments::{Arguments, invalid, option, switch};
+use crate::arguments::{Arguments, Flag, option, switch};
 use crate::{Session, print};
 
 pub(super) const VERB: Verb = Verb {
@@ -16,12 +16,18 @@ pub(super) const VERB: Verb = Verb {
     description: "Prints one JSON object a line: what the container uses (\"stats\"), again after each interval, and
 each time it runs out of memory (\"oom\"). Ends when the container does.",
     flags: &[
-        option("interval", None, "DURATION", "time between two prints, such as 500ms or 1m30s (default: 5s)"),
+        Flag {
+            check: Some((|text| parse_duration(text).is_some(), "it must be a duration such as 5s, 100ms or 1m30s")),
+            ..option("interval", None, "DURATION", "time between two prints, such as 500ms or 1m30s (default: 5s)")
+        },
         switch("stats", None, "print once and end"),
     ],
     run,
     ..CONTAINER
 };
+
+/// Between two prints.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// One line, as go-runc reads it.
 #[derive(Serialize)]
@@ -35,9 +41,7 @@ struct Line<'a, Data: Serialize> {
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let id = arguments.operand(0)?;
-    let text = arguments.text("interval")?.unwrap_or("5s");
-    let interval = parse_duration(text)
-        .ok_or_else(|| invalid(text, "interval", "it must be a duration such as 5s, 100ms or 1m30s"))?;
+    let interval = arguments.text("interval")?.and_then(parse_duration).unwrap_or(INTERVAL);
     if interval.is_zero() {
         bail!("duration interval must be greater than 0");
     }

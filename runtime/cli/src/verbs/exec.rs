@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use flint_runtime::{ExecOptions, ExitStatus, Process as Running, Runtime};
 use oci_spec::runtime::{BoxBuilder, Capabilities, Capability, LinuxCapabilities, Process};
 
 use super::{ANY, CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, Verb};
 use crate::Session;
-use crate::arguments::{Arguments, UsageError, invalid, option, parse_id, switch};
+use crate::arguments::{
+    Arguments, Flag, Order, UsageError, invalid, is_integer, option, parse_id, parse_integer, switch,
+};
 use crate::foreground::{self, Program};
 use crate::signals::Signals;
 use crate::terminal::{self, Console, RawMode, Relay};
@@ -19,7 +21,7 @@ pub(super) const VERB: Verb = Verb {
     summary: "run one more program in a container",
     operands: "<container-id> <program> [arguments...] | --process FILE <container-id>",
     count: (1, ANY),
-    interspersed: false,
+    order: Order::OptionsFirst,
     description: "The program gets what the container's own process has (environment, user, working directory,
 capabilities, limits), changed by the options below; or all of it from --process. Its exit
 code is flint's; flint's own failures are 255.",
@@ -32,7 +34,10 @@ code is flint's; flint's own failures are 255.",
         switch("detach", Some('d'), "do not stay with the program"),
         switch("tty", Some('t'), "give it a terminal"),
         option("user", Some('u'), "UID[:GID]", "its user and group, as numbers"),
-        option("additional-gids", Some('g'), "GID", "one more group, as a number; may be repeated"),
+        Flag {
+            check: Some((is_integer, "it must be a number; names of the image's groups are not looked up")),
+            ..option("additional-gids", Some('g'), "GID", "one more group, as a number; may be repeated")
+        },
         option("env", Some('e'), "NAME=VALUE", "a variable of its environment; may be repeated"),
         option("cwd", None, "FOLDER", "its working directory, absolute"),
         option("cap", Some('c'), "CAPABILITY", "one more capability (bounding, permitted, effective); may be repeated"),
@@ -49,6 +54,7 @@ code is flint's; flint's own failures are 255.",
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
+    let (preserve_fds, listen_fds) = super::descriptors(arguments)?;
     let mut options = ExecOptions {
         console_socket: arguments.value("console-socket").map(PathBuf::from),
         console: None,
@@ -57,8 +63,8 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
         // Its own are passed on.
         stdio: None,
         foreground: !arguments.is_set("detach"),
-        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + super::listen_fds(),
-        listen_fds: super::listen_fds(),
+        preserve_fds,
+        listen_fds,
         cgroup: arguments.texts("cgroup")?,
         ignore_paused: arguments.is_set("ignore-paused"),
         seccomp_receiver: super::seccomp_receiver()?,
@@ -83,8 +89,9 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     let console = if terminal {
         let (console, theirs) = Console::pair()?;
         options.console = Some(theirs);
-        // Before the program's first look at it; Relay::resize alone would come too late.
-        if let Some((columns, rows)) = terminal::our_size().filter(|_| process.console_size().is_none()) {
+        // Before the program's first look at it; Relay::resize alone would come too late. Ours goes before config.json's,
+        // as in runc.
+        if let Some((columns, rows)) = terminal::our_size() {
             let size = BoxBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build()?;
             process.set_console_size(Some(size));
         }
@@ -96,29 +103,24 @@ fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
     session.warn(&warnings);
     session.warn(running.warnings());
     session.trace_exec(&running);
-    let status = stay(session, &running, &signals, console)?;
+    let status = stay(&running, &signals, console)?;
     Ok(status.code() as u8)
 }
 
-fn stay(session: &Session, running: &Running, signals: &Signals, console: Option<Console>) -> Result<ExitStatus> {
+fn stay(running: &Running, signals: &Signals, console: Option<Console>) -> Result<ExitStatus> {
     let mut relay = match console {
         Some(console) => Some(Relay::new(console.receive()?, rustix::stdio::stdin(), rustix::stdio::stdout())?),
         None => None,
     };
     let _raw = if relay.is_some() { RawMode::enter()? } else { None };
     let program = Program { pid: running.pid(), pidfd: running.pidfd(), orphans: false };
-    foreground::attend(program, signals, relay.as_mut(), &mut |signal| {
-        session.log.debug(|| format!("real-time signal {signal} is not forwarded to a process of exec"));
-    })?;
+    foreground::attend(program, signals, relay.as_mut())?;
     Ok(running.wait()?)
 }
 
 /// The process of `--process`. Capabilities that we do not know are left out with a warning, as the spec says.
 fn read_process(file: &Path) -> Result<(Process, Vec<String>)> {
-    let bytes = fs::read(file).map_err(|error| {
-        let errno = error.raw_os_error().map_or(error.to_string(), flint_runtime::error::errno_text);
-        anyhow!("open {}: {errno}", file.display())
-    })?;
+    let bytes = fs::read(file).with_context(|| format!("open {}", file.display()))?;
     flint_runtime::bundle::read_process(&bytes).with_context(|| format!("reading the process from {}", file.display()))
 }
 
@@ -147,9 +149,9 @@ fn adapt(process: &mut Process, arguments: &Arguments) -> Result<Vec<String>> {
     if program.is_empty() {
         bail!("process args cannot be empty: name a program or give --process");
     }
-    process.set_args(Some((1..=program.len()).map(|n| Ok(arguments.operand(n)?.to_owned())).collect::<Result<_>>()?));
+    // What is no UTF-8 loses that, as with runc: process.args of the specification is JSON.
+    process.set_args(Some(program.iter().map(|argument| argument.to_string_lossy().into_owned()).collect()));
     process.set_terminal(Some(arguments.is_set("tty")));
-    process.set_console_size(None);
     if let Some(cwd) = arguments.value("cwd") {
         process.set_cwd(cwd.into());
     }
@@ -159,12 +161,12 @@ fn adapt(process: &mut Process, arguments: &Arguments) -> Result<Vec<String>> {
     if let Some(profile) = arguments.text("apparmor")? {
         process.set_apparmor_profile(Some(profile.to_owned()));
     }
-    if arguments.is_set("no-new-privs") {
-        process.set_no_new_privileges(Some(true));
+    if let Some(told) = arguments.told("no-new-privs") {
+        process.set_no_new_privileges(Some(told));
     }
     let mut environment = process.env().clone().unwrap_or_default();
-    for variable in arguments.texts("env")? {
-        set_variable(&mut environment, variable)?;
+    for variable in arguments.values("env") {
+        set_variable(&mut environment, variable.to_string_lossy().into_owned())?;
     }
     process.set_env(Some(environment));
     if let Some(user) = arguments.text("user")? {
@@ -176,9 +178,8 @@ fn adapt(process: &mut Process, arguments: &Arguments) -> Result<Vec<String>> {
     }
     let mut groups = process.user().additional_gids().clone().unwrap_or_default();
     for text in arguments.texts("additional-gids")? {
-        groups.push(parse_id(&text).ok_or_else(|| {
-            invalid(&text, "additional-gids", "it must be a number; names of the image's groups are not looked up")
-        })?);
+        let group = parse_integer(&text).and_then(|group| u32::try_from(group).ok());
+        groups.push(group.ok_or_else(|| invalid(&text, "additional-gids", "it must be from 0 to 4294967295"))?);
     }
     if !groups.is_empty() {
         process.user_mut().set_additional_gids(Some(groups));

@@ -8,7 +8,7 @@ use super::{VERB, adapt, parse_user};
 use crate::arguments::{Arguments, parse};
 
 fn arguments(line: &str) -> Arguments {
-    parse(VERB.flags, line.split(' ').map(OsString::from), false).expect("understood")
+    parse(VERB.flags, line.split(' ').map(OsString::from), VERB.order).expect("understood")
 }
 
 /// A container's process as `runc spec` has it: no inheritable capabilities.
@@ -80,6 +80,26 @@ fn options_change_it() {
 }
 
 #[test]
+fn what_the_container_has_can_be_told_off() {
+    let mut process = containers("");
+    process.set_no_new_privileges(Some(true));
+    adapt(&mut process, &arguments("c1 id")).expect("adapted");
+    assert_eq!(process.no_new_privileges(), Some(true));
+    adapt(&mut process, &arguments("--no-new-privs=false c1 id")).expect("adapted");
+    assert_eq!(process.no_new_privileges(), Some(false));
+}
+
+#[test]
+fn arguments_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let words = [&b"-e"[..], b"A=\xff", b"c1", b"echo", b"x\xffy"].map(|word| OsString::from_vec(word.to_vec()));
+    let mut process = containers("");
+    adapt(&mut process, &parse(VERB.flags, words, VERB.order).expect("understood")).expect("adapted");
+    assert_eq!(process.args().as_deref(), Some(&["echo".to_owned(), "x\u{fffd}y".to_owned()][..]));
+    assert!(process.env().iter().flatten().any(|variable| variable == "A=\u{fffd}"));
+}
+
+#[test]
 fn added_capabilities_are_not_inheritable() {
     let mut process = containers("");
     adapt(&mut process, &arguments("-c CAP_NET_RAW c1 id")).expect("adapted");
@@ -128,7 +148,8 @@ fn mistakes_are_refused() {
         ("c1", "process args cannot be empty"),
         ("-e NAME c1 id", "NAME=VALUE"),
         ("-e =x c1 id", "NAME=VALUE"),
-        ("-g wheel c1 id", "names of the image's groups"),
+        ("-g -1 c1 id", "from 0 to 4294967295"),
+        ("-g 4294967296 c1 id", "from 0 to 4294967295"),
         ("-u root c1 id", "names of the image's users"),
     ] {
         let error = adapt(&mut containers(""), &arguments(line)).expect_err(line).to_string();

@@ -7,14 +7,14 @@ use nix::sys::signal::Signal;
 
 use super::{CONTAINER, Verb};
 use crate::Session;
-use crate::arguments::{Arguments, switch};
+use crate::arguments::{Arguments, Order, switch};
 
 pub(super) const VERB: Verb = Verb {
     name: "kill",
     summary: "send a signal to a container",
     operands: "<container-id> [signal]",
     count: (1, 2),
-    interspersed: false,
+    order: Order::OptionsFirst,
     description: "Sends the signal to the container's init: a number, or a name with or without SIG
 (default: TERM).",
     flags: &[switch("all", Some('a'), "send it to all processes of the container")],
@@ -23,7 +23,9 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn run(session: &Session, arguments: &Arguments) -> Result<u8> {
-    let name = if arguments.operands.len() > 1 { arguments.operand(1)? } else { "TERM" };
+    let name = if arguments.operands.len() > 1 { arguments.operand(1)? } else { "" };
+    // As in runc, an empty one is none: `kill ID "$SIGNAL"`.
+    let name = if name.is_empty() { "TERM" } else { name };
     let Some(signal) = parse_signal(name) else {
         bail!("unknown signal {name:?}: give a number from 0 to 64 or a name such as TERM or SIGTERM");
     };

@@ -53,7 +53,7 @@ fn program() -> String {
     page.push_str(
         ".SH EXIT STATUS\n\
         \"run\" and \"exec\" end with the status of the container's program, or 128 and the number of the signal that ended it.\n\
-        A failure of flint is 1; of \"exec\", 255.\n\
+        A failure of flint is 1; of \"exec\", 255; of a command that there is not, 3.\n\
         .SH FILES\n.TP\n.I /run/flint\nthe state of root's containers (\\-\\-root)\n\
         .TP\n.I $XDG_RUNTIME_DIR/flint\nthe state of other users' containers\n",
     );

@@ -30,7 +30,7 @@ use anyhow::{Result, bail};
 use flint_runtime::{Bundle, CreateOptions};
 
 use crate::Session;
-use crate::arguments::{Arguments, Flag, UsageError, option, switch};
+use crate::arguments::{Arguments, Flag, Order, UsageError, integer, option, switch};
 
 /// A verb of the command line.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Verb {
     /// The least and the greatest number of operands.
     pub(crate) count: (usize, usize),
     /// Whether options may follow operands.
-    pub(crate) interspersed: bool,
+    pub(crate) order: Order,
     /// More help.
     pub(crate) description: &'static str,
     /// Its options.
@@ -68,7 +68,7 @@ const CONTAINER: Verb = Verb {
     summary: "",
     operands: "<container-id>",
     count: (1, 1),
-    interspersed: true,
+    order: Order::Any,
     description: "",
     flags: &[],
     failure: "",
@@ -141,9 +141,10 @@ const PID_FILE: Flag = option("pid-file", None, "FILE", "write the process id to
 const NO_PIVOT: Flag = switch("no-pivot", None, "move the root instead of pivot_root, for a bundle on a ramdisk");
 const NO_NEW_KEYRING: Flag = switch("no-new-keyring", None, "leave the container the caller's session keyring");
 const PRESERVE_FDS: Flag =
-    option("preserve-fds", None, "N", "leave the process N more file descriptors, from 3 on (default: 0)");
+    integer("preserve-fds", None, "N", "leave the process N more file descriptors, from 3 on (default: 0)");
 
 fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
+    let (preserve_fds, listen_fds) = descriptors(arguments)?;
     Ok(CreateOptions {
         stdio: None,
         foreground: false,
@@ -153,8 +154,8 @@ fn create_options(arguments: &Arguments) -> Result<CreateOptions> {
         pid_file: pid_file(arguments)?,
         no_pivot: arguments.is_set("no-pivot"),
         no_new_keyring: arguments.is_set("no-new-keyring"),
-        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0) + listen_fds(),
-        listen_fds: listen_fds(),
+        preserve_fds,
+        listen_fds,
         notify: crate::notify::host_socket().is_some(),
         seccomp_receiver: seccomp_receiver()?,
     })
@@ -170,9 +171,38 @@ fn seccomp_receiver() -> Result<Option<PathBuf>> {
     Ok(path)
 }
 
+/// How many descriptors from 3 on the program gets, and how many of them are sockets of a systemd socket unit, which come
+/// first. All must be open, and are looked at before flint opens any of its own: a number of one of those would lead the
+/// container to the host.
+fn descriptors(arguments: &Arguments) -> Result<(u32, u32)> {
+    let sockets = listen_fds();
+    // Less than none is none, as in runc.
+    let more = arguments.integer("preserve-fds").unwrap_or(0).max(0);
+    let is_open = |number: i64| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+    for index in 0..i64::from(sockets) {
+        if !is_open(3 + index) {
+            bail!("LISTEN_FDS is {sockets}, but descriptor {} is not open: bad file descriptor", 3 + index);
+        }
+    }
+    let first = 3 + i64::from(sockets);
+    for index in 0..more {
+        if !is_open(first + index) {
+            bail!(
+                "unable to stat preserved-fd {index} (of {more}): descriptor {} is not open: bad file descriptor",
+                first + index
+            );
+        }
+    }
+    Ok((sockets + u32::try_from(more)?, sockets))
+}
+
 /// How many sockets a systemd socket unit gave us, from descriptor 3 on: the container's program gets them, as under
-/// runc (sd_listen_fds(3)).
+/// runc (sd_listen_fds(3)). Another process's `LISTEN_PID` says that they were given to that one.
 fn listen_fds() -> u32 {
+    let is_ours = |pid: &str| pid.parse() == Ok(std::process::id());
+    if std::env::var_os("LISTEN_PID").is_some_and(|pid| !pid.to_str().is_some_and(is_ours)) {
+        return 0;
+    }
     std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 

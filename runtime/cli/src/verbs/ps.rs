@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::{ANY, CONTAINER, Verb};
-use crate::arguments::{Arguments, option};
+use crate::arguments::{Arguments, Order, option};
 use crate::{Session, print};
 
 pub(super) const VERB: Verb = Verb {
@@ -14,7 +14,7 @@ pub(super) const VERB: Verb = Verb {
     summary: "list the processes of a container",
     operands: "<container-id> [ps options]",
     count: (1, ANY),
-    interspersed: false,
+    order: Order::OptionsFirst,
     description: "Runs ps on the host and shows its lines about the container's processes. Without ps options
 that is \"ps -ef\"; their output needs a PID column.",
     flags: &[option("format", Some('f'), "FORMAT", "table, or json for an array of pids (default: table)")],

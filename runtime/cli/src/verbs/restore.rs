@@ -4,8 +4,8 @@ use anyhow::Result;
 use flint_runtime::{Bundle, Container, RestoreOptions, Runtime};
 
 use super::checkpoint::{
-    AUTO_DEDUP, EMPTY_NS, EXT_UNIX_SK, FILE_LOCKS, IMAGE_PATH, LAZY_PAGES, MANAGE_CGROUPS, SHELL_JOB, TCP_ESTABLISHED,
-    WORK_PATH,
+    AUTO_DEDUP, EMPTY_NS, EXT_UNIX_SK, FILE_LOCKS, IMAGE_PATH, LAZY_PAGES, MANAGE_CGROUPS, NETWORK_LOCK, SHELL_JOB,
+    TCP_ESTABLISHED, WORK_PATH,
 };
 use super::{BUNDLE, CONSOLE_SOCKET, CONTAINER, NO_PIVOT, PID_FILE, Verb, run};
 use crate::Session;
@@ -30,6 +30,8 @@ Without --detach, flint stays with the program until it ends, as run does.",
         switch("no-subreaper", None, "do not become the parent of processes that the container leaves behind"),
         NO_PIVOT,
         TCP_ESTABLISHED,
+        switch("tcp-close", None, "bring TCP connections back closed"),
+        NETWORK_LOCK,
         switch("link-remap", None, "taken and not needed: the images know of such links"),
         EXT_UNIX_SK,
         SHELL_JOB,

@@ -110,12 +110,7 @@ pub(super) fn stay_to_the_end(
 ) -> Result<u8> {
     let container = &staying.container;
     let program = Program { pid: container.pid(), pidfd: container.pidfd(), orphans: staying.orphans };
-    let status = stay(program, &staying.signals, relay, &mut |signal| {
-        if let Err(error) = runtime.kill(id, signal, false) {
-            session.log.debug(|| format!("forwarding signal {signal}: {error}"));
-        }
-    })
-    .and_then(|()| Ok(container.wait()?));
+    let status = stay(program, &staying.signals, relay).and_then(|()| Ok(container.wait()?));
     if status.is_ok() {
         staying.notifier.finish(session);
     }
@@ -157,17 +152,14 @@ fn start_with_terminal(
 /// The error, after the container is deleted for it.
 pub(super) fn deleted_after(runtime: &Runtime, id: &str, error: anyhow::Error) -> anyhow::Error {
     match runtime.delete(id, true) {
-        Err(failure) if failure.kind() != Kind::NotFound => anyhow::anyhow!("{error:#}; while cleaning up: {failure}"),
+        Err(failure) if failure.kind() != Kind::NotFound => {
+            anyhow::anyhow!("{}; while cleaning up: {failure}", crate::sentence(&error))
+        }
         _ => error,
     }
 }
 
-fn stay(
-    program: Program<'_>,
-    signals: &Signals,
-    mut relay: Option<Relay<'_>>,
-    unnamed: &mut dyn FnMut(i32),
-) -> Result<()> {
+fn stay(program: Program<'_>, signals: &Signals, mut relay: Option<Relay<'_>>) -> Result<()> {
     let _raw = if relay.is_some() { RawMode::enter()? } else { None };
-    foreground::attend(program, signals, relay.as_mut(), unnamed)
+    foreground::attend(program, signals, relay.as_mut())
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{CONTAINER, Verb};
 use crate::Session;
-use crate::arguments::{Arguments, UsageError, invalid, option};
+use crate::arguments::{Arguments, UsageError, integer, invalid, option};
 
 pub(super) const VERB: Verb = Verb {
     name: "update",
@@ -19,7 +19,7 @@ linux.resources of config.json, but its devices are not looked at. When a limit 
 refused, those that were set before it are put back.",
     flags: &[
         option("resources", Some('r'), "FILE", "the limits as JSON, as in config.json; - reads stdin"),
-        option("blkio-weight", None, "N", "share of the block devices' time, 10 to 1000"),
+        integer("blkio-weight", None, "N", "share of the block devices' time, 10 to 1000"),
         option("cpu-period", None, "N", "period of the CPU quota, in microseconds"),
         option("cpu-quota", None, "N", "CPU time in a period, in microseconds"),
         option("cpu-burst", None, "N", "CPU time that may be saved up, in microseconds"),
@@ -32,7 +32,7 @@ refused, those that were set before it are put back.",
         option("memory", None, "N", "memory limit in bytes, or with a unit (50M); -1 for none"),
         option("memory-reservation", None, "N", "soft memory limit, likewise"),
         option("memory-swap", None, "N", "limit of memory and swap together, likewise"),
-        option("pids-limit", None, "N", "most processes; -1 for any number"),
+        integer("pids-limit", None, "N", "most processes; -1 for any number"),
         option("l3-cache-schema", None, "SCHEMA", "Intel RDT L3 cache schema"),
         option("mem-bw-schema", None, "SCHEMA", "Intel RDT memory bandwidth schema"),
         option("kernel-memory", None, "N", ""),
@@ -74,7 +74,8 @@ fn read(file: impl std::io::Read, shown: &str) -> Result<LinuxResources> {
 
 /// The resources that the options name.
 fn given(session: &Session, arguments: &Arguments) -> Result<LinuxResources> {
-    if arguments.value("kernel-memory").or(arguments.value("kernel-memory-tcp")).is_some() {
+    // Ignored, but not when they are malformed.
+    if size(arguments, "kernel-memory")?.or(size(arguments, "kernel-memory-tcp")?).is_some() {
         session.log.warning("Kernel memory settings are ignored and will be removed");
     }
     let mut resources = json!({"cpu": {}, "memory": {}, "blockIO": {}, "pids": {}});
@@ -99,25 +100,32 @@ fn given(session: &Session, arguments: &Arguments) -> Result<LinuxResources> {
     for (flag, place) in
         [("memory", "memory.limit"), ("memory-swap", "memory.swap"), ("memory-reservation", "memory.reservation")]
     {
-        let size = |text: &str| {
-            parse_size(text)
-                .ok_or_else(|| invalid(text, flag, "it must be a number of bytes, a size such as 50M, or -1"))
-        };
-        set(place, arguments.text(flag)?.map(size).transpose()?.map(Value::from));
+        set(place, size(arguments, flag)?.map(Value::from));
     }
     set("cpu.cpus", arguments.text("cpuset-cpus")?.map(Value::from));
     set("cpu.mems", arguments.text("cpuset-mems")?.map(Value::from));
-    set("blockIO.weight", number::<u16>(arguments, "blkio-weight")?);
-    set("pids.limit", number::<i64>(arguments, "pids-limit")?);
+    if let Some(weight) = arguments.integer("blkio-weight").filter(|weight| *weight != 0) {
+        let refused = |_| invalid(&weight.to_string(), "blkio-weight", OUT_OF_RANGE);
+        set("blockIO.weight", Some(u16::try_from(weight).map_err(refused)?.into()));
+    }
+    set("pids.limit", arguments.integer("pids-limit").map(Value::from));
     Ok(parse_resources(&serde_json::to_vec(&resources)?)?)
 }
 
+const OUT_OF_RANGE: &str = "it must be a whole number in the range of the limit";
+
+/// A decimal number, with a sign only where one may be below 0, as Go's `ParseInt` and `ParseUint` have it.
 fn number<N: std::str::FromStr + Into<Value>>(arguments: &Arguments, flag: &str) -> Result<Option<Value>, UsageError> {
     let Some(text) = arguments.text(flag)? else { return Ok(None) };
-    // Rust takes a sign in front of any number; Go does so, too.
-    text.parse::<N>()
-        .map(|number| Some(number.into()))
-        .map_err(|_| invalid(text, flag, "it must be a whole number in the range of the limit"))
+    let is_signed = "-1".parse::<N>().is_ok();
+    let number = text.parse::<N>().ok().filter(|_| is_signed || !text.starts_with('+'));
+    number.map(|number| Some(number.into())).ok_or_else(|| invalid(text, flag, OUT_OF_RANGE))
+}
+
+fn size(arguments: &Arguments, flag: &str) -> Result<Option<i64>, UsageError> {
+    let Some(text) = arguments.text(flag)? else { return Ok(None) };
+    let why = "it must be a number of bytes, a size such as 50M, or -1";
+    parse_size(text).map(Some).ok_or_else(|| invalid(text, flag, why))
 }
 
 /// A size as docker and runc write it: bytes, or a number with one of k, m, g, t, p (and `b` or `ib` behind it), binary;

@@ -31,6 +31,15 @@ use crate::{Error, Result};
 pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
     let malformed = |error: serde_json::Error| Error::invalid(format!("the resources are malformed: {error}"));
     let mut value: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
+    if value.is_null() {
+        // As Go decodes it: nothing is asked for.
+        value = serde_json::json!({});
+    }
+    // serde would take a list for the members in their order.
+    let members = value.as_object().into_iter().flatten().filter(|(name, _)| STRUCTURES.contains(&name.as_str()));
+    if !value.is_object() || members.map(|(_, member)| member).any(serde_json::Value::is_array) {
+        return Err(Error::invalid("the resources are malformed: a list stands where an object must"));
+    }
     if let Some(members) = value.as_object_mut() {
         // Go writes null for what is absent.
         members.retain(|_, member| !member.is_null());
@@ -43,6 +52,9 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
     }
     serde_json::from_value(value).map_err(malformed)
 }
+
+/// Members of `linux.resources` that are objects with fields of their own.
+const STRUCTURES: [&str; 5] = ["blockIO", "cpu", "memory", "network", "pids"];
 
 /// A file that was written, and what it held.
 struct Written<'a> {
@@ -62,6 +74,7 @@ impl Cgroup {
     pub fn update(&self, layout: &Layout, resources: &LinuxResources, warnings: &mut Vec<String>) -> Result<()> {
         let mut resources = resources.clone();
         resources.set_devices(None);
+        self.leave_out(layout, &mut resources);
         self.complete(&mut resources);
         if self.paths.unit.is_some() {
             round_quota(&mut resources);
@@ -120,6 +133,24 @@ impl Cgroup {
     /// The v2 tree where the controller is, if it is there.
     fn on_v2(&self, controller: &str) -> Option<&Branch> {
         self.unified.as_ref().filter(|_| self.with(controller).is_none())
+    }
+
+    /// What runc's update does not even read is no reason to refuse the rest: callers send a whole `linux.resources`, on
+    /// hosts without these controllers, too.
+    fn leave_out(&self, layout: &Layout, resources: &mut LinuxResources) {
+        if let Some(mut network) = resources.network().clone() {
+            if self.with("net_cls").is_none() {
+                network.set_class_id(None);
+            }
+            if self.with("net_prio").is_none() {
+                network.set_priorities(None);
+            }
+            resources.set_network(Some(network));
+        }
+        let offered = || layout.unified_controllers().iter().any(|name| name == "rdma");
+        if self.with("rdma").is_none() && !(self.unified.is_some() && offered()) {
+            resources.set_rdma(None);
+        }
     }
 
     /// On v2 one file holds what are two fields, and swap is counted without memory: what is not given stays.
@@ -192,5 +223,21 @@ impl Written<'_> {
         self.branch.write(&self.file, before).map_err(|errno| {
             Error::os(format!("cannot put {} back to {before:?}", self.branch.shown(&self.file)), errno)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_resources;
+
+    #[test]
+    fn null_asks_for_nothing_and_a_list_is_none() {
+        let parse = |json: &str| parse_resources(json.as_bytes());
+        assert_eq!(parse("null").unwrap(), parse("{}").unwrap());
+        assert_eq!(parse("{\"cpu\": null, \"memory\": {\"limit\": null}}").unwrap().cpu(), &None);
+        for json in ["[]", "[null]", "1", "\"\"", "{\"cpu\": []}", "{\"memory\": [1]}", "{\"pids\": [5]}", ""] {
+            let error = parse(json).unwrap_err().to_string();
+            assert!(error.starts_with("the resources are malformed"), "{json}: {error}");
+        }
     }
 }

@@ -271,9 +271,12 @@ fn memory_file() -> Result<OwnedFd> {
         .map_err(|errno| Error::os("memfd_create for the hooks' state", errno))
 }
 
-/// All descriptors that init keeps: stdio, the preserved ones, the slots and its channel; ascending.
+/// All descriptors that init keeps: stdio, the preserved ones up to the first that is not open, the slots and its channel;
+/// ascending.
 pub(crate) fn keep(slots: &Slots, channel: RawFd, preserve: u32, more: &[flint_init::Fd]) -> Vec<flint_init::Fd> {
-    let mut keep: Vec<_> = (0..3 + preserve as i32).map(flint_init::Fd).collect();
+    let is_open = |fd: &i32| std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok();
+    let preserved = (3..i32::MAX).take(preserve as usize).take_while(is_open);
+    let mut keep: Vec<_> = (0..3).chain(preserved).map(flint_init::Fd).collect();
     keep.extend(slots.numbers().into_iter().filter(|fd| fd.0 >= 0));
     keep.push(flint_init::Fd(channel));
     keep.extend_from_slice(more);

@@ -10,7 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::container::delete::end;
 use crate::container::folder::Folder;
 use crate::criu::rpc::{Features, Notify, Opts, PageServer, Request, Response, kind};
-use crate::criu::{self, CheckpointOptions, Criu, CriuOptions, Stdio, descriptors, external};
+use crate::criu::{self, CheckpointOptions, Criu, CriuOptions, NetworkLock, Stdio, descriptors, external};
 use crate::plan::Plan;
 use crate::runtime::status_under_lock;
 use crate::state::{Record, Status};
@@ -172,6 +172,8 @@ pub(super) fn common_opts(options: &CriuOptions, plan: &Plan, images: i32) -> Op
         shell_job: Some(options.shell_job),
         ext_unix_sk: Some(options.ext_unix_sk),
         tcp_established: Some(options.tcp_established),
+        tcp_close: options.tcp_close.then_some(true),
+        network_lock: options.network_lock.map(NetworkLock::number),
         file_locks: Some(options.file_locks),
         auto_dedup: Some(options.auto_dedup),
         lazy_pages: Some(options.lazy_pages),

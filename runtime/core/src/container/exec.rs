@@ -1,6 +1,7 @@
 //! `exec`: another process in a container.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
@@ -72,6 +73,7 @@ impl Runtime {
                 format!("cannot exec in container {id}: container not running ({})", status.as_str()),
             ));
         }
+        check_places(&options.cgroup)?;
         let bundle = Bundle::from_parts(record.bundle.clone(), folder.config()?)?;
         let tracers = folder.has_tracers();
         if !tracers && compile::may_trace(process) {
@@ -103,6 +105,32 @@ impl Runtime {
             options,
         )
     }
+}
+
+/// `--cgroup`s that contradict each other, in runc's words: the last one would count where it can be made to.
+fn check_places(places: &[String]) -> Result<()> {
+    let mut named = BTreeSet::new();
+    for place in places {
+        let Some((controllers, _)) = place.split_once(':') else {
+            if places.len() > 1 {
+                return Err(Error::invalid(format!(
+                    "invalid --cgroup argument: {place} (missing <controller>: prefix)"
+                )));
+            }
+            continue;
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() {
+                return Err(Error::invalid(format!("invalid --cgroup argument: {place} (empty <controller> prefix)")));
+            }
+            if !named.insert(controller) {
+                return Err(Error::invalid(format!(
+                    "invalid --cgroup argument(s): controller {controller} specified multiple times"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An init that waits for its start is not dumpable, so nobody but root may join its namespaces by a pidfd of it. Its maker
@@ -292,6 +320,29 @@ impl Joining<'_> {
                 }
                 Heard::Said(message) => heard.take(message)?,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_places;
+
+    #[test]
+    fn places_that_contradict_each_other() {
+        let check = |places: &[&str]| check_places(&places.iter().map(|&place| place.to_owned()).collect::<Vec<_>>());
+        for places in [&[][..], &["below"], &["/"], &["cpu,cpuacct:a", "pids:a"], &["cpu:a:b"]] {
+            check(places).unwrap();
+        }
+        for (places, said) in [
+            (&["cpu:a", "cpu:b"][..], "invalid --cgroup argument(s): controller cpu specified multiple times"),
+            (&["cpu,pids,cpu:a"], "invalid --cgroup argument(s): controller cpu specified multiple times"),
+            (&["a", "b"], "invalid --cgroup argument: a (missing <controller>: prefix)"),
+            (&["cpu:a", "b"], "invalid --cgroup argument: b (missing <controller>: prefix)"),
+            (&[":a"], "invalid --cgroup argument: :a (empty <controller> prefix)"),
+            (&["cpu,:a"], "invalid --cgroup argument: cpu,:a (empty <controller> prefix)"),
+        ] {
+            assert_eq!(check(places).unwrap_err().to_string(), said);
         }
     }
 }

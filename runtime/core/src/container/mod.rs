@@ -50,4 +50,4 @@ pub(crate) use folder::{Folder, check_id};
 pub(crate) use kill::signal_listed;
 pub use listener::SeccompListener;
 pub use notify::Notifications;
-pub use process::{Container, ExitStatus, Process, ended_child, start_time};
+pub use process::{Container, ExitStatus, Process, start_time};

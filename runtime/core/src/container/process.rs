@@ -198,12 +198,6 @@ pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> std::result::R
     flint_init::signal_process(flint_init::Fd(pidfd.as_raw_fd()), signal).map_err(|errno| Errno::from_raw(errno.0))
 }
 
-/// A child of this program that has ended and waits to be reaped, for a subreaper; it is left so. `None`: there is none now.
-#[must_use]
-pub fn ended_child() -> Option<i32> {
-    flint_sys::process::ended_child().ok().flatten()
-}
-
 /// Waits until the process has ended, at most `milliseconds`.
 pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, patience: impl Into<PollTimeout>) -> bool {
     let (mut fds, patience) = ([PollFd::new(pidfd, PollFlags::POLLIN)], patience.into());

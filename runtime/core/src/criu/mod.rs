@@ -20,7 +20,7 @@ pub(crate) mod rpc;
 mod swrk;
 
 pub(crate) use log::first_error;
-pub use options::{CgroupsMode, CheckpointOptions, CriuOptions, RestoreOptions};
+pub use options::{CgroupsMode, CheckpointOptions, CriuOptions, NetworkLock, RestoreOptions};
 pub(crate) use swrk::{Criu, Stdio, check_features, check_version};
 
 /// The configuration file that CRIU reads on top of what it is asked for: its options overrule flint's.

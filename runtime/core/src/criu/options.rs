@@ -56,6 +56,46 @@ impl CgroupsMode {
     }
 }
 
+/// How CRIU keeps packets from a container while it is saved or brought back (its `--network-lock`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkLock {
+    /// By iptables-restore, which is CRIU's own choice.
+    Iptables,
+    /// By nftables.
+    Nftables,
+    /// Not at all.
+    Skip,
+}
+
+impl NetworkLock {
+    /// Reads the word of the command line.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for another one.
+    pub fn parse(word: &str) -> Result<Self> {
+        Ok(match word {
+            "iptables" => Self::Iptables,
+            "nftables" => Self::Nftables,
+            "skip" => Self::Skip,
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown network lock method {word:?}: it must be iptables, nftables or skip"
+                )));
+            }
+        })
+    }
+
+    /// `criu_network_lock_method`
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Iptables => 1,
+            Self::Nftables => 2,
+            Self::Skip => 3,
+        }
+    }
+}
+
 /// What checkpoint and restore have in common.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of CRIU")]
@@ -68,6 +108,10 @@ pub struct CriuOptions {
     pub work_path: Option<PathBuf>,
     /// Keep established TCP connections.
     pub tcp_established: bool,
+    /// Bring saved TCP connections back closed. Restore alone has it.
+    pub tcp_close: bool,
+    /// How the network is locked meanwhile; `None` for CRIU's own choice.
+    pub network_lock: Option<NetworkLock>,
     /// Go on with unix sockets whose other end is outside.
     pub ext_unix_sk: bool,
     /// Allow a session and a terminal of the caller's shell.
@@ -89,6 +133,8 @@ impl Default for CriuOptions {
             image_path: "checkpoint".into(),
             work_path: None,
             tcp_established: false,
+            tcp_close: false,
+            network_lock: None,
             ext_unix_sk: false,
             shell_job: false,
             file_locks: false,

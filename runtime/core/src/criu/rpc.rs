@@ -104,10 +104,14 @@ pub(crate) struct Opts {
     pub(crate) orphan_pts_master: Option<bool>,
     #[prost(string, optional, tag = "51")]
     pub(crate) config_file: Option<String>,
+    #[prost(bool, optional, tag = "52")]
+    pub(crate) tcp_close: Option<bool>,
     #[prost(string, optional, tag = "53")]
     pub(crate) lsm_profile: Option<String>,
     #[prost(string, optional, tag = "63")]
     pub(crate) lsm_mount_context: Option<String>,
+    #[prost(int32, optional, tag = "64")]
+    pub(crate) network_lock: Option<i32>,
 }
 
 /// `ext_mount_map` (name and source) and `join_namespace` (kind and file), which have one form.
