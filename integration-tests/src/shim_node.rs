@@ -178,8 +178,13 @@ impl Node {
     pub fn kill_shim(&self) {
         let pid = self.shim.pid();
         kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).expect("kill the shim");
-        let path = PathBuf::from(format!("/proc/{pid}/stat"));
-        wait_until("the shim is gone", || fs::read_to_string(&path).map_or(true, |stat| stat.contains(") Z ")));
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        wait_until("the shim is gone", || {
+            // Its other threads may still have its socket open when the first is a zombie.
+            let threads = || fs::read_dir(folder.join("task")).map_or(0, Iterator::count);
+            let stat = fs::read_to_string(folder.join("stat"));
+            stat.map_or(true, |stat| stat.contains(") Z ") && threads() <= 1)
+        });
     }
 
     /// Starts another one in its place.

@@ -167,7 +167,6 @@ fn a_container_without_a_record_has_a_time_and_is_listed_only_when_its_maker_is_
     };
     // Just made, and not locked yet.
     assert_eq!(list(), Value::Null);
-    timed(&case.state(&id), "creating");
     let _ = Command::new("touch").args(["-d", "2026-01-02"]).args([&folder]).output().ok();
     let maker = fs::File::open(&folder).expect("open");
     rustix::fs::flock(&maker, rustix::fs::FlockOperation::LockExclusive).expect("lock");

@@ -34,6 +34,36 @@ fn a_container_lives_and_ends_in_its_own_cgroup() {
     case.finish();
 }
 
+/// runtime-spec, config-linux.md, "Cgroup ownership": whoever runs a system in a user namespace makes cgroups.
+#[test]
+fn a_writable_cgroup_is_the_containers_own() {
+    let Some([runtime]) = under_test_only("runc gives it away only with systemd") else { return };
+    for (namespace, options, seen) in [
+        (true, json!(["rw", "nosuid"]), "0\n0\nmade\n"),
+        (true, json!(["ro", "nosuid"]), "65534\n65534\n"),
+        (false, json!(["rw", "nosuid"]), "65534\n65534\n"),
+    ] {
+        let case = Case::new(&runtime);
+        // The files that set limits stay the host's.
+        let script = "cd /sys/fs/cgroup/$(sed -n 's/^0:://p' /proc/self/cgroup); stat -c %u . cgroup.procs; \
+                      mkdir below 2>/dev/null && echo made; [ ! -e cgroup.freeze ] || [ $(stat -c %u cgroup.freeze) = 65534 ] || echo all; \
+                      rmdir below 2>/dev/null; true";
+        let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options});
+        let mut bundle = case.bundle().writable().shell(script).push("/linux/namespaces", json!({"type": "user"}));
+        if namespace {
+            bundle = bundle.push("/linux/namespaces", json!({"type": "cgroup"}));
+        }
+        let bundle =
+            bundle.push("/mounts", mount).edit(json!({"linux": {"uidMappings": maps.clone(), "gidMappings": maps}}));
+        std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).expect("chown");
+        let id = case.id("a");
+        let output = on_v2(&case, &format!("$FLINT --root $ROOT run --bundle {} {id}", bundle.write().display())).ok();
+        assert_eq!(output.stdout, seen, "cgroup namespace {namespace}, {options}: {}", output.stderr);
+        case.finish();
+    }
+}
+
 #[test]
 fn devices_are_filtered_by_bpf() {
     let Some([runtime]) = under_test_only("cgroup v2 in a mount namespace") else { return };

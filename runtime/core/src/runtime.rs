@@ -152,7 +152,9 @@ impl Runtime {
         let folder = self.anybodys_folder(id)?;
         let Some(record) = folder.load()? else {
             let state = unrecorded(id, &folder)?;
-            return Ok(Some(state).filter(|state| state.status != Status::Creating));
+            // Times of the future do not count: such a folder would never be shown.
+            let is_new = folder.changed()?.elapsed().is_ok_and(|age| age < CLAIMING);
+            return Ok(Some(state).filter(|state| !is_new && state.status != Status::Creating));
         };
         let state = State::of(&record, status(&folder, Some(&record)));
         Ok(Some(State { owner: crate::state::owner_name(record.owner), ..state }))
@@ -250,18 +252,14 @@ const CLAIMING: Duration = Duration::from_secs(1);
 /// A container whose maker has not written a record yet, or never will: it was killed, or the folder is no container's at all.
 /// Either way it takes the id, and `delete` removes it.
 fn unrecorded(id: &str, folder: &Folder) -> Result<State> {
-    let made = folder.changed()?;
-    // Times of the future do not count: such a folder would look so until then.
-    let is_new = made.elapsed().is_ok_and(|age| age < CLAIMING);
-    let status = if is_new { Status::Creating } else { status(folder, None) };
     Ok(State {
         oci_version: SPEC_VERSION.to_owned(),
         id: id.to_owned(),
         pid: 0,
-        status,
+        status: status(folder, None),
         bundle: PathBuf::new(),
         rootfs: PathBuf::new(),
-        created: crate::state::rfc3339_of(made),
+        created: crate::state::rfc3339_of(folder.changed()?),
         annotations: std::collections::BTreeMap::new(),
         owner: String::new(),
     })

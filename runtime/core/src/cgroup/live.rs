@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cgroups_rs::fs::pid::PidController;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use serde::{Deserialize, Serialize};
 
 use super::branch::{Branch, keyed};
@@ -67,7 +67,33 @@ impl Cgroup {
         let tree = Tree::grow(layout, plan, occupant)?;
         let unit = plan.systemd.as_ref().map(|scope| scope.unit.clone());
         let paths = paths_of(&tree.v1, tree.unified.as_ref(), unit);
-        Ok(Self { v1: tree.v1, unified: tree.unified, paths })
+        let cgroup = Self { v1: tree.v1, unified: tree.unified, paths };
+        match plan.owner.map_or(Ok(()), |uid| cgroup.give_to(uid)) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => Err(error.with_cleanup(cgroup.delete())),
+        }
+    }
+
+    /// The v2 folder, and those of its files that the kernel lists for that (cgroup-v2.rst, "Delegation"; runtime-spec,
+    /// config-linux.md, "Cgroup ownership").
+    fn give_to(&self, uid: u32) -> Result<()> {
+        const LIST: &str = "/sys/kernel/cgroup/delegate";
+        const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+        let Some(branch) = &self.unified else { return Ok(()) };
+        let failure = |file: &str| {
+            let shown = branch.shown(file);
+            move |errno| Error::os(format!("give the cgroup to its container's uid {uid}: chown {shown}"), errno)
+        };
+        let directory = branch.directory().map_err(failure("."))?;
+        let list = std::fs::read_to_string(LIST).unwrap_or_else(|_| USUAL.to_owned());
+        for file in std::iter::once(".").chain(list.lines()) {
+            match nix::unistd::fchownat(directory, file, Some(uid.into()), None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                // Not all controllers are there.
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(failure(file)(errno)),
+            }
+        }
+        Ok(())
     }
 
     /// Where [`Cgroup::create`] will make them: recorded before, so that a maker that is killed half-way leaves

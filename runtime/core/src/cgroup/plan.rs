@@ -31,6 +31,10 @@ pub struct Plan {
     /// The unit of systemd that the cgroup is; `None` where flint makes it itself.
     #[serde(default)]
     pub systemd: Option<Scope>,
+    /// Whose the container's cgroup is to be, as far as the kernel has it given away (v2): it may make cgroups below it, and
+    /// set no limit of its own.
+    #[serde(default)]
+    pub owner: Option<u32>,
     /// A cgroup below it, without limits of its own, where init goes (v2).
     #[serde(default)]
     pub subgroup: Option<String>,
@@ -131,6 +135,9 @@ impl fmt::Display for Plan {
         }
         if let Some(scope) = &self.systemd {
             write!(f, "\n{scope}")?;
+        }
+        if let Some(uid) = self.owner {
+            write!(f, "\n  v2: give it to uid {uid}")?;
         }
         if !self.enable.is_empty() {
             write!(f, "\n  v2: enable {}", self.enable.join(" "))?;

@@ -1,7 +1,10 @@
 //! The container's cgroup, by whichever driver.
 
-use oci_spec::runtime::Linux;
+use std::path::Path;
 
+use oci_spec::runtime::{Linux, Mount};
+
+use super::paths::clean;
 use super::{CompileOptions, Compiler};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Mode, Need};
@@ -25,6 +28,12 @@ pub(super) fn without_unset_pids(bundle: &Bundle, linux: Option<&Linux>) -> Opti
     Some(linux)
 }
 
+fn is_writable_cgroup(mount: &Mount) -> bool {
+    let is_cgroup = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+    let readonly = mount.options().iter().flatten().any(|option| option == "ro" || option == "rro");
+    is_cgroup && !readonly && clean(mount.destination()) == Path::new("/sys/fs/cgroup")
+}
+
 impl Compiler<'_> {
     pub(super) fn cgroup(&mut self, options: &CompileOptions, linux: Option<&Linux>) -> Result<cgroup::Plan> {
         let need = self.host.caller.cgroups;
@@ -43,6 +52,7 @@ impl Compiler<'_> {
             plan.devices_where_permitted = need == Need::WherePermitted;
             plan.subgroup.clone_from(&self.annotations.subgroup);
             self.delegate(&mut plan);
+            plan.owner = self.cgroup_owner();
             return Ok(plan);
         }
         let mut plan = cgroup::compile(layout, id, linux, warnings)?;
@@ -53,7 +63,30 @@ impl Compiler<'_> {
         }
         plan.devices_where_permitted = need == Need::WherePermitted;
         self.delegate(&mut plan);
+        plan.owner = self.cgroup_owner();
         Ok(plan)
+    }
+
+    /// Whose the cgroup becomes: the program's user's, where it sees it writable in a cgroup namespace of its own, on v2. As
+    /// runc's systemd driver and crun, here by either driver. `None` for who owns it anyhow.
+    fn cgroup_owner(&self) -> Option<u32> {
+        let caller = &self.host.caller;
+        if self.host.layout.mode() != Mode::V2
+            || caller.is_unprivileged()
+            || caller.cgroups != Need::Required
+            || !self.namespaces.is_new(libc::CLONE_NEWCGROUP)
+            || !self.spec.mounts().iter().flatten().any(is_writable_cgroup)
+        {
+            return None;
+        }
+        let uid = self.spec.process().as_ref()?.user().uid();
+        if !self.namespaces.has_user() {
+            return (uid != 0).then_some(uid);
+        }
+        let (users, _) = self.namespaces.maps();
+        let line = users.iter().find(|&&(inside, _, count)| uid >= inside && uid - inside < count);
+        let owner = line.and_then(|&(inside, outside, _)| outside.checked_add(uid - inside));
+        owner.filter(|&owner| owner != 0)
     }
 
     /// On v1 a cgroup cannot be given away safely, so it is left as it is there, told.
