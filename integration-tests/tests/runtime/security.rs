@@ -84,9 +84,12 @@ fn cwd_is_no_leaked_descriptor() {
     let Some(peers) = peers() else { return };
     let up = "ls -a . .. ../../../../../../../../../../../../tmp; cat ../../../../../../../../../../proc/1/comm; pwd";
     for runtime in peers {
-        for fd in 3..24 {
+        for fd in 3..40 {
             let case = Case::new(&runtime);
-            let bundle = case.bundle().shell(up).edit(json!({"process": {"cwd": format!("/proc/self/fd/{fd}")}}));
+            // With a parameter, for which the runtime opens the host's procfs.
+            let sysctl = json!({"net.ipv4.ip_unprivileged_port_start": "0"});
+            let edit = json!({"process": {"cwd": format!("/proc/self/fd/{fd}")}, "linux": {"sysctl": sysctl}});
+            let bundle = case.bundle().shell(up).edit(edit);
             let output = case.run(&bundle);
             assert!(!output.stdout.contains("flint-it"), "{}: run, fd {fd}: {}", runtime.name, output.stdout);
             case.finish();
@@ -200,8 +203,10 @@ fn the_runtimes_binary_cannot_be_overwritten() {
         let binary = case.path().join("runtime-copy");
         fs::copy(&runtime.path, &binary).expect("copy the runtime");
         let before = fs::read(&binary).expect("read");
-        let script = "touch /tmp/ready; while :; do for p in /proc/[0-9]*; do \
-                      readlink $p/exe 2>/dev/null | grep -q busybox || (echo owned > $p/exe) 2>/dev/null; done; done";
+        // While it runs, the kernel refuses that to anybody (ETXTBSY): a descriptor of it is kept, and tried again afterwards.
+        let script = "touch /tmp/ready; while :; do for p in /proc/[0-9]*; do readlink $p/exe 2>/dev/null | grep -q busybox && continue; \
+                      (exec 3<$p/exe && for i in 1 2 3 4 5 6; do echo owned > /proc/self/fd/3 && break; sleep 0.05; done) 2>/dev/null & \
+                      done; done";
         let bundle = case.bundle().writable().shell(script).capabilities(&["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]).file(
             "/evil",
             "#!/proc/self/exe\n",

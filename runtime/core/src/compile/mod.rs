@@ -100,6 +100,11 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     let process = compiler.process()?;
     compiler.check_caller()?;
     compiler.check_user(process)?;
+    if compiler.joins_our_own(libc::CLONE_NEWNS) {
+        return Err(Error::invalid(
+            "linux.namespaces: the path of the mount namespace is the runtime's own, whose root would be another for all that is in it: leave out the path for a new namespace, or the whole entry for mounts on the host",
+        ));
+    }
     let root = compiler.spec.root().as_ref().ok_or_else(|| Error::invalid("config.json has no root"))?;
     let rootfs = compiler.rootfs(root.path())?;
     let limited = without_unset_pids(bundle, compiler.linux);

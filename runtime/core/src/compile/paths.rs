@@ -176,6 +176,7 @@ impl Compiler<'_> {
             libc::CLONE_NEWNET => "/proc/self/ns/net",
             libc::CLONE_NEWIPC => "/proc/self/ns/ipc",
             libc::CLONE_NEWUTS => "/proc/self/ns/uts",
+            libc::CLONE_NEWNS => "/proc/self/ns/mnt",
             _ => "/proc/self/ns/user",
         };
         let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();

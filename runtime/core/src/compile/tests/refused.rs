@@ -92,6 +92,14 @@ fn the_process() {
             (set("/process/rlimits", json!([{"type": "RLIMIT_X", "soft": 1, "hard": 1}])), "RLIMIT_X"),
             (set("/process/user/uid", json!("root")), "line 1"),
             (set("/process/user/uid", json!(-1)), "-1"),
+            (set("/process/user/uid", json!(u32::MAX)), "process.user.uid: 4294967295 is no id"),
+            (
+                with_namespace(
+                    without_namespace(config(), "mount"),
+                    json!({"type": "mount", "path": "/proc/self/ns/mnt"}),
+                ),
+                "is the runtime's own",
+            ),
         ],
     );
 }
