@@ -3,4 +3,5 @@
 
 mod vm_cgroup;
 mod vm_kernel;
+mod vm_limits;
 mod vm_reboot;

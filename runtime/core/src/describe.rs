@@ -184,6 +184,7 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
             None => format!("clone init with new namespaces: {}", kinds(plan.clone_flags as u32)),
         },
         HostStep::Await(barrier) => format!("wait until init is at {}", barrier_name(barrier)),
+        HostStep::HardLimits => "raise init's hard limits to those that it will set".to_owned(),
         HostStep::IdMaps => {
             let denied = if plan.deny_setgroups { ", with setgroups denied" } else { "" };
             format!("write the id maps: uid {:?}, gid {:?}{denied}", plan.uid_map, plan.gid_map)

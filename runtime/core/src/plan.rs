@@ -97,6 +97,8 @@ pub enum HostStep {
     Await(Barrier),
     /// Writes init's uid_map and gid_map.
     IdMaps,
+    /// Raises hard limits of init, as far as config.json asks for more: in its user namespace it may not do so itself.
+    HardLimits,
     /// Writes init's oom_score_adj.
     OomScore,
     /// Makes the folders that a mount of the cgroups shows, which systemd would make only with init in them.

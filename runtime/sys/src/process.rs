@@ -279,6 +279,24 @@ pub fn umask(mask: u32) {
     let _ = unsafe { call!(SYS_umask, mask as usize) };
 }
 
+/// Raises the hard limit of a process, where it is lower, and leaves the soft one (prlimit64).
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_RESOURCE; ESRCH for a process that has ended.
+pub fn raise_hard_limit(pid: i32, resource: u32, hard: u64) -> Result<()> {
+    let mut present = [0u64; 2];
+    // SAFETY: struct rlimit64 is two u64, and the buffer is live; no new limit is given.
+    unsafe { call!(SYS_prlimit64, pid as usize, resource as usize, 0, present.as_mut_ptr() as usize) }?;
+    let [soft, present] = present;
+    if hard <= present {
+        return Ok(());
+    }
+    let limit = [soft, hard];
+    // SAFETY: as in `setrlimit`.
+    unsafe { call!(SYS_prlimit64, pid as usize, resource as usize, limit.as_ptr() as usize, 0) }.map(drop)
+}
+
 /// Sets a resource limit of the calling process (prlimit64).
 ///
 /// # Errors

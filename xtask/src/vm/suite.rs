@@ -22,7 +22,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 /// What the short form runs: what needs all controllers on v2, what is different on v2 alone, AppArmor, and want
 /// of memory and metrics through the shim.
-const SHORT: [&str; 5] = ["vm_cgroup", "unified", "annotations", "apparmor", "resources"];
+const SHORT: [&str; 6] = ["vm_cgroup", "vm_limits", "unified", "annotations", "apparmor", "resources"];
 
 /// A test in the machine: a program, and which part of it.
 #[derive(Debug)]

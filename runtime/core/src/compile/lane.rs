@@ -32,6 +32,10 @@ pub(super) fn host_lane(
     if compiler.namespaces.is_new(libc::CLONE_NEWUSER) {
         lane.push(HostStep::IdMaps);
     }
+    let limited = process.rlimits().iter().flatten().next().is_some();
+    if limited && compiler.namespaces.has_user() && !compiler.host.caller.is_unprivileged() {
+        lane.push(HostStep::HardLimits);
+    }
     if process.oom_score_adj().is_some() {
         lane.push(HostStep::OomScore);
     }

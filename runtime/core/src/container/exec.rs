@@ -16,7 +16,7 @@ use crate::container::bind::{self, Slots, Sources, Stdio};
 use crate::container::channel::{Channel, Heard};
 use crate::container::create::{born_child, hear_cloned, publish, write_proc};
 use crate::container::folder::Folder;
-use crate::container::process::{Process, open_pidfd, start_time, user_namespace_of};
+use crate::container::process::{Process, open_pidfd, raise_hard_limits, start_time, user_namespace_of};
 use crate::container::start::{Execution, connect_to_init, hear_execution};
 use crate::container::{listener, sentence};
 use crate::plan::{Plan, SlotSource};
@@ -272,6 +272,10 @@ impl Joining<'_> {
         }
         if let Some(group) = self.record.resctrl.as_ref().filter(|group| !group.is_gone()) {
             group.add(process.pid())?;
+        }
+        // Only the namespace of another user takes the right to do so itself.
+        if self.plan.join_before_clone.iter().any(|(_, kinds)| kinds & libc::CLONE_NEWUSER as u32 != 0) {
+            raise_hard_limits(process.pid(), self.plan)?;
         }
         if let Some(score) = self.plan.oom_score_adj
             && let Err(error) = write_proc(process.pid(), "oom_score_adj", &score.to_string())

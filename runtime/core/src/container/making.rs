@@ -18,7 +18,7 @@ use crate::container::create::{CreateOptions, hear_cloned, publish, write_proc};
 use crate::container::folder::{Folder, Lock};
 use crate::container::host_root::HostRoot;
 use crate::container::pid_namespace::innermost_pid;
-use crate::container::process::{Container, Process, start_time, user_namespace_of};
+use crate::container::process::{Container, Process, raise_hard_limits, start_time, user_namespace_of};
 use crate::container::start::release;
 use crate::container::{hooks, idmap, listener, net_devices, sentence};
 use crate::criu::descriptors;
@@ -118,6 +118,7 @@ impl<'a> Making<'a> {
             HostStep::Clone => self.clone_init(),
             HostStep::Await(barrier) => self.await_barrier(barrier),
             HostStep::IdMaps => idmap::write(self.pid()?, self.plan),
+            HostStep::HardLimits => raise_hard_limits(self.pid()?, self.plan),
             HostStep::OomScore => self.write_oom_score(),
             HostStep::JoinCgroup => self.join_cgroup(),
             HostStep::EnterSubgroup => self.enter_below(&[&self.plan.cgroup.subgroup]),

@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
+use flint_init::plan::Step;
 use flint_sys::process::{Ended, exit_of};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::container::notify::Notifications;
+use crate::plan::Plan;
 use crate::{Error, Kind, Result};
 
 /// How a program ended.
@@ -196,6 +198,26 @@ pub(crate) fn open_pidfd(pid: i32) -> Result<OwnedFd> {
 /// The errno: ESRCH for a process that has ended, EINVAL for no signal.
 pub(crate) fn signal_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> std::result::Result<(), Errno> {
     flint_init::signal_process(flint_init::Fd(pidfd.as_raw_fd()), signal).map_err(|errno| Errno::from_raw(errno.0))
+}
+
+/// Raises the hard limits of a process that will set those of its plan, and may not raise them in its user namespace. Who may
+/// not either (without CAP_SYS_RESOURCE) leaves it to the process to warn.
+///
+/// # Errors
+///
+/// The process has ended.
+pub(crate) fn raise_hard_limits(pid: i32, plan: &Plan) -> Result<()> {
+    for step in &plan.init {
+        if let Step::ResourceLimit { resource, hard, .. } = *step {
+            match flint_sys::process::raise_hard_limit(pid, resource, hard) {
+                Ok(()) | Err(flint_sys::Errno(libc::EPERM)) => {}
+                Err(errno) => {
+                    return Err(Error::os(format!("raise a limit of process {pid}"), Errno::from_raw(errno.0)));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the process has ended, at most `milliseconds`.
