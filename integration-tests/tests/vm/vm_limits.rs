@@ -19,12 +19,14 @@ fn a_hard_limit_is_raised_for_a_user_namespace() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        let rlimits = json!([{"type": "RLIMIT_NOFILE", "soft": 4000, "hard": 5000}]);
+        let rlimits = json!([{"type": "RLIMIT_NOFILE", "soft": 5000, "hard": 5000}]);
         let bundle = case
             .bundle()
             .shell("ulimit -Sn; ulimit -Hn; exec sleep 1000")
             .push("/linux/namespaces", json!({"type": "user"}))
-            .edit(json!({"process": {"rlimits": rlimits}, "linux": {"uidMappings": maps.clone(), "gidMappings": maps}}));
+            .edit(
+                json!({"process": {"rlimits": rlimits}, "linux": {"uidMappings": maps.clone(), "gidMappings": maps}}),
+            );
         std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).expect("chown");
         let process = json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"], "rlimits": rlimits,
                              "args": ["sh", "-c", "ulimit -Sn; ulimit -Hn"]});
@@ -39,10 +41,10 @@ fn a_hard_limit_is_raised_for_a_user_namespace() {
             .args([case.path()])
             .output()
             .ok();
-        assert_eq!(output.stdout, "4000\n5000\n", "exec, {}", runtime.name);
+        assert_eq!(output.stdout, "5000\n5000\n", "exec, {}", runtime.name);
         let said = || fs::read_to_string(&out).expect("its output");
         wait_until("the program has said its limits", || said().lines().count() == 2);
-        assert_eq!(said(), "4000\n5000\n", "run, {}", runtime.name);
+        assert_eq!(said(), "5000\n5000\n", "run, {}", runtime.name);
         case.delete(&id);
         case.finish();
     }
