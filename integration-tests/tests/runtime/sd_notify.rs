@@ -173,6 +173,26 @@ fn the_end_without_a_word_ends_the_foreground() {
     case.finish();
 }
 
+/// The socket's mount is the only one then that the host opens in init's mount namespace.
+#[test]
+fn the_socket_is_there_in_a_user_namespace_without_other_binds() {
+    let Some([flint]) = under_test_only("a mount for a user namespace by a barrier of flint's own") else { return };
+    let case = Case::new(&flint);
+    let manager = Manager::listen(&case);
+    let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    let bundle = case
+        .bundle()
+        .writable()
+        .shell("stat -c %F $NOTIFY_SOCKET")
+        .push("/linux/namespaces", json!({"type": "user"}))
+        .edit(json!({"linux": {"uidMappings": maps.clone(), "gidMappings": maps}}));
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).expect("chown");
+    let run = command(&case, &manager.socket, &["run"], Some(&bundle), &case.id("a"));
+    assert_eq!(run.output().ok().stdout, "socket\n");
+    let _ = manager.told();
+    case.finish();
+}
+
 const LOOK: &str = "echo $NOTIFY_SOCKET; stat -c %a:%F $NOTIFY_SOCKET; grep -o ' /run/notify [^ ]*' /proc/self/mountinfo; \
                     touch /run/notify/x 2>&1; notify READY=1";
 

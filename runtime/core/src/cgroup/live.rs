@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cgroups_rs::fs::pid::PidController;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::branch::{Branch, keyed};
@@ -68,32 +68,11 @@ impl Cgroup {
         let unit = plan.systemd.as_ref().map(|scope| scope.unit.clone());
         let paths = paths_of(&tree.v1, tree.unified.as_ref(), unit);
         let cgroup = Self { v1: tree.v1, unified: tree.unified, paths };
-        match plan.owner.map_or(Ok(()), |uid| cgroup.give_to(uid)) {
+        let given = plan.owner.zip(cgroup.unified.as_ref()).map_or(Ok(()), |(uid, branch)| give(&branch.path, uid));
+        match given {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.with_cleanup(cgroup.delete())),
         }
-    }
-
-    /// The v2 folder, and those of its files that the kernel lists for that (cgroup-v2.rst, "Delegation"; runtime-spec,
-    /// config-linux.md, "Cgroup ownership").
-    fn give_to(&self, uid: u32) -> Result<()> {
-        const LIST: &str = "/sys/kernel/cgroup/delegate";
-        const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
-        let Some(branch) = &self.unified else { return Ok(()) };
-        let failure = |file: &str| {
-            let shown = branch.shown(file);
-            move |errno| Error::os(format!("give the cgroup to its container's uid {uid}: chown {shown}"), errno)
-        };
-        let directory = branch.directory().map_err(failure("."))?;
-        let list = std::fs::read_to_string(LIST).unwrap_or_else(|_| USUAL.to_owned());
-        for file in std::iter::once(".").chain(list.lines()) {
-            match nix::unistd::fchownat(directory, file, Some(uid.into()), None, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                // Not all controllers are there.
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(failure(file)(errno)),
-            }
-        }
-        Ok(())
     }
 
     /// Where [`Cgroup::create`] will make them: recorded before, so that a maker that is killed half-way leaves
@@ -261,18 +240,20 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Moves a process into a cgroup below the v2 one, which is made; what was made there is removed with the container.
+    /// Moves a process into a cgroup below the v2 one, which is made, and its `owner`'s; what was made there is removed with the
+    /// container.
     ///
     /// # Errors
     ///
     /// There is no v2 tree; the kernel refuses it.
-    pub(crate) fn enter_below(&self, below: &[&str], pid: i32) -> Result<()> {
+    pub(crate) fn enter_below(&self, below: &[&str], owner: Option<u32>, pid: i32) -> Result<()> {
         let Some(branch) = &self.unified else {
             return Err(Error::unsupported("a cgroup below the container's needs cgroup v2"));
         };
         let path = below.iter().fold(branch.path.clone(), |path, part| path.join(part));
         let failure = |error| Error::os(format!("adding pid {pid} to cgroup {}", path.display()), error);
         std::fs::create_dir_all(&path).map_err(failure)?;
+        owner.map_or(Ok(()), |uid| give(&path, uid))?;
         std::fs::write(path.join("cgroup.procs"), pid.to_string()).map_err(failure)
     }
 
@@ -403,6 +384,25 @@ impl Cgroup {
     pub fn mount_sources(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.v1.iter().chain(&self.unified).map(|branch| (branch.name.as_str(), branch.path.as_path()))
     }
+}
+
+/// Gives a cgroup of v2 to a user: the folder, and those of its files that the kernel lists for that (cgroup-v2.rst, "Delegation";
+/// runtime-spec, config-linux.md, "Cgroup ownership").
+fn give(path: &Path, uid: u32) -> Result<()> {
+    const LIST: &str = "/sys/kernel/cgroup/delegate";
+    const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+    let list = std::fs::read_to_string(LIST).unwrap_or_else(|_| USUAL.to_owned());
+    let files = list.lines().map(|file| path.join(file));
+    for file in std::iter::once(path.to_owned()).chain(files) {
+        match std::os::unix::fs::lchown(&file, Some(uid), None) {
+            // Not all controllers are there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result.map_err(|error| {
+                Error::os(format!("give the cgroup to its container's uid {uid}: chown {}", file.display()), error)
+            })?,
+        }
+    }
+    Ok(())
 }
 
 fn paths_of(v1: &[Branch], unified: Option<&Branch>, unit: Option<Unit>) -> Paths {

@@ -118,10 +118,10 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     let before = compiler.tables.steps.len();
     compiler.root(&rootfs)?;
     compiler.mounts()?;
+    compiler.notify_mount()?;
     if compiler.tables.slots.iter().any(SlotSource::is_bound_late) {
         compiler.tables.steps.insert(before, Step::Barrier(Barrier::Sources));
     }
-    compiler.notify_mount()?;
     compiler.devices()?;
     compiler.console(process, true, true)?;
     compiler.working_folder(process)?;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{AccessFlags, UnlinkatFlags, unlinkat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::state::Record;
 use crate::{Error, Kind, Result};
@@ -19,8 +19,8 @@ use crate::{Error, Kind, Result};
 const STATE: &str = "state.json";
 const NEW_STATE: &str = "state.json.new";
 const CONFIG: &str = "config.json";
+const FILE_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 const SOCKET: &str = "start.sock";
-const TRACERS: &str = "tracers";
 /// The folder that the container sees, with nothing but its notify socket.
 pub(super) const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify/notify.sock";
@@ -252,26 +252,28 @@ impl Folder {
         })
     }
 
-    /// Remembers that a process of `exec` can get CAP_SYS_PTRACE in this container. A file of its own: `exec` does not wait for
-    /// the lock.
+    /// Remembers that a process of `exec` can get CAP_SYS_PTRACE in this container. Not in the record, since `exec` does not wait
+    /// for the lock, nor in a file of its own, which a `delete` of an older flint would not know: by the sticky bit of
+    /// config.json, which means nothing on a file (inode(7)).
     ///
     /// # Errors
     ///
-    /// A full or read-only state root.
+    /// A read-only state root.
     pub(crate) fn note_tracers(&self) -> Result<()> {
-        self.write(TRACERS, b"")
+        fchmodat(&self.fd, CONFIG, FILE_MODE | Mode::S_ISVTX, FchmodatFlags::FollowSymlink)
+            .map_err(|errno| self.failure("change the mode of config.json in", errno))
     }
 
     /// Whether that was noted.
     pub(crate) fn has_tracers(&self) -> bool {
-        nix::unistd::faccessat(&self.fd, TRACERS, AccessFlags::F_OK, AtFlags::empty()).is_ok()
+        let stat = fstatat(&self.fd, CONFIG, AtFlags::AT_SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| stat.st_mode & Mode::S_ISVTX.bits() != 0)
     }
 
     fn write(&self, name: &str, data: &[u8]) -> Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let mode = Mode::from_bits_truncate(0o600);
-        let fd =
-            openat(&self.fd, name, flags, mode).map_err(|errno| self.failure(&format!("create {name} in"), errno))?;
+        let fd = openat(&self.fd, name, flags, FILE_MODE)
+            .map_err(|errno| self.failure(&format!("create {name} in"), errno))?;
         File::from(fd)
             .write_all(data)
             .map_err(|error| Error::os(format!("write {name} in {}", self.path.display()), error))
@@ -327,7 +329,7 @@ impl Folder {
     ///
     /// A file that cannot be removed; files of others in the folder.
     pub(crate) fn remove(&self, root: BorrowedFd<'_>) -> Result<()> {
-        for name in [SOCKET, NOTIFY_SOCKET, NEW_STATE, TRACERS, CONFIG, STATE] {
+        for name in [SOCKET, NOTIFY_SOCKET, NEW_STATE, CONFIG, STATE] {
             match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(self.failure(&format!("remove {name} from"), errno)),

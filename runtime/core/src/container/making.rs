@@ -176,7 +176,8 @@ impl<'a> Making<'a> {
 
     fn enter_below(&self, parts: &[&Option<String>]) -> Result<()> {
         let parts: Vec<&str> = parts.iter().filter_map(|part| part.as_deref()).collect();
-        self.cgroup.as_ref().ok_or_else(out_of_order)?.enter_below(&parts, self.pid()?)
+        let owner = self.plan.cgroup.owner;
+        self.cgroup.as_ref().ok_or_else(out_of_order)?.enter_below(&parts, owner, self.pid()?)
     }
 
     pub(super) fn join_resctrl(&self, pid: i32) -> Result<()> {

@@ -90,6 +90,10 @@ fn restore(making: &mut Making<'_>, options: &mut RestoreOptions, mut opts: Opts
 impl Making<'_> {
     fn prepare(&mut self) -> Result<()> {
         self.perform(HostStep::ClaimId)?;
+        if let Some((folder, _)) = &self.folder {
+            // Who knows what was in the container when it was checkpointed.
+            folder.note_tracers()?;
+        }
         self.perform(HostStep::MakeCgroup)
     }
 
