@@ -2,10 +2,12 @@
 //!
 //! libc's bindings have names for the kernel's first 31 signals only, and an enumeration of them cannot hold the others.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use flint_sys::{Fd, process};
+use flint_sys::process;
+use nix::errno::Errno;
 
+use crate::container::signal_pidfd;
 use crate::{Error, Result};
 
 /// Sends a signal, also a real-time one, to the process of a pidfd. One that has just ended needs none.
@@ -14,11 +16,9 @@ use crate::{Error, Result};
 ///
 /// The kernel refuses it.
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    match process::pidfd_send_signal(Fd(pidfd.as_raw_fd()), signal) {
-        Ok(()) | Err(flint_sys::Errno(libc::ESRCH)) => Ok(()),
-        Err(errno) => {
-            Err(Error::os(format!("forward signal {signal} to the container"), nix::Error::from_raw(errno.0)))
-        }
+    match signal_pidfd(pidfd, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::os(format!("forward signal {signal} to the container"), errno)),
     }
 }
 

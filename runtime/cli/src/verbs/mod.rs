@@ -43,7 +43,7 @@ pub(crate) struct Verb {
     pub(crate) operands: &'static str,
     /// The least and the greatest number of operands.
     pub(crate) count: (usize, usize),
-    /// Whether options may follow operands.
+    /// What its first operand means for what is behind it.
     pub(crate) order: Order,
     /// More help.
     pub(crate) description: &'static str,

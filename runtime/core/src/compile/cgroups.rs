@@ -52,7 +52,6 @@ impl Compiler<'_> {
             plan.devices_where_permitted = need == Need::WherePermitted;
             plan.subgroup.clone_from(&self.annotations.subgroup);
             self.delegate(&mut plan);
-            plan.owner = self.cgroup_owner();
             return Ok(plan);
         }
         let mut plan = cgroup::compile(layout, id, linux, warnings)?;
@@ -63,7 +62,6 @@ impl Compiler<'_> {
         }
         plan.devices_where_permitted = need == Need::WherePermitted;
         self.delegate(&mut plan);
-        plan.owner = self.cgroup_owner();
         Ok(plan)
     }
 
@@ -92,6 +90,7 @@ impl Compiler<'_> {
     /// On v1 a cgroup cannot be given away safely, so it is left as it is there, told.
     fn delegate(&mut self, plan: &mut cgroup::Plan) {
         plan.delegate.clone_from(&self.annotations.delegate);
+        plan.owner = self.cgroup_owner();
         if self.host.layout.mode() != Mode::V2 && (plan.subgroup.take().is_some() || plan.delegate.take().is_some()) {
             self.warnings.push(
                 "annotations run.oci.systemd.subgroup and run.oci.delegate-cgroup are ignored: they need cgroup v2"

@@ -37,12 +37,7 @@ const SELINUX: &str = "self/attr/exec";
 const SELINUX_KEYS: &str = "self/attr/keycreate";
 
 impl Compiler<'_> {
-    /// [`Self::labels`] of the modules that the kernel runs. Early, as under runc: the host's procfs need not stay open then.
-    pub(super) fn program_labels(&mut self, process: &Process) -> Result<()> {
-        self.labels(process, Modules::detect)
-    }
-
-    /// The labels that the program gets when it is executed. Written through the host's procfs: what the image has
+    /// The labels that the program gets when it is executed. Early, as under runc: the host's procfs need not stay open then. Written through the host's procfs: what the image has
     /// at /proc could take the write and do nothing (CVE-2019-16884, CVE-2025-52881).
     pub(super) fn labels(&mut self, process: &Process, modules: impl Fn() -> Modules) -> Result<()> {
         if let Some(profile) = given(process.apparmor_profile().as_ref()) {

@@ -59,6 +59,7 @@ pub use options::{CompileOptions, ExecCompileOptions, Host};
 
 use annotations::Annotations;
 use cgroups::without_unset_pids;
+use labels::Modules;
 use lane::host_lane;
 use namespaces::Namespaces;
 use text::Tables;
@@ -131,7 +132,7 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
         compiler.tables.push(Step::Barrier(Barrier::Mounted));
     }
     compiler.create_container_hooks()?;
-    compiler.program_labels(process)?;
+    compiler.labels(process, Modules::detect)?;
     compiler.sysctls()?;
     compiler.hidden_paths()?;
     compiler.readonly_mounts();
@@ -207,7 +208,7 @@ pub fn compile_exec(bundle: &Bundle, process: &Process, host: &Host, options: &E
         compiler.keyring(&options.id, 0, process)?;
     }
     compiler.console(process, false, !late)?;
-    compiler.program_labels(process)?;
+    compiler.labels(process, Modules::detect)?;
     compiler.close_slots(None);
     compiler.early_process(process, !options.foreground)?;
     let program = compiler.program(process)?;

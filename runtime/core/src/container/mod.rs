@@ -50,4 +50,5 @@ pub(crate) use folder::{Folder, check_id};
 pub(crate) use kill::signal_listed;
 pub use listener::SeccompListener;
 pub use notify::Notifications;
+pub(crate) use process::signal_pidfd;
 pub use process::{Container, ExitStatus, Process, start_time};
