@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, open};
@@ -14,7 +15,13 @@ const MODE: u32 = 0o1700;
 
 /// Whether the caller is no root of the host: somebody else, or the root of a user namespace.
 pub(crate) fn is_rootless() -> bool {
-    !nix::unistd::geteuid().is_root() || flint_runtime::in_user_namespace()
+    !nix::unistd::geteuid().is_root() || in_user_namespace()
+}
+
+/// Looked at once: a command does not leave its user namespace.
+fn in_user_namespace() -> bool {
+    static IN_USER_NAMESPACE: OnceLock<bool> = OnceLock::new();
+    *IN_USER_NAMESPACE.get_or_init(flint_runtime::in_user_namespace)
 }
 
 /// The state root without `--root`.
@@ -26,7 +33,7 @@ pub(crate) fn default() -> Result<PathBuf> {
     let user = nix::unistd::geteuid();
     // As runc has it: `unshare -r` keeps the name of the user, `sudo` in a container of one's own makes it root.
     let named_root = || std::env::var_os("USER").is_some_and(|name| name == "root");
-    if user.is_root() && (!flint_runtime::in_user_namespace() || named_root()) {
+    if user.is_root() && (!in_user_namespace() || named_root()) {
         return Ok(PathBuf::from("/run/flint"));
     }
     let usual = format!("/run/user/{user}");

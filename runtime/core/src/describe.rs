@@ -40,6 +40,9 @@ pub fn describe(plan: &Plan, step: &Step) -> String {
     match *step {
         Step::CloseFds => "close inherited descriptors".to_owned(),
         Step::NotDumpable => "hide init's memory from other processes".to_owned(),
+        Step::Announce(barrier) => {
+            format!("tell the host of {}, and wait only outside the cgroups", barrier_name(barrier))
+        }
         Step::Barrier(barrier) => format!("wait for the host at {}", barrier_name(barrier)),
         Step::JoinNamespace { slot, kind } => format!("join the {} namespace {}", kinds(kind), source(plan, slot)),
         Step::Unshare { kind } => format!("make new namespaces: {}", kinds(kind)),
@@ -219,6 +222,7 @@ pub fn describe_host(plan: &Plan, step: HostStep) -> String {
             format!("run {count} {name} hooks")
         }
         HostStep::Release(barrier) => format!("let init go on from {}", barrier_name(barrier)),
+        HostStep::Start => "let init start its program as soon as it is ready".to_owned(),
         HostStep::AwaitReady => "wait until init is ready".to_owned(),
     }
 }

@@ -4,9 +4,9 @@
 //!  host lane                              init lane (flint_init::plan::Step)
 //!  ClaimId, MakeCgroup, Bind(slot)...
 //!  Clone ------------------------------>  CloseFds, NotDumpable
-//!  Await(Born) <------------------------  Barrier(Born)
-//!  IdMaps, OomScore, JoinCgroup, SaveState
-//!  Release(Born) ---------------------->  namespaces, root, mounts, devices
+//!  Await(Born) <------------------------  Announce(Born), or Barrier(Born) already here
+//!  IdMaps, OomScore, JoinCgroup, SaveState     namespaces, root, mounts, devices
+//!  Release(Born) ---------------------->  Barrier(Born)
 //!  Await(Network) <---------------------  Barrier(Network)          (only with network devices)
 //!  NetDevices
 //!  Release(Network) ------------------->
@@ -121,6 +121,8 @@ pub enum HostStep {
     Hooks(HostHookStage),
     /// Lets init go on from the barrier.
     Release(Barrier),
+    /// Lets init start its program without waiting for it to be ready: `run`, where nothing is to be done in between.
+    Start,
     /// Waits until init has done all that `create` promises.
     AwaitReady,
 }

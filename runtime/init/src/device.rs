@@ -4,24 +4,45 @@ use flint_sys::{Errno, Fd, file, mount};
 
 use crate::executor::Init;
 use crate::failure::{At, Failure, Operation, Outcome};
-use crate::path::PathBuffer;
+use crate::path::{PathBuffer, split};
 use crate::plan::Text;
 
-impl Init<'_> {
+impl<'a> Init<'a> {
     pub(crate) fn device(&mut self, path: Text, mode: u32, device: (u32, u32), owner: (u32, u32)) -> Outcome {
         let path = self.text(path)?;
         let mut name = PathBuffer::new();
-        let folder = self.parent(path, false, &mut name)?;
+        let folder = self.folder_of_node(path.to_bytes(), &mut name)?;
         let node = file::mknodat(folder, name.as_c_str(), mode, device.0, device.1);
-        let result = match node {
+        match node {
             Ok(()) => own(folder, name.as_c_str(), owner),
             Err(Errno(libc::EEXIST)) => self.check_existing(folder, name.as_c_str(), mode, device),
             // A host that itself is a container: its node is all there is to have.
             Err(Errno(libc::EPERM)) => self.bind_device(path, path),
             Err(Errno(number)) => Err(Failure::new(Operation::MakeDevice, number)),
-        };
-        let _ = file::close(folder);
-        result
+        }
+    }
+
+    /// Opens the folder of a device or a link, unless the one before it was there, too; `name` becomes the last part. Nothing is
+    /// mounted between the two, and a folder that is renamed meanwhile stays the one that the path was resolved to.
+    fn folder_of_node(&mut self, path: &'a [u8], name: &mut PathBuffer) -> Outcome<Fd> {
+        let (above, last) = split(path);
+        if let Some((known, folder)) = self.nodes_in
+            && known == above
+            && !last.is_empty()
+        {
+            name.push(last)?;
+            return Ok(folder);
+        }
+        self.leave_folder_of_nodes();
+        let folder = self.parent(path, false, name)?;
+        self.nodes_in = Some((above, folder));
+        Ok(folder)
+    }
+
+    pub(crate) fn leave_folder_of_nodes(&mut self) {
+        if let Some((_, folder)) = self.nodes_in.take() {
+            let _ = file::close(folder);
+        }
     }
 
     pub(crate) fn device_bind(&mut self, source: Text, path: Text) -> Outcome {
@@ -51,14 +72,12 @@ impl Init<'_> {
     pub(crate) fn symlink(&mut self, target: Text, path: Text, replace: bool) -> Outcome {
         let target = self.text(target)?;
         let mut name = PathBuffer::new();
-        let folder = self.parent(self.text(path)?, false, &mut name)?;
-        let result = match file::symlinkat(target, folder, name.as_c_str()) {
+        let folder = self.folder_of_node(self.text(path)?.to_bytes(), &mut name)?;
+        match file::symlinkat(target, folder, name.as_c_str()) {
             Err(Errno(libc::EEXIST)) if replace => replace_by_link(target, folder, name.as_c_str()),
             Err(Errno(libc::EEXIST)) => Ok(()),
             result => result.at(Operation::MakeSymlink),
-        };
-        let _ = file::close(folder);
-        result
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Bindings<'a> {
     /// system shares; a process that another moves waits for a grace period of RCU, which is most of a container's start (Linux
     /// 5.16; before, both do).
     pub cgroups: &'a [Fd],
+    /// Whether init is in all its cgroups, unless one of [`Bindings::cgroups`] refuses it.
+    pub entered: bool,
     /// Which system call of init fails.
     #[cfg(feature = "faults")]
     pub fault: Option<flint_sys::Fault>,
@@ -148,6 +150,7 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         root: None,
         null: None,
         empty: None,
+        nodes_in: None,
         inherited: Inherited::Cut,
         announced: false,
         in_working_directory: false,
@@ -155,12 +158,15 @@ fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
         home: PathBuffer::new(),
         step: 0,
         refused: (0, 0),
+        entered: bindings.entered,
+        arrival: Arrival::Untold,
     };
     if let Err(failure) = crate::stdio::take(stdio) {
         let _ = protocol::send(init.channel, Message::failure(Kind::Failed, BEFORE_STEPS, failure));
         process::exit(1)
     }
     init.refused = enter_cgroups(bindings.cgroups);
+    init.entered &= init.refused.0 == 0;
     go_on(&mut init)
 }
 
@@ -218,6 +224,8 @@ pub(crate) struct Init<'a> {
     pub(crate) null: Option<(Fd, bool)>,
     /// An attached empty read-only tmpfs: further masked folders clone it.
     pub(crate) empty: Option<Fd>,
+    /// The folder of the last device or link, and its path: most have one and the same.
+    pub(crate) nodes_in: Option<(&'a [u8], Fd)>,
     /// How the inherited mounts stand to the host's.
     pub(crate) inherited: Inherited,
     /// `Executing` was sent.
@@ -231,10 +239,28 @@ pub(crate) struct Init<'a> {
     pub(crate) step: u32,
     /// What came of [`Bindings::cgroups`].
     pub(crate) refused: (u32, i32),
+    /// Whether it is in all its cgroups.
+    pub(crate) entered: bool,
+    /// What the host was told of the last barrier.
+    pub(crate) arrival: Arrival,
+}
+
+/// How init stands to the barrier that it comes to next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// The host does not know of it.
+    Untold,
+    /// The host was told, and has not been waited for.
+    Announced,
+    /// The host has said that init may go on.
+    Released,
 }
 
 impl<'a> Init<'a> {
     fn perform(&mut self, step: &Step) -> Outcome {
+        if self.nodes_in.is_some() && !matches!(step, Step::Device { .. } | Step::Symlink { .. }) {
+            self.leave_folder_of_nodes();
+        }
         match *step {
             Step::CloseFds => {
                 // What init makes gets exactly the modes that it asks for.
@@ -242,6 +268,7 @@ impl<'a> Init<'a> {
                 close_all_but(self.keep)
             }
             Step::NotDumpable => identity::set_dumpable(false).at(Operation::Prctl),
+            Step::Announce(barrier) => self.announce_barrier(barrier),
             Step::Barrier(barrier) => self.barrier(barrier),
             Step::JoinNamespace { slot, kind } => self.join_namespace(slot, kind),
             Step::Unshare { kind } => flint_sys::namespace::unshare(kind).at(Operation::Unshare),

@@ -112,6 +112,9 @@ impl Init<'_> {
             Err(Errno(libc::ENOENT)) => {}
             result => return result.at(Operation::OpenTarget).map(|target| (target, true)),
         }
+        if let Some(target) = self.make_in_existing(path, folder, resolve)? {
+            return Ok((target, false));
+        }
         let mut followed = PathBuffer::new();
         followed.push(path.to_bytes())?;
         if !no_symlinks && self.follow_dangling(&mut followed)? {
@@ -121,24 +124,38 @@ impl Init<'_> {
             }
         }
         let mut name = PathBuffer::new();
-        let parent = self.parent(followed.as_c_str(), no_symlinks, &mut name)?;
-        let made = if folder {
-            file::mkdirat(parent, name.as_c_str(), FOLDER_MODE).at(Operation::MakeFolder)
-        } else {
-            make_file(parent, name.as_c_str())
-        };
-        let opened = allow_existing(made).and_then(|()| {
-            let flags = libc::O_PATH | libc::O_NOFOLLOW;
-            file::openat2(parent, name.as_c_str(), flags, 0, file::RESOLVE_BENEATH | file::RESOLVE_NO_SYMLINKS)
-                .at(Operation::OpenTarget)
-        });
+        let parent = self.parent(followed.as_c_str().to_bytes(), no_symlinks, &mut name)?;
+        let made = allow_existing(make(parent, name.as_c_str(), folder));
+        let opened = made.and_then(|()| open_made(parent, name.as_c_str()));
         let _ = file::close(parent);
         opened.map(|target| (target, false))
     }
 
+    /// The usual case of a missing target: all but its last part is there. `None` when more is missing, or the last part is
+    /// there after all: a link to nothing, or somebody else's.
+    fn make_in_existing(&mut self, path: &core::ffi::CStr, folder: bool, resolve: u64) -> Outcome<Option<Fd>> {
+        let (above, last) = split(path.to_bytes());
+        let mut name = PathBuffer::new();
+        name.push(last)?;
+        let mut buffer = PathBuffer::new();
+        buffer.push(b"/")?;
+        buffer.push(above)?;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let Ok(parent) = self.open_inside(buffer.as_c_str(), FOLDER_PATH, resolve) else { return Ok(None) };
+        let target = match make(parent, name.as_c_str(), folder) {
+            Ok(()) => open_made(parent, name.as_c_str()).map(Some),
+            Err(Failure { number: libc::EEXIST, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        };
+        let _ = file::close(parent);
+        target
+    }
+
     /// Opens the folder of a path inside the root, making what is missing of it; `name` becomes the last part.
-    pub(crate) fn parent(&mut self, path: &core::ffi::CStr, no_symlinks: bool, name: &mut PathBuffer) -> Outcome<Fd> {
-        let (folder, last) = split(path.to_bytes());
+    pub(crate) fn parent(&mut self, path: &[u8], no_symlinks: bool, name: &mut PathBuffer) -> Outcome<Fd> {
+        let (folder, last) = split(path);
         name.clear();
         name.push(last)?;
         if name.is_empty() {
@@ -333,7 +350,20 @@ fn enter(parent: Fd, name: &core::ffi::CStr) -> Outcome<Fd> {
     file::openat2(parent, name, FOLDER_PATH | libc::O_NOFOLLOW, 0, resolve).at(Operation::OpenTarget)
 }
 
-/// Makes an empty file for a mount to cover; never through a link.
+/// Makes an empty folder or file for a mount to cover; never through a link.
+fn make(parent: Fd, name: &core::ffi::CStr, folder: bool) -> Outcome {
+    if folder {
+        return file::mkdirat(parent, name, FOLDER_MODE).at(Operation::MakeFolder);
+    }
+    make_file(parent, name)
+}
+
+/// Opens what was just made, whatever has become of it, inside its folder.
+fn open_made(parent: Fd, name: &core::ffi::CStr) -> Outcome<Fd> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    file::openat2(parent, name, flags, 0, file::RESOLVE_BENEATH | file::RESOLVE_NO_SYMLINKS).at(Operation::OpenTarget)
+}
+
 fn make_file(parent: Fd, name: &core::ffi::CStr) -> Outcome {
     let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
     let fd = file::openat(parent, name, flags, FILE_MODE).at(Operation::MakeFile)?;

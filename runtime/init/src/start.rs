@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use flint_sys::signal::Mask;
 use flint_sys::{Fd, file, process, signal, socket};
 
-use crate::executor::Init;
+use crate::executor::{Arrival, Init};
 use crate::failure::{At, Failure, Operation, Outcome};
 use crate::plan::{Barrier, Slot};
 use crate::protocol::{self, Kind, Message};
@@ -27,11 +27,35 @@ const NAMESPACES: [(i32, &CStr); 8] = [
 ];
 
 impl Init<'_> {
-    /// Tells the host and waits for it. A host that is gone, or says anything else, is the end.
+    /// Tells the host, which works on while init does. Outside its cgroups init has nothing to do yet: it waits at once.
+    pub(crate) fn announce_barrier(&mut self, barrier: Barrier) -> Outcome {
+        self.tell_reached(barrier)?;
+        self.arrival = Arrival::Announced;
+        if self.entered {
+            return Ok(());
+        }
+        self.await_host()?;
+        self.arrival = Arrival::Released;
+        Ok(())
+    }
+
+    /// Tells the host and waits for it, as far as that was not done before.
     pub(crate) fn barrier(&mut self, barrier: Barrier) -> Outcome {
+        let arrival = core::mem::replace(&mut self.arrival, Arrival::Untold);
+        if arrival == Arrival::Untold {
+            self.tell_reached(barrier)?;
+        }
+        if arrival == Arrival::Released { Ok(()) } else { self.await_host() }
+    }
+
+    fn tell_reached(&self, barrier: Barrier) -> Outcome {
         let (operation, number) = self.refused;
         let reached = Message { step: barrier as u32, operation, number, ..Message::of(Kind::Reached) };
-        protocol::send(self.channel, reached).at(Operation::Channel)?;
+        protocol::send(self.channel, reached).at(Operation::Channel)
+    }
+
+    /// Until the host lets init go on. A host that is gone, or says anything else, is the end.
+    fn await_host(&mut self) -> Outcome {
         loop {
             match protocol::receive_fd(self.channel).at(Operation::Channel)? {
                 (Some(Message { kind: Kind::Proceed, .. }), _) => return Ok(()),

@@ -22,7 +22,10 @@ pub enum Step {
     CloseFds,
     /// `PR_SET_DUMPABLE` 0: nobody may trace or open what the maker's memory holds (trap 4, CVE-2016-9962).
     NotDumpable,
-    /// Tells the host and waits for it.
+    /// Tells the host that init is at the barrier, and goes on where the host need not move init first: it waits for the host at
+    /// the [`Step::Barrier`] of the same name, later.
+    Announce(Barrier),
+    /// Tells the host, unless that was [`Step::Announce`]d, and waits for it.
     Barrier(Barrier),
     /// setns(2) to a namespace that the host opened. `kind` is its `CLONE_NEW*` flag.
     JoinNamespace {

@@ -10,6 +10,7 @@
 //! the order of the calls in [`compile`] and in [`compile_exec`], and nowhere else.
 
 mod added_mount;
+mod ahead;
 mod annotations;
 mod birth;
 pub(crate) mod caller;
@@ -161,7 +162,11 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.start_container_hooks(program)?;
     compiler.execute(program);
 
-    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, &cgroup);
+    compiler.let_init_go_ahead(&cgroup);
+    let mut lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, &cgroup);
+    if !options.wait_on_socket && cgroup.delegate.is_none() && compiler.is_straight() {
+        lane.insert(lane.len() - 1, HostStep::Start);
+    }
     let plan = compiler.finish(lane, rootfs, hooks, cgroup, process)?;
     let resctrl = compiled_resctrl(bundle, &options.id)?;
     Ok(Plan { net_devices, resctrl, ..plan })

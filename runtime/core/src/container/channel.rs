@@ -103,9 +103,8 @@ impl Channel {
     fn packet(&self, buffer: &mut [u8]) -> Result<usize> {
         loop {
             match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()) {
-                Err(Errno::EINTR) => {}
-                // The other end died with something unread: its end all the same.
-                Err(Errno::ECONNRESET) => return Ok(0),
+                // The other end died with something unread, which is told once and before what it said last.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 result => return result.map_err(|errno| Error::os("read from the channel to init", errno)),
             }
         }
@@ -171,8 +170,7 @@ impl Channel {
         let received = loop {
             let mut buffers = [IoSliceMut::new(&mut data)];
             match recvmsg(&self.fd, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 result => break result.map_err(|errno| Error::os("read from the channel to init", errno))?.bytes,
             }
         };
@@ -204,6 +202,7 @@ impl Channel {
 mod tests {
     use flint_init::protocol::{Kind as Said, Message, TEXT};
 
+    use super::{Channel, Heard};
     use crate::container::heard::{check, heard};
     use crate::fuzzing::corpus;
     use crate::mutation::{Random, runs, seed};
@@ -220,6 +219,18 @@ mod tests {
             _ => {}
         }
         bytes
+    }
+
+    #[test]
+    fn what_init_said_last_is_heard_though_it_left_something_unread() {
+        let (channel, init) = Channel::pair().unwrap();
+        channel.start().unwrap();
+        let failed = Message { step: 7, ..Message::of(Said::Failed) };
+        rustix::io::write(&init, &failed.to_bytes()).unwrap();
+        drop(init);
+        assert_eq!(channel.hear().unwrap(), Heard::Said(failed));
+        assert_eq!(channel.hear().unwrap(), Heard::End);
+        assert!(channel.ask_for_listener().is_err());
     }
 
     #[test]

@@ -237,6 +237,7 @@ impl Joining<'_> {
             // The host moves it in before it is released: in a user namespace it could not do so itself.
             cgroup: None,
             cgroups: &[],
+            entered: false,
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };

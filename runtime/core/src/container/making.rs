@@ -19,7 +19,7 @@ use crate::container::folder::{Folder, Lock};
 use crate::container::host_root::HostRoot;
 use crate::container::pid_namespace::innermost_pid;
 use crate::container::process::{Container, Process, raise_hard_limits, start_time, user_namespace_of};
-use crate::container::start::release;
+use crate::container::start::hear_start;
 use crate::container::{hooks, idmap, listener, net_devices, sentence};
 use crate::criu::descriptors;
 use crate::plan::{HostHookStage, HostStep, Plan, SlotSource};
@@ -102,10 +102,19 @@ impl<'a> Making<'a> {
 
     pub(super) fn execute(&mut self) -> Result<()> {
         for (index, step) in self.plan.host.iter().enumerate() {
-            self.perform(*step)?;
+            self.perform(*step).map_err(|error| self.or_what_init_said(*step, error))?;
             crate::fault::after_host_step(index);
         }
         Ok(())
+    }
+
+    /// Init goes ahead, and once it has failed, what the host does meanwhile fails, too: the cause is what init said.
+    fn or_what_init_said(&mut self, step: HostStep, error: Error) -> Error {
+        let heard = matches!(step, HostStep::Await(_) | HostStep::AwaitReady);
+        if heard || !self.init.as_ref().is_some_and(Process::has_ended) {
+            return error;
+        }
+        self.hear_until(|_| false, "create").err().unwrap_or(error)
     }
 
     pub(super) fn perform(&mut self, step: HostStep) -> Result<()> {
@@ -129,6 +138,7 @@ impl<'a> Making<'a> {
             HostStep::Hooks(stage) => self.run_hooks(stage),
             HostStep::BindMounts => self.slots.bind_late(self.plan, self.pid()?),
             HostStep::Release(barrier) => self.release(barrier),
+            HostStep::Start => self.channel()?.start(),
             HostStep::AwaitReady => self.await_ready(),
         }
     }
@@ -244,6 +254,7 @@ impl<'a> Making<'a> {
             born_in && (!cgroup.has_v1() || !entrances.is_empty() && self.plan.cgroup.need == Need::Required)
         };
         let cgroup = self.cgroup.as_ref().filter(may_clone_into).and_then(Cgroup::clone_into);
+        let entered = self.cgroup.as_ref().is_some_and(|all| all.is_entered(entrances.len(), cgroup.is_some()));
         let bindings = Bindings {
             fds: &mut fds,
             keep: &keep,
@@ -255,6 +266,7 @@ impl<'a> Making<'a> {
             // A process that joins others' namespaces or makes its time first has closed the folder by then, and perhaps may not use it any more.
             cgroup: cgroup.map(|fd| flint_init::Fd(fd.as_raw_fd())),
             cgroups: &entrance_fds,
+            entered,
             #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };
@@ -269,7 +281,7 @@ impl<'a> Making<'a> {
             Error::new(Kind::System, format!("clone the container's init: {}{hint}", crate::error::errno_text(errno.0)))
         })?;
         let child = Process::of_child(child.pid)?;
-        self.entered = self.cgroup.as_ref().is_some_and(|all| all.is_entered(entrances.len(), cgroup.is_some()));
+        self.entered = entered;
         // The other ends of pipes must see the program's end, not ours.
         drop(self.options.stdio.take());
         self.channel = Some(channel);
@@ -405,8 +417,11 @@ impl<'a> Making<'a> {
 
     /// `run`: the state has said so since the pid was recorded, so that a kill in between is seen for what it is.
     pub(super) fn start(&mut self) -> Result<Vec<String>> {
+        if !self.plan.host.contains(&HostStep::Start) {
+            self.channel()?.start()?;
+        }
         let ended = || self.init.as_ref().and_then(|init| init.wait().ok());
-        release(self.channel()?, &self.record, Status::Creating, || Ok(Cow::Borrowed(self.plan)), ended)
+        hear_start(self.channel()?, &self.record, Status::Creating, || Ok(Cow::Borrowed(self.plan)), ended)
     }
 
     pub(super) fn finish(mut self, more_warnings: Vec<String>) -> Result<Container> {

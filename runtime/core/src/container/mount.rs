@@ -87,6 +87,7 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
         flags: 0,
         cgroup: None,
         cgroups: &[],
+        entered: false,
         #[cfg(feature = "faults")]
         fault: crate::fault::of_init(),
     };

@@ -64,7 +64,8 @@ impl Runtime {
         folder.save(&running)?;
         // The plan is needed for sentences only; compiling it again is for the rare case that there is one.
         let plan = || self.compiled_again(&folder, &running).map(Cow::Owned);
-        let warnings = release(&channel, &running, Status::Created, plan, || None)?;
+        channel.start()?;
+        let warnings = hear_start(&channel, &running, Status::Created, plan, || None)?;
         if running.late_hooks {
             let plan = self.compiled_again(&folder, &running)?;
             poststart(&running, &plan.hooks.poststart)?;
@@ -104,17 +105,16 @@ pub(crate) fn connect_to_init(folder: &Folder) -> Result<Channel> {
     }
 }
 
-/// Lets init execute its program and hears how that went; returns its warnings.
+/// Hears how init, which was told to, starts its program; returns its warnings.
 ///
 /// `status` is what a seccomp agent is told; `ended` tells how init ended, where the caller is its parent.
-pub(crate) fn release<'a>(
+pub(crate) fn hear_start<'a>(
     channel: &Channel,
     record: &Record,
     status: Status,
     plan: impl Fn() -> Result<Cow<'a, Plan>>,
     ended: impl Fn() -> Option<ExitStatus>,
 ) -> Result<Vec<String>> {
-    channel.start()?;
     let mut heard = Execution::default();
     hear_execution(channel, &mut heard, |number| {
         listener::hand_over(channel, &*plan()?, record, status, record.pid, number)

@@ -42,6 +42,7 @@ fn with_process<T>(kinds: i32, work: impl FnOnce(i32) -> Result<T>) -> Result<T>
         flags: (libc::CLONE_NEWUSER | kinds) as u64,
         cgroup: None,
         cgroups: &[],
+        entered: false,
         #[cfg(feature = "faults")]
         fault: None,
     };

@@ -1,5 +1,6 @@
 //! Plans of small configs, on hosts that are made up.
 
+mod ahead;
 mod birth;
 mod inherited;
 mod labels;
@@ -58,6 +59,12 @@ fn compiled_on(host: &Host, config: &Value) -> Result<Plan> {
 
 fn compiled(config: &Value) -> Plan {
     compiled_on(&hybrid(), config).unwrap_or_else(|error| panic!("{config}: {error}"))
+}
+
+/// As `run` has it, not `create`.
+fn run_plan(config: &Value) -> Plan {
+    let options = CompileOptions { wait_on_socket: false, ..options() };
+    compile(&bundle(config).unwrap(), &hybrid(), &options).unwrap_or_else(|error| panic!("{config}: {error}"))
 }
 
 fn refused(config: &Value) -> Error {

@@ -59,10 +59,11 @@ fn what_scheduling_refuses() {
 #[test]
 fn affinity_is_reset_in_the_cgroup_and_set_for_exec() {
     let all = Step::CpuAffinity { mask: flint_init::plan::Range::default() };
+    let announced = Step::Announce(flint_init::plan::Barrier::Born);
     let born = Step::Barrier(flint_init::plan::Barrier::Born);
     let config = set("/process/execCPUAffinity", json!({"initial": "1", "final": "0,65"}));
     let plan = compiled(&config);
-    assert_eq!(position(&plan, |step| *step == born) + 1, position(&plan, |step| *step == all));
+    assert_eq!(position(&plan, |step| *step == announced) + 1, position(&plan, |step| *step == all));
 
     let process = json!({"user": {"uid": 0, "gid": 0}, "args": ["a"], "cwd": "/"});
     let plan = exec_plan(&config, &process).unwrap();

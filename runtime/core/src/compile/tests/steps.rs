@@ -40,7 +40,7 @@ pub(super) fn runc_spec() -> serde_json::Value {
 const RUNC_SPEC: &str = "\
 close inherited descriptors
 hide init's memory from other processes
-wait for the host at barrier 1 (born)
+tell the host of barrier 1 (born), and wait only outside the cgroups
 use all CPUs that the cgroup allows
 start a session
 join a new session keyring _ses.c1
@@ -77,6 +77,7 @@ make /proc/sys read-only
 hide /proc/acpi
 hide /proc/kcore
 make the root read-only
+wait for the host at barrier 1 (born)
 pivot to the root
 limit RLIMIT_NOFILE to 1024:1024
 give stdin, stdout and stderr to uid 0
@@ -142,7 +143,7 @@ fn a_cgroup_namespace_of_the_containers_own() {
     let plan = compiled(&config);
     assert!(
         position(&plan, |step| matches!(step, Step::Unshare { .. }))
-            > position(&plan, |step| matches!(step, Step::Barrier(_)))
+            > position(&plan, |step| matches!(step, Step::Announce(_)))
     );
     assert_eq!(plan.clone_flags & libc::CLONE_NEWCGROUP as u64, 0);
     let mounts: Vec<_> = lines_of(&plan, "mount #6").into_iter().skip(1).collect();
