@@ -218,6 +218,23 @@ pub(super) fn allow_all(rules: &[DeviceRule]) -> bool {
 ///
 /// A rule takes away part of what an earlier, wider one gave (or the reverse): cgroup v1 cannot do that.
 pub(super) fn v1_writes(rules: &[DeviceRule], writes: &mut Vec<Write>) -> Result<()> {
+    let (default_allow, exceptions) = folded(rules)?;
+    let file = |allow: bool| {
+        if allow { "devices.allow" } else { "devices.deny" }
+    };
+    writes.push(Write::new("devices", file(default_allow), "a"));
+    for exception in exceptions {
+        writes.push(Write::new("devices", file(exception.allow), exception.to_string()));
+    }
+    Ok(())
+}
+
+/// The rules as what holds for all devices (whether they are allowed) and the exceptions from that, whose order does not count.
+///
+/// # Errors
+///
+/// As [`v1_writes`].
+pub(super) fn folded(rules: &[DeviceRule]) -> Result<(bool, Vec<DeviceRule>)> {
     let default_allow = rules.first().is_some_and(|rule| rule.allow);
     let mut exceptions: Vec<DeviceRule> = Vec::new();
     for rule in rules.iter().skip(1) {
@@ -229,14 +246,7 @@ pub(super) fn v1_writes(rules: &[DeviceRule], writes: &mut Vec<Write>) -> Result
             exceptions.push(*rule);
         }
     }
-    let file = |allow: bool| {
-        if allow { "devices.allow" } else { "devices.deny" }
-    };
-    writes.push(Write::new("devices", file(default_allow), "a"));
-    for exception in exceptions {
-        writes.push(Write::new("devices", file(exception.allow), exception.to_string()));
-    }
-    Ok(())
+    Ok((default_allow, exceptions))
 }
 
 fn take_away(exceptions: &mut Vec<DeviceRule>, rule: &DeviceRule) -> Result<()> {

@@ -68,7 +68,9 @@ impl Cgroup {
         let unit = plan.systemd.as_ref().map(|scope| scope.unit.clone());
         let paths = paths_of(&tree.v1, tree.unified.as_ref(), unit);
         let cgroup = Self { v1: tree.v1, unified: tree.unified, paths };
-        let given = plan.owner.zip(cgroup.unified.as_ref()).map_or(Ok(()), |(uid, branch)| give(&branch.path, uid));
+        // Above a cgroup of the program's own nothing is its user's.
+        let owner = plan.owner.filter(|_| plan.subgroup.is_none());
+        let given = owner.zip(cgroup.unified.as_ref()).map_or(Ok(()), |(uid, branch)| give(&branch.path, uid));
         match given {
             Ok(()) => Ok(cgroup),
             Err(error) => Err(error.with_cleanup(cgroup.delete())),
@@ -230,7 +232,7 @@ impl Cgroup {
         };
         for branch in self.v1.iter().chain(&self.unified).filter(wanted) {
             let failure = |errno: Errno| {
-                Error::os(format!("adding pid {pid} to cgroup {}", branch.path.join(path).display()), errno)
+                Error::os(format!("adding pid {pid} to cgroups: {}", branch.path.join(path).display()), errno)
             };
             let directory = branch.directory().map_err(failure)?;
             let folder = super::branch::open_beneath(directory, if path.is_empty() { "." } else { path });
@@ -251,7 +253,7 @@ impl Cgroup {
             return Err(Error::unsupported("a cgroup below the container's needs cgroup v2"));
         };
         let path = below.iter().fold(branch.path.clone(), |path, part| path.join(part));
-        let failure = |error| Error::os(format!("adding pid {pid} to cgroup {}", path.display()), error);
+        let failure = |error| Error::os(format!("adding pid {pid} to cgroups: {}", path.display()), error);
         std::fs::create_dir_all(&path).map_err(failure)?;
         owner.map_or(Ok(()), |uid| give(&path, uid))?;
         std::fs::write(path.join("cgroup.procs"), pid.to_string()).map_err(failure)

@@ -12,7 +12,7 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use super::branch::{Branch, open_beneath, open_mountpoint, read_at, write_once};
 use super::layout::{Layout, Unified};
-use super::live::Paths;
+use super::live::{Cgroup, Paths};
 use super::plan::{Base, Need, Plan, Write};
 use super::{device_filter, devices, removal};
 use crate::{Error, Kind, Result};
@@ -354,6 +354,17 @@ fn inherit_cpuset(parent: BorrowedFd<'_>, folder: BorrowedFd<'_>, fresh: bool) -
         write_once(&file, value.trim())?;
     }
     Ok(true)
+}
+
+/// Whether others use a cgroup at one of these places: see [`refuse_used`].
+///
+/// # Errors
+///
+/// `AlreadyExists` when they do; a cgroup that cannot be read.
+pub(super) fn refuse_used_places(paths: &Paths) -> Result<()> {
+    let cgroup = Cgroup::from_paths(paths);
+    let there = |branch: &&Branch| branch.path.exists();
+    cgroup.v1.iter().chain(&cgroup.unified).filter(there).try_for_each(|branch| refuse_used(branch, None))
 }
 
 /// A cgroup that was there before is taken when it is empty, and refused when others use it (as runc since 1.2).

@@ -4,21 +4,21 @@
 //!  resources --> what they leave open on v2 is read (the other half of cpu.max, the limit that swap is counted from)
 //!            --> the same writes as at create, but never devices
 //!            --> each: read the file, write it; EINVAL and EBUSY wait for the others and are tried again
-//!            --> a unit of systemd is told, so that it does not write the old ones when it reloads
+//!            --> a unit of systemd is told, so that it does not write the old ones when it reloads; then all files once more
 //!            --> one that stays refused: the files that were written are put back, the last one first
 //! ```
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{Linux, LinuxResources};
 
 use super::branch::{Branch, write_once};
 use super::layout::Layout;
 use super::live::Cgroup;
 use super::plan::{Plan, Write};
-use super::systemd::round_quota;
+use super::systemd::{Property, Unit, leave_out, of_resources, round_quota};
 use super::tree::{Place, enable_controllers, refused};
-use super::{limits, undo};
+use super::{devices, limits, undo};
 use crate::{Error, Result};
 
 /// Reads `linux.resources` from JSON, as `update --resources` has it.
@@ -65,28 +65,60 @@ struct Written<'a> {
 
 impl Cgroup {
     /// Writes new limits; what `resources` does not speak of, and all devices, stay as they are. What the spec wants to
-    /// be ignored with a warning is added to `warnings`.
+    /// be ignored with a warning is added to `warnings`. `config` is `linux` of config.json, for the devices.
     ///
     /// # Errors
     ///
     /// As [`super::compile`]; a value that the kernel refuses. Then the earlier values are in place again, or the
     /// error says which are not.
-    pub fn update(&self, layout: &Layout, resources: &LinuxResources, warnings: &mut Vec<String>) -> Result<()> {
+    pub fn update(
+        &self,
+        layout: &Layout,
+        resources: &LinuxResources,
+        config: Option<&Linux>,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
         let mut resources = resources.clone();
         resources.set_devices(None);
         self.leave_out(layout, &mut resources);
         self.complete(&mut resources);
         if self.paths.unit.is_some() {
             round_quota(&mut resources);
+            warnings.extend(leave_out(layout.mode(), &mut resources));
         }
         let writes = limits::writes(layout, &resources, warnings)?;
         self.check_usage(&resources)?;
         self.offer_controllers(layout, &writes)?;
         let mut written = Vec::new();
-        // The files first: they can be put back. systemd then writes the same.
+        // The files first: they can be put back.
         self.write_all(&writes, &mut written)
-            .and_then(|()| self.paths.unit.as_ref().map_or(Ok(()), |unit| unit.update(layout.mode(), &resources)))
+            .and_then(|()| {
+                let properties = of_resources(layout.mode(), &resources)?;
+                let unit = self.paths.unit.as_ref().filter(|_| !properties.is_empty());
+                unit.map_or(Ok(()), |unit| self.update_unit(unit, &properties, layout, writes.clone(), config))
+            })
             .map_err(|error| written.iter().rev().fold(error, |error, file| error.with_cleanup(file.put_back())))
+    }
+
+    /// systemd writes what it makes of the limits (its own period where there is no quota), and on v1 its list of devices, with
+    /// none allowed for a moment: so the processes stand still meanwhile, and the files are written once more.
+    fn update_unit(
+        &self,
+        unit: &Unit,
+        properties: &[Property],
+        layout: &Layout,
+        mut writes: Vec<Write>,
+        config: Option<&Linux>,
+    ) -> Result<()> {
+        let rules = devices::rules(config)?;
+        let limited = self.with("devices").is_some() && !devices::allow_all(&rules);
+        if limited {
+            writes.extend(limits::devices(layout, &rules)?.0);
+        }
+        let stands = limited && self.is_frozen().is_ok_and(|frozen| !frozen) && self.freeze().is_ok();
+        let updated = unit.update(properties).and_then(|()| self.write_all(&writes, &mut Vec::new()));
+        let thawed = if stands { self.thaw() } else { Ok(()) };
+        updated.and(thawed)
     }
 
     fn write_all<'a>(&'a self, writes: &[Write], written: &mut Vec<Written<'a>>) -> Result<()> {
@@ -164,13 +196,25 @@ impl Cgroup {
             resources.set_memory(Some(memory));
         }
         let Some(mut cpu) = resources.cpu().clone() else { return };
+        if let (Some(branch), Some(_)) = (self.on_v2("cpu"), &self.paths.unit)
+            && cpu.shares().unwrap_or(0) != 0
+            && cpu.idle().is_none()
+            && branch.read("cpu.idle").is_ok_and(|idle| idle.trim() == "1")
+        {
+            // To systemd a weight is the end of being idle; the kernel takes none before.
+            cpu.set_idle(Some(0));
+            resources.set_cpu(Some(cpu.clone()));
+        }
         let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
         if let (Some(branch), Some(_)) = (self.with("cpu"), &self.paths.unit)
-            && (quota != 0 && period == 0)
-            && let Ok(text) = branch.read("cpu.cfs_period_us")
+            && (quota == 0) != (period == 0)
         {
-            // systemd counts in shares of a second.
-            cpu.set_period(text.trim().parse().ok());
+            // systemd counts in shares of a second, and takes a period alone for the end of the quota.
+            if quota == 0 {
+                cpu.set_quota(branch.read("cpu.cfs_quota_us").ok().and_then(|text| text.trim().parse().ok()));
+            } else {
+                cpu.set_period(branch.read("cpu.cfs_period_us").ok().and_then(|text| text.trim().parse().ok()));
+            }
             resources.set_cpu(Some(cpu));
             return;
         }

@@ -208,6 +208,7 @@ impl<'a> Making<'a> {
     fn start_unit(&mut self) -> Result<()> {
         let Some(scope) = &self.plan.cgroup.systemd else { return Ok(()) };
         let (pid, layout) = (self.pid()?, &self.runtime.host()?.layout);
+        scope.await_places(&self.record.cgroup)?;
         scope.start(pid)?;
         // From here on what is there is ours to remove.
         let plan = std::mem::take(&mut self.cgroup_plan);

@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::LinuxResources;
 
+use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
 use crate::runtime::status_under_lock;
 use crate::state::Status;
@@ -24,7 +25,11 @@ impl Runtime {
         }
         let mut warnings = Vec::new();
         let cgroup = Cgroup::from_paths(&record.cgroup);
-        cgroup.update(&self.host()?.layout, resources, &mut warnings)?;
+        // Only a unit's devices are written again.
+        let unit = record.cgroup.unit.as_ref();
+        let bundle = unit.map(|_| Bundle::from_parts(record.bundle.clone(), folder.config()?)).transpose()?;
+        let config = bundle.as_ref().and_then(|bundle| bundle.spec().linux().as_ref());
+        cgroup.update(&self.host()?.layout, resources, config, &mut warnings)?;
         Ok(warnings)
     }
 

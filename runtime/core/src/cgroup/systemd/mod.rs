@@ -30,19 +30,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{Linux, LinuxResources};
+use oci_spec::runtime::Linux;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Layout, Mode};
+use super::live::Paths;
 use super::plan::Plan;
 use crate::{Error, Result};
 use connection::{Connection, Failure};
 use name::Placed;
 
 pub use folders::Folders;
-pub(super) use properties::round_quota;
+pub(super) use properties::{leave_out, of_resources, round_quota};
 pub use value::{Property, Value};
 
 /// For each wait. Starting a scope takes milliseconds; a host on which hundreds start at once may take seconds.
@@ -184,6 +185,9 @@ pub fn compile(
     let placed = Placed::parse(path, id, manager.default_slice())?;
     let mut linux = linux.map(properties::with_rounded_quota).unwrap_or_default();
     linux.set_cgroups_path(Some(format!("/{above}/{}", placed.path()?).into()));
+    if let Some(resources) = linux.resources_mut() {
+        warnings.extend(properties::leave_out(layout.mode(), resources));
+    }
     let mut plan = super::compile(layout, id, Some(&linux), warnings)?;
     let mut limits = properties::of_devices(layout.mode(), &plan.devices);
     if let Some(resources) = linux.resources() {
@@ -264,6 +268,24 @@ pub fn settle(plan: Cow<'_, Plan>, mode: Mode, pid: i32) -> Result<Cow<'_, Plan>
 }
 
 impl Scope {
+    /// Looks at the places of the unit before systemd makes it there: a cgroup that others use, or have frozen, would be taken for
+    /// the unit's own, and removed with it. Who had the name before may be on the way out.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when somebody uses one.
+    pub fn await_places(&self, paths: &Paths) -> Result<()> {
+        let deadline = Instant::now() + unit::LEAVING;
+        loop {
+            let Err(error) = super::tree::refuse_used_places(paths) else { return Ok(()) };
+            let connection = self.unit.manager.connection()?;
+            if unit::is_active(&connection, &self.unit.name) || Instant::now() >= deadline {
+                return Err(error);
+            }
+            std::thread::sleep(unit::PAUSE);
+        }
+    }
+
     /// Makes the unit, with a process in it; a slice takes none that way.
     ///
     /// # Errors
@@ -294,14 +316,14 @@ impl Unit {
         unit::stop(&*self.manager.connection()?, &self.name)
     }
 
-    /// Tells systemd the limits of a running container, so that it does not put back the old ones.
+    /// Tells systemd the limits of a running container, so that it does not put back the old ones. systemd has written all files
+    /// that it knows when this returns.
     ///
     /// # Errors
     ///
-    /// Values that systemd could not read; systemd cannot be reached, or refuses.
-    pub fn update(&self, mode: Mode, resources: &LinuxResources) -> Result<()> {
-        let limits = properties::of_resources(mode, resources)?;
-        if limits.is_empty() { Ok(()) } else { unit::set_properties(&*self.manager.connection()?, &self.name, &limits) }
+    /// systemd cannot be reached, or refuses.
+    pub fn update(&self, limits: &[Property]) -> Result<()> {
+        unit::set_properties(&*self.manager.connection()?, &self.name, limits)
     }
 
     /// Moves a process into its cgroup with systemd's rights.

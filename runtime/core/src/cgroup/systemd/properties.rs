@@ -69,11 +69,9 @@ pub(super) fn of_devices(mode: Mode, rules: &[DeviceRule]) -> Vec<Property> {
     if devices::allow_all(rules) {
         return policy("auto", Vec::new());
     }
-    let is_list_of_allowed = rules.first().is_some_and(|rule| rule.kind == DeviceKind::All && !rule.allow)
-        && rules.iter().skip(1).all(|rule| rule.allow && rule.kind != DeviceKind::All);
-    if !is_list_of_allowed {
+    let Ok((false, allowed)) = devices::folded(rules) else {
         return policy(if mode == Mode::V2 { "auto" } else { "strict" }, Vec::new());
-    }
+    };
     // systemd has no word for one minor number of every major one.
     let can_be_said = |rule: &&DeviceRule| mode == Mode::V2 || rule.major.is_some() || rule.minor.is_none();
     let entry = |rule: &DeviceRule| {
@@ -85,7 +83,7 @@ pub(super) fn of_devices(mode: Mode, rules: &[DeviceRule]) -> Vec<Property> {
         };
         Value::Struct(vec![Value::Text(device), Value::Text(rule.access.to_string())])
     };
-    policy("strict", rules.iter().skip(1).filter(can_be_said).map(entry).collect())
+    policy("strict", allowed.iter().filter(can_be_said).map(entry).collect())
 }
 
 /// The limits of `linux.resources`, without the devices.
@@ -93,7 +91,7 @@ pub(super) fn of_devices(mode: Mode, rules: &[DeviceRule]) -> Vec<Property> {
 /// # Errors
 ///
 /// A value of `unified` or a list of processors that systemd could not read.
-pub(super) fn of_resources(mode: Mode, resources: &LinuxResources) -> Result<Vec<Property>> {
+pub(in super::super) fn of_resources(mode: Mode, resources: &LinuxResources) -> Result<Vec<Property>> {
     let is_v2 = mode == Mode::V2;
     let mut all = Vec::new();
     let mut add = |name: &str, value: u64| all.push(Property::new(name, Value::Uint64(value)));
@@ -126,7 +124,7 @@ pub(super) fn of_resources(mode: Mode, resources: &LinuxResources) -> Result<Vec
     }
     if is_v2 {
         for (file, value) in resources.unified().iter().flatten() {
-            of_file(file, value.trim(), resources.unified().as_ref(), &mut all)?;
+            of_file(file, value.trim(), &mut all)?;
         }
     }
     Ok(all)
@@ -150,6 +148,29 @@ fn of_cpu(is_v2: bool, cpu: &LinuxCpu, all: &mut Vec<Property>) -> Result<()> {
     Ok(())
 }
 
+/// Takes away what cannot be told to systemd; what to say of it, each a sentence (runc's). To systemd an idle cgroup is one of the
+/// weight 0, and the kernel takes no weight for it.
+pub(in super::super) fn leave_out(mode: Mode, resources: &mut LinuxResources) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if mode != Mode::V2 {
+        return warnings;
+    }
+    if let Some(cpu) = resources.cpu_mut()
+        && cpu.idle() == Some(1)
+        && cpu.shares().unwrap_or(0) != 0
+    {
+        cpu.set_shares(None);
+        warnings.push("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight".to_owned());
+    }
+    if let Some(files) = resources.unified_mut()
+        && files.get("cpu.idle").is_some_and(|idle| idle.trim() == "1")
+        && files.remove("cpu.weight").is_some()
+    {
+        warnings.push("unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight".to_owned());
+    }
+    warnings
+}
+
 /// systemd sets cpu.idle for the weight 0 (systemd 252).
 fn idle() -> Property {
     Property::new("CPUWeight", Value::Uint64(0))
@@ -167,12 +188,7 @@ fn of_quota(quota: Option<i64>, period: Option<u64>, all: &mut Vec<Property>) {
 }
 
 /// A file of `linux.resources.unified`; those that systemd has no property for are written as files alone.
-fn of_file(
-    file: &str,
-    value: &str,
-    unified: Option<&std::collections::HashMap<String, String>>,
-    all: &mut Vec<Property>,
-) -> Result<()> {
+fn of_file(file: &str, value: &str, all: &mut Vec<Property>) -> Result<()> {
     let wrong = || Error::invalid(format!("linux.resources.unified: {value:?} is no value for {file}"));
     let number = |value: &str| if value == "max" { Ok(u64::MAX) } else { value.parse::<u64>().map_err(|_| wrong()) };
     let simple = match file {
@@ -205,10 +221,6 @@ fn of_file(
         }
         _ => return Ok(()),
     };
-    let is_idle = unified.and_then(|unified| unified.get("cpu.idle")).is_some_and(|idle| idle.trim() == "1");
-    if file == "cpu.weight" && is_idle {
-        return Ok(());
-    }
     // systemd does not take 0 for TasksMax.
     let number = number(value)?;
     all.push(Property::new(simple, Value::Uint64(if file == "pids.max" { number.max(1) } else { number })));

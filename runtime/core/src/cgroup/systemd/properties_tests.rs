@@ -4,14 +4,16 @@ use oci_spec::runtime::{Linux, LinuxResources};
 use serde_json::json;
 
 use super::super::super::devices;
-use super::{Mode, bits, of_devices, of_resources, rounded_quota, with_rounded_quota};
+use super::{Mode, bits, leave_out, of_devices, of_resources, rounded_quota, with_rounded_quota};
 
 fn resources(json: serde_json::Value) -> LinuxResources {
     serde_json::from_value(json).unwrap()
 }
 
 fn shown(mode: Mode, json: serde_json::Value) -> Vec<String> {
-    let mut all: Vec<String> = of_resources(mode, &resources(json)).unwrap().iter().map(ToString::to_string).collect();
+    let mut resources = resources(json);
+    let _ = leave_out(mode, &mut resources);
+    let mut all: Vec<String> = of_resources(mode, &resources).unwrap().iter().map(ToString::to_string).collect();
     all.sort();
     all
 }
@@ -81,6 +83,24 @@ fn files_of_unified_become_properties_where_there_are_such() {
 }
 
 #[test]
+fn what_is_idle_has_no_weight() {
+    for (json, word) in [
+        (json!({"cpu": {"idle": 1, "shares": 200}}), "CPUWeight"),
+        (json!({"unified": {"cpu.idle": "1", "cpu.weight": "50"}}), "cpu.weight"),
+    ] {
+        let mut resources = resources(json);
+        assert!(leave_out(Mode::Hybrid, &mut resources).is_empty());
+        let warnings = leave_out(Mode::V2, &mut resources);
+        assert!(warnings.len() == 1 && warnings[0].ends_with(&format!("ignoring {word}")), "{warnings:?}");
+        let properties = of_resources(Mode::V2, &resources).unwrap();
+        assert_eq!(properties.iter().map(ToString::to_string).collect::<Vec<_>>(), ["CPUWeight=0"]);
+        assert!(leave_out(Mode::V2, &mut resources).is_empty());
+    }
+    let mut both = resources(json!({"cpu": {"idle": 0, "shares": 200}}));
+    assert!(leave_out(Mode::V2, &mut both).is_empty() && both.cpu().as_ref().unwrap().shares().is_some());
+}
+
+#[test]
 fn quotas_are_rounded_up_to_a_hundredth_and_the_files_get_the_same() {
     for (quota, period, expected) in [
         (50_000, Some(100_000), 50_000),
@@ -145,6 +165,18 @@ fn what_systemd_cannot_say_never_widens_v1_and_never_narrows_v2() {
         (policy(Mode::V1, &all_but_one), policy(Mode::V2, &all_but_one)),
         ("\"strict\"".into(), "\"auto\"".into())
     );
+    // A rule that takes away what nobody has, and one that takes back a part of an earlier one.
+    let denied = rules(json!([
+        {"allow": false, "access": "rwm"},
+        {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "rwm"},
+        {"allow": true, "type": "b", "major": 8, "minor": 0, "access": "rwm"},
+        {"allow": false, "type": "b", "major": 8, "minor": 0, "access": "w"},
+    ]));
+    for mode in [Mode::V1, Mode::V2] {
+        let allowed = of_devices(mode, &denied).last().unwrap().to_string();
+        assert!(allowed.contains("(\"/dev/block/8:0\", \"rm\")") && allowed.contains("/dev/char/1:3"), "{allowed}");
+        assert!(!allowed.contains("1:11"), "{allowed}");
+    }
     let any_major = rules(json!([{"allow": true, "type": "c", "minor": 7, "access": "r"}]));
     let said = |mode| of_devices(mode, &any_major).last().unwrap().to_string().contains("(\"char-*\", \"r\")");
     assert!(!said(Mode::V1) && said(Mode::V2));

@@ -11,8 +11,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// How long a unit of the same name may take to go: the container that had it may have ended just now.
-const LEAVING: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LEAVING: Duration = Duration::from_secs(3);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// Starts a transient unit and waits until systemd has done so.
 ///
@@ -120,7 +120,7 @@ fn reset_failed(connection: &Connection, unit: &str) {
 }
 
 /// Whether it is in use, and not just on its way out.
-fn is_active(connection: &Connection, unit: &str) -> bool {
+pub(super) fn is_active(connection: &Connection, unit: &str) -> bool {
     let arguments = [Value::text("org.freedesktop.systemd1.Unit"), Value::text("ActiveState")];
     let reply = connection.call(&name::object(unit), PROPERTIES, "Get", &arguments);
     reply.is_ok_and(|reply| matches!(reply.text().as_str(), "active" | "activating" | "reloading"))

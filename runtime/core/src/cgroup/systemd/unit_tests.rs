@@ -409,6 +409,31 @@ fn a_silent_or_wrong_listener_is_told_in_time() {
     }
 }
 
+/// As a busy systemd does, which reads late and forgets what came together with BEGIN until more comes.
+#[test]
+fn no_call_comes_together_with_begin() {
+    let (_folder, path) = place();
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            if text.contains("BEGIN\r\n") {
+                stream.write_all(b"DATA\r\nOK 1\r\n").unwrap();
+                return text;
+            }
+            stream.write_all(if text.contains("AUTH") { b"DATA\r\n" } else { b"OK 1\r\n" }).unwrap();
+        }
+    });
+    let opened = Connection::open(&Address::new(Endpoint::Peer, path), PATIENT);
+    let _ = opened.and_then(|connection| connection.call("/", "a.b", "C", &[]).map(drop));
+    let text = server.join().unwrap();
+    assert!(text.ends_with("BEGIN\r\n"), "{text:?}");
+}
+
 #[test]
 fn a_missing_socket_is_told_at_once() {
     let (_folder, path) = place();
