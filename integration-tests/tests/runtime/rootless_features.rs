@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use integration_tests::{Command, Rootless, skip, under_test_only};
+use integration_tests::{Command, Rootless, skip, under_test_only, wait_until};
 use serde_json::json;
 
 fn rootless() -> Option<Rootless> {
@@ -124,7 +124,7 @@ fn limits_in_a_delegated_cgroup() {
             .ok();
         let read = |file: &str| fs::read_to_string(own.join(&place).join(file)).expect("a file of the cgroup");
         assert_eq!((read("pids.max").trim(), read("memory.max").trim()), ("20", "50331648"), "{place}");
-        assert_eq!(read("cgroup.procs").lines().count(), 2, "the shell and its sleep");
+        wait_until("the shell and its sleep are in it", || read("cgroup.procs").lines().count() == 2);
         let _ = rootless.call(&["pause", &id]).ok();
         assert_eq!(rootless.status(&id), "paused");
         let _ = rootless.call(&["resume", &id]).ok();
