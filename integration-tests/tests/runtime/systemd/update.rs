@@ -75,6 +75,17 @@ fn an_idle_scope_takes_a_weight() {
         assert!(idle == "0" && !["0", "100"].contains(&weight.as_str()), "{when}: {idle}, {weight}");
         let _ = systemctl(&["daemon-reload"]);
     }
+    let _ = call(&case, &["update", "--cpu-idle", "1", &id]).ok();
+    let unified = json!({"unified": {"cpu.weight": "8"}}).to_string();
+    let update = case.command(["--systemd-cgroup", "update", "--resources", "-", &id]).input(unified);
+    let _ = update.output().ok();
+    assert_eq!(idle(), ("0".to_owned(), "8".to_owned()));
+    // systemd learns of it, too, and does not make it idle again.
+    let _ = call(&case, &["update", "--cpu-idle", "1", &id]).ok();
+    let _ = call(&case, &["update", "--cpu-idle", "0", &id]).ok();
+    let _ = call(&case, &["update", "--pids-limit", "40", &id]).ok();
+    let _ = systemctl(&["daemon-reload"]);
+    assert_eq!(idle(), ("0".to_owned(), "100".to_owned()));
     case.delete(&id);
     finish(case);
 }

@@ -16,7 +16,7 @@ use super::branch::{Branch, write_once};
 use super::layout::Layout;
 use super::live::Cgroup;
 use super::plan::{Plan, Write};
-use super::systemd::{Property, Unit, leave_out, of_resources, round_quota};
+use super::systemd::{Property, Unit, Value, leave_out, of_resources, round_quota};
 use super::tree::{Place, enable_controllers, refused};
 use super::{devices, limits, undo};
 use crate::{Error, Result};
@@ -90,10 +90,16 @@ impl Cgroup {
         self.check_usage(&resources)?;
         self.offer_controllers(layout, &writes)?;
         let mut written = Vec::new();
+        let was_idle = self.is_idle_in_unit();
         // The files first: they can be put back.
         self.write_all(&writes, &mut written)
             .and_then(|()| {
-                let properties = of_resources(layout.mode(), &resources)?;
+                let mut properties = of_resources(layout.mode(), &resources)?;
+                if was_idle && !self.is_idle_in_unit() && properties.iter().all(|property| property.name != "CPUWeight")
+                {
+                    // The kernel's own weight, which it is back to.
+                    properties.push(Property::new("CPUWeight", Value::Uint64(100)));
+                }
                 let unit = self.paths.unit.as_ref().filter(|_| !properties.is_empty());
                 unit.map_or(Ok(()), |unit| self.update_unit(unit, &properties, layout, writes.clone(), config))
             })
@@ -195,13 +201,16 @@ impl Cgroup {
             memory.set_limit(Some(limit.trim().parse().unwrap_or(-1)));
             resources.set_memory(Some(memory));
         }
-        let Some(mut cpu) = resources.cpu().clone() else { return };
-        if let (Some(branch), Some(_)) = (self.on_v2("cpu"), &self.paths.unit)
-            && cpu.shares().unwrap_or(0) != 0
-            && cpu.idle().is_none()
-            && branch.read("cpu.idle").is_ok_and(|idle| idle.trim() == "1")
+        // To systemd a weight is the end of being idle; the kernel takes none before.
+        if let Some(files) = resources.unified_mut()
+            && files.contains_key("cpu.weight")
+            && !files.contains_key("cpu.idle")
+            && self.is_idle_in_unit()
         {
-            // To systemd a weight is the end of being idle; the kernel takes none before.
+            let _ = files.insert("cpu.idle".to_owned(), "0".to_owned());
+        }
+        let Some(mut cpu) = resources.cpu().clone() else { return };
+        if cpu.shares().unwrap_or(0) != 0 && cpu.idle().is_none() && self.is_idle_in_unit() {
             cpu.set_idle(Some(0));
             resources.set_cpu(Some(cpu.clone()));
         }
@@ -230,6 +239,12 @@ impl Cgroup {
             }
             resources.set_cpu(Some(cpu));
         }
+    }
+
+    /// Whether systemd has it idle, which to systemd is a weight.
+    fn is_idle_in_unit(&self) -> bool {
+        let branch = self.on_v2("cpu").filter(|_| self.paths.unit.is_some());
+        branch.is_some_and(|branch| branch.read("cpu.idle").is_ok_and(|idle| idle.trim() == "1"))
     }
 
     /// `memory.checkBeforeUpdate`: on v2 a limit below what is used ends processes; v1 refuses it by itself.

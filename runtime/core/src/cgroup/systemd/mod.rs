@@ -279,7 +279,7 @@ impl Scope {
         loop {
             let Err(error) = super::tree::refuse_used_places(paths) else { return Ok(()) };
             let connection = self.unit.manager.connection()?;
-            if unit::is_active(&connection, &self.unit.name) || Instant::now() >= deadline {
+            if !unit::is_leaving(&connection, &self.unit.name) || Instant::now() >= deadline {
                 return Err(error);
             }
             std::thread::sleep(unit::PAUSE);

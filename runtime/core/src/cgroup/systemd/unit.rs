@@ -120,10 +120,18 @@ fn reset_failed(connection: &Connection, unit: &str) {
 }
 
 /// Whether it is in use, and not just on its way out.
-pub(super) fn is_active(connection: &Connection, unit: &str) -> bool {
+fn is_active(connection: &Connection, unit: &str) -> bool {
+    matches!(state(connection, unit).as_deref(), Some("active" | "activating" | "reloading"))
+}
+
+/// Whether it is on its way out.
+pub(super) fn is_leaving(connection: &Connection, unit: &str) -> bool {
+    matches!(state(connection, unit).as_deref(), Some("deactivating" | "failed"))
+}
+
+fn state(connection: &Connection, unit: &str) -> Option<String> {
     let arguments = [Value::text("org.freedesktop.systemd1.Unit"), Value::text("ActiveState")];
-    let reply = connection.call(&name::object(unit), PROPERTIES, "Get", &arguments);
-    reply.is_ok_and(|reply| matches!(reply.text().as_str(), "active" | "activating" | "reloading"))
+    connection.call(&name::object(unit), PROPERTIES, "Get", &arguments).ok().map(|reply| reply.text())
 }
 
 /// Stops a unit and waits for it, and makes systemd forget it. One that is not there is fine.

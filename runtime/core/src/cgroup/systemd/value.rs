@@ -15,7 +15,7 @@ pub struct Property {
 }
 
 impl Property {
-    pub(super) fn new(name: &str, value: Value) -> Self {
+    pub(in super::super) fn new(name: &str, value: Value) -> Self {
         Self { name: name.to_owned(), value }
     }
 
