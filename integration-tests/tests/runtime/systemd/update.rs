@@ -3,7 +3,7 @@
 use integration_tests::Case;
 use serde_json::json;
 
-use super::{both, call, detached, file, finish, is_v2, limits, systemctl};
+use super::{both, call, detached, file, finish, flint_on_v2, is_v2, limits, systemctl};
 
 /// systemd has its own idea of a period without a quota, and takes one alone for the end of the quota.
 #[test]
@@ -60,10 +60,7 @@ fn an_update_leaves_the_devices_alone() {
 /// A weight ends the time of being idle, as systemd has it.
 #[test]
 fn an_idle_scope_takes_a_weight() {
-    let Some(([flint, _], _one)) = both() else { return };
-    if !is_v2() {
-        return;
-    }
+    let Some((flint, _one)) = flint_on_v2() else { return };
     let case = Case::new(&flint);
     let id = detached(&case, &case.bundle().forever(), "a");
     let idle = || (file(&case, &id, ("cpu", "cpu.idle"), "cpu.idle"), file(&case, &id, ("", ""), "cpu.weight"));

@@ -31,9 +31,10 @@ impl Compiler<'_> {
     }
 
     /// Whether the host has nothing to do between init's first barrier and its start, so that `run` can say both at once.
-    pub(super) fn is_straight(&self) -> bool {
+    pub(super) fn is_straight(&self, cgroup: &cgroup::Plan) -> bool {
         let asks = |source: &SlotSource| *source == SlotSource::HookState || source.is_bound_late();
         self.seccomp_listener.is_none()
+            && cgroup.delegate.is_none()
             && !self.tables.slots.iter().any(asks)
             && !self.tables.steps.iter().any(|step| matches!(step, Step::Barrier(barrier) if *barrier != Barrier::Born))
             && !self.tables.steps.iter().any(has_owners_mapped_by_the_host)

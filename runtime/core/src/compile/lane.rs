@@ -15,6 +15,7 @@ pub(super) fn host_lane(
     process: &Process,
     net_devices: bool,
     host_hooks: bool,
+    start_ahead: bool,
     cgroup: &cgroup::Plan,
 ) -> Vec<HostStep> {
     let systemd = cgroup.systemd.is_some();
@@ -63,6 +64,9 @@ pub(super) fn host_lane(
             HostStep::Hooks(HostHookStage::CreateRuntime),
             HostStep::Release(Barrier::Mounted),
         ]);
+    }
+    if start_ahead {
+        lane.push(HostStep::Start);
     }
     lane.push(HostStep::AwaitReady);
     if cgroup.delegate.is_some() {

@@ -163,10 +163,8 @@ pub fn compile(bundle: &Bundle, host: &Host, options: &CompileOptions) -> Result
     compiler.execute(program);
 
     compiler.let_init_go_ahead(&cgroup);
-    let mut lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, &cgroup);
-    if !options.wait_on_socket && cgroup.delegate.is_none() && compiler.is_straight() {
-        lane.insert(lane.len() - 1, HostStep::Start);
-    }
+    let start_ahead = !options.wait_on_socket && compiler.is_straight(&cgroup);
+    let lane = host_lane(&compiler, process, !net_devices.is_empty(), host_hooks_wait, start_ahead, &cgroup);
     let plan = compiler.finish(lane, rootfs, hooks, cgroup, process)?;
     let resctrl = compiled_resctrl(bundle, &options.id)?;
     Ok(Plan { net_devices, resctrl, ..plan })

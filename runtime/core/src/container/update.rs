@@ -25,8 +25,8 @@ impl Runtime {
         }
         let mut warnings = Vec::new();
         let cgroup = Cgroup::from_paths(&record.cgroup);
-        // Only a unit's devices are written again.
-        let unit = record.cgroup.unit.as_ref();
+        // Only a unit's devices of v1 are written again.
+        let unit = record.cgroup.unit.as_ref().filter(|_| !record.cgroup.v1.is_empty());
         let bundle = unit.map(|_| Bundle::from_parts(record.bundle.clone(), folder.config()?)).transpose()?;
         let config = bundle.as_ref().and_then(|bundle| bundle.spec().linux().as_ref());
         cgroup.update(&self.host()?.layout, resources, config, &mut warnings)?;

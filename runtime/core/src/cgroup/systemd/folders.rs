@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::super::tree::refuse_used_places;
 use super::super::{Paths, removal};
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 /// Folders that were made, leaves only: what is above them systemd keeps and removes as it likes.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ impl Folders {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` when there are processes in one: it is another container's. A folder that cannot be made.
+    /// `AlreadyExists` when others use one: see `refuse_used_places`. A folder that cannot be made.
     pub fn make(paths: &Paths) -> Result<Self> {
         let mut folders = Self::default();
         match folders.make_all(paths) {
@@ -28,16 +29,11 @@ impl Folders {
     }
 
     fn make_all(&mut self, paths: &Paths) -> Result<()> {
+        refuse_used_places(paths)?;
         let v1 = paths.v1.iter().map(|(name, path)| (name.as_str(), path));
         for (hierarchy, path) in v1.chain(paths.unified.iter().map(|path| ("", path))) {
             let failure = |error| Error::os(format!("cannot make the cgroup {}", path.display()), error);
             if path.exists() {
-                if !removal::processes_below(path).map_err(failure)?.is_empty() {
-                    return Err(Error::new(
-                        Kind::AlreadyExists,
-                        format!("container's cgroup is not empty: {}: give another linux.cgroupsPath", path.display()),
-                    ));
-                }
                 continue;
             }
             match fs::create_dir_all(path) {
