@@ -155,7 +155,7 @@ fn swap_is_limited_by_itself() {
     for runtime in peers {
         let case = Case::new(&runtime);
         // A tmpfs holds memory that can only be swapped.
-        let fill = "head -c 33554432 /dev/zero > /dev/shm/big; echo $?";
+        let fill = "head -c 20971520 /dev/zero > /dev/shm/big; echo $?";
         let memory = |swap: i64| {
             let shm = json!([
                 {"destination": "/proc", "type": "proc", "source": "proc"},

@@ -1,5 +1,7 @@
 //! The differences that docs/compatibility.md explains, each as a rule that is as narrow as its reason.
 
+use std::path::Path;
+
 use integration_tests::{Allowed, Generated};
 use serde_json::Value;
 
@@ -37,12 +39,6 @@ fn is_shared(config: &Generated) -> bool {
     config.at("/linux/rootfsPropagation").as_str().is_some_and(|name| name.ends_with("shared"))
 }
 
-/// Where mounts go that are such.
-fn destinations(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<String> {
-    let mounts = config.at("/mounts").as_array().into_iter().flatten();
-    mounts.filter(|mount| is_such(mount)).filter_map(|mount| Some(mount["destination"].as_str()?.to_owned())).collect()
-}
-
 fn has_option(mount: &Value, is_such: fn(&str) -> bool) -> bool {
     mount["options"].as_array().into_iter().flatten().filter_map(Value::as_str).any(is_such)
 }
@@ -51,17 +47,62 @@ fn has_mode(mount: &Value) -> bool {
     has_option(mount, |option| option.starts_with("mode="))
 }
 
-/// The folders of the image that such a tmpfs goes to.
-fn covered_by_tmpfs(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<String> {
-    let image = ["/tmp", "/var", "/home/user", "/root", "/etc", "/bin/.."];
-    let mut places = destinations(config, is_such);
-    places.retain(|place| image.contains(&place.as_str()));
-    for place in &mut places {
-        if place == "/bin/.." {
-            "/".clone_into(place);
+/// A path without empty words and dots.
+fn normal(path: &str) -> String {
+    let mut words = Vec::new();
+    for word in path.split('/') {
+        match word {
+            "" | "." => {}
+            ".." => drop(words.pop()),
+            word => words.push(word),
         }
     }
-    places
+    format!("/{}", words.join("/"))
+}
+
+/// The folders that such a tmpfs goes to and that were there before: of the image, of an earlier mount, or made for one.
+fn covered_by_tmpfs(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<String> {
+    let mut there = ["/", "/tmp", "/var", "/home/user", "/root", "/etc"].map(str::to_owned).to_vec();
+    let mut covered = Vec::new();
+    for mount in config.at("/mounts").as_array().into_iter().flatten() {
+        let Some(place) = mount["destination"].as_str().map(normal) else { continue };
+        let is_at_or_above = |known: &String| Path::new(known).starts_with(&place);
+        if is_such(mount) && there.iter().any(is_at_or_above) {
+            covered.push(place.clone());
+        }
+        there.push(place);
+    }
+    covered
+}
+
+/// Where a mount covers a read-only tmpfs.
+fn over_a_readonly_tmpfs(config: &Generated) -> Vec<String> {
+    let (mut readonly, mut covering) = (Vec::new(), Vec::new());
+    for mount in config.at("/mounts").as_array().into_iter().flatten() {
+        let Some(place) = mount["destination"].as_str().map(normal) else { continue };
+        if readonly.contains(&place) {
+            covering.push(place.clone());
+        }
+        if mount["type"] == "tmpfs" && has_option(mount, |option| option == "ro") {
+            readonly.push(place);
+        }
+    }
+    covering
+}
+
+/// Whether a tmpfs copies what a devpts has that was mounted there before.
+fn copies_a_devpts(config: &Generated) -> bool {
+    let mut places = Vec::new();
+    for mount in config.at("/mounts").as_array().into_iter().flatten() {
+        let Some(place) = mount["destination"].as_str().map(normal) else { continue };
+        if places.contains(&place) && has_option(mount, |option| option == "tmpcopyup") {
+            return true;
+        }
+        if mount["type"] == "devpts" {
+            places.push(place);
+        }
+    }
+    false
 }
 
 fn with_a_mode(config: &Generated) -> Vec<String> {
@@ -107,20 +148,41 @@ pub(super) const DIFFERENCES: &[Known] = &[
         what: What::RuncRefuses("seccomp flags are not yet supported by runc"),
     },
     Known {
-        row: "The `mode` of a tmpfs on a folder of the image",
+        row: "The `mode` of a tmpfs on a folder that is there",
         applies: |config| !with_a_mode(config).is_empty(),
         what: What::Places { section: "tries", places: with_a_mode },
     },
     Known {
-        row: "The `mode` of a tmpfs on a folder of the image",
+        row: "The `mode` of a tmpfs on a folder that is there",
         applies: |config| !with_a_mode(config).is_empty(),
         what: What::Places { section: "root", places: with_a_mode },
     },
     Known {
-        row: "A tmpfs without a `mode` on a folder of the image",
+        row: "A tmpfs without a `mode` on a folder that is there",
         applies: |_| true,
-        // Such is the mode of the image's folders.
-        what: What::MountWords { places: without_a_mode, words: &["mode=755,"] },
+        // Such are the modes of the image's folders and of what the generator mounts.
+        what: What::MountWords {
+            places: without_a_mode,
+            words: &["mode=755,", "mode=555,", "mode=711,", "mode=1777,"],
+        },
+    },
+    Known {
+        row: "A mount over a read-only tmpfs",
+        applies: |_| true,
+        what: What::MountWords {
+            places: over_a_readonly_tmpfs,
+            words: &["nosuid,", "nodev,", "noexec,", "noatime,", "nodiratime,", "relatime,", "ro [", "rw ["],
+        },
+    },
+    Known {
+        row: "A mount over a read-only tmpfs",
+        applies: |config| !over_a_readonly_tmpfs(config).is_empty(),
+        what: What::Places { section: "tries", places: over_a_readonly_tmpfs },
+    },
+    Known {
+        row: "`tmpcopyup` of a folder with devices",
+        applies: copies_a_devpts,
+        what: What::RuncRefuses("tmpcopyup: failed to copy"),
     },
     Known {
         row: "The group of mqueue in a user namespace",

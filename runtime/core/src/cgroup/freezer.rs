@@ -12,8 +12,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cgroups_rs::FreezerState;
-use cgroups_rs::fs::freezer::FreezerController;
+use cgroups_rs::freezer::{FreezerController, FreezerState};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -33,8 +32,7 @@ impl Cgroup {
     fn freezer(&self) -> Option<(&Branch, FreezerController)> {
         let v1 = self.with("freezer");
         let branch = v1.or(self.unified.as_ref())?;
-        let root = branch.path.parent().unwrap_or(Path::new("/")).to_owned();
-        Some((branch, FreezerController::new(branch.path.clone(), root, v1.is_none())))
+        Some((branch, FreezerController::new(branch.path.clone(), v1.is_none())))
     }
 
     /// The folder of the freezer, for those who freeze by themselves.
@@ -157,7 +155,7 @@ fn freeze_v2(branch: &Branch, freezer: &FreezerController) -> io::Result<()> {
 }
 
 /// The system's error inside one of cgroups-rs.
-fn system_error(error: &cgroups_rs::fs::error::Error) -> io::Error {
+fn system_error(error: &cgroups_rs::error::Error) -> io::Error {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     match cause.and_then(io::Error::raw_os_error) {
         Some(errno) => io::Error::from_raw_os_error(errno),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use cgroups_rs::fs::pid::PidController;
+use cgroups_rs::pid::PidController;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
@@ -358,8 +358,7 @@ impl Cgroup {
         let Some(branch) = v1.or(self.unified.as_ref()) else {
             return 0;
         };
-        let root = branch.path.parent().unwrap_or(Path::new("/")).to_owned();
-        PidController::new(branch.path.clone(), root, v1.is_none()).get_pid_events().unwrap_or(0)
+        PidController::new(branch.path.clone(), v1.is_none()).get_pid_events().unwrap_or(0)
     }
 
     /// Removes the sub-cgroups, deepest first, and the cgroups themselves, but none above. Waits for processes that were killed, at
