@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::{default_spec, merge};
+use crate::{copy_program, default_spec, merge, write_program};
 
 /// The programs of the rootfs, all of them busybox.
 const APPLETS: &[&str] = &[
@@ -23,7 +23,7 @@ pub fn fill_rootfs(rootfs: &Path) {
         fs::create_dir_all(rootfs.join(dir)).expect("make a folder of the rootfs");
     }
     let busybox = rootfs.join("bin/busybox");
-    fs::copy("/bin/busybox", &busybox).expect("copy /bin/busybox");
+    copy_program(Path::new("/bin/busybox"), &busybox);
     fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755)).expect("chmod busybox");
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet)).expect("link an applet");
@@ -135,7 +135,11 @@ impl Bundle {
     pub fn file(self, path: &str, text: &str, mode: u32) -> Self {
         let file = self.rootfs().join(path.trim_start_matches('/'));
         fs::create_dir_all(file.parent().expect("a parent")).expect("make the folder");
-        fs::write(&file, text).expect("write a file of the rootfs");
+        if mode & 0o111 == 0 {
+            fs::write(&file, text).expect("write a file of the rootfs");
+        } else {
+            write_program(&file, text);
+        }
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("chmod a file of the rootfs");
         self
     }

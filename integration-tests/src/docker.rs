@@ -104,7 +104,7 @@ impl Dockerd {
         if options.runc_is_flint {
             let folder = dir.join("as-runc");
             std::fs::create_dir(&folder).expect("make a folder");
-            std::fs::copy(place.flint(), folder.join("runc")).expect("copy flint");
+            crate::copy_program(&place.flint(), &folder.join("runc"));
             let script = format!("PATH={}:$PATH exec \"$@\"", folder.display());
             args.splice(0..0, ["sh".into(), "-c".into(), script, "sh".into()]);
         }
@@ -260,7 +260,6 @@ fn capture_script(dir: &Path) -> String {
          exec runc \"$@\"\n",
         dir.display()
     );
-    std::fs::write(&path, script).expect("write the capturing runtime");
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    crate::write_program(&path, script);
     path.display().to_string()
 }

@@ -34,6 +34,7 @@ mod leaks;
 mod place;
 mod podman;
 mod process;
+mod program;
 mod runtime;
 mod scenarios;
 mod shim;
@@ -61,6 +62,7 @@ pub use leaks::{Leaks, children_of, processes_with, sweep};
 pub use place::{Layout, Place, System};
 pub use podman::{Podman, remove_by_force};
 pub use process::{Command, Output, Running, wait_until};
+pub use program::{copy_program, write_program};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use shim::{
     EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,

@@ -112,9 +112,9 @@ impl Place {
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
         std::fs::create_dir(dir.path().join("layers")).expect("make a folder");
         let program = dir.path().join("flint");
-        std::fs::copy(flint().path, &program).expect("copy flint");
+        crate::copy_program(&flint().path, &program);
         if let Some(shim) = crate::shim::find_shim() {
-            std::fs::copy(shim, dir.path().join(crate::shim::PROGRAM)).expect("copy the shim");
+            crate::copy_program(&shim, &dir.path().join(crate::shim::PROGRAM));
         }
         let child = std::process::Command::new("unshare")
             .args(["--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private", "--"])

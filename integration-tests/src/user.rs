@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Bundle, Case, Command, Output, Runtime, missing};
+use crate::{Bundle, Case, Command, Output, Runtime, copy_program, missing};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Other tests make users too, and the file of passwords has one lock for all.
@@ -160,7 +160,7 @@ impl Rootless {
         fs::create_dir(case.state_root()).expect("make the state root");
         user.own(&case.state_root());
         let program = case.path().join(runtime.name);
-        fs::copy(&runtime.path, &program).expect("copy the runtime");
+        copy_program(&runtime.path, &program);
         Some(Self { user, case, program })
     }
 

@@ -132,7 +132,8 @@ fn has(metadata: &Metadata, program: &Program) -> bool {
 
 /// One cargo for all programs of a target, so that they share their dependencies' builds.
 ///
-/// The host's own target is named like the other, so that the programs' flags are not those of what runs while compiling.
+/// The host's own target is named like the other, so that the programs' flags are not those of what runs while compiling, which is
+/// built once for both.
 fn compile(programs: &[&Program]) -> anyhow::Result<()> {
     let Some(first) = programs.first() else { return Ok(()) };
     let mut cargo = workspace::cargo();
@@ -141,11 +142,6 @@ fn compile(programs: &[&Program]) -> anyhow::Result<()> {
         cargo.args(["--package", program.package, "--bin", program.name]);
     }
     cargo.args(["--target", &first.target()]);
-    if !first.linked_static {
-        // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
-        // would be minutes on one core for nothing that was measured.
-        cargo.env("CARGO_PROFILE_DIST_LTO", "off").env("CARGO_PROFILE_DIST_CODEGEN_UNITS", "16");
-    }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(first.linked_static)?);
     if let Some(commit) = workspace::commit() {
         cargo.env("FLINT_COMMIT", commit);
@@ -157,8 +153,8 @@ fn compile(programs: &[&Program]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The caller's flags, and what keeps this machine's paths out of the programs: two checkouts of a commit give the same
-/// bytes.
+/// The caller's flags, those of the linkage, and what keeps this machine's paths out of the programs: two checkouts of a commit
+/// give the same bytes.
 fn rust_flags(linked_static: bool) -> anyhow::Result<String> {
     const SEPARATOR: &str = "\x1f";
     let mut flags: Vec<String> = match (std::env::var("CARGO_ENCODED_RUSTFLAGS"), std::env::var("RUSTFLAGS")) {
@@ -173,6 +169,11 @@ fn rust_flags(linked_static: bool) -> anyhow::Result<String> {
     if linked_static {
         // As in .cargo/config.toml, whose flags these here replace.
         flags.push("-Crelocation-model=static".to_owned());
+    } else {
+        // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
+        // would be minutes on one core for nothing that was measured. By flags, since a change of the profile would also build
+        // anew what runs while compiling: an eighth of this build.
+        flags.extend(["-Clto=off", "-Clinker-plugin-lto=no", "-Cembed-bitcode=no"].map(str::to_owned));
     }
     flags.push(format!("--remap-path-prefix={}=flint", utf8(workspace::root())?));
     if let Some(home) = cargo_home() {

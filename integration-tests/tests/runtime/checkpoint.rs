@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use integration_tests::{
     Bundle, Case, Command, ConsoleSocket, Runtime, criu, criu_has, peers, skip, under_test_only, wait_until,
+    write_program,
 };
 use serde_json::json;
 
@@ -294,8 +295,7 @@ fn a_missing_or_old_criu_is_told() {
     let script = "printf '\\010\\012\\020\\001\\122\\004\\010\\003\\020\\001' >&3\n";
     // Before it was asked, or with what it was asked unread.
     for wait in ["", "sleep 0.3; "] {
-        fs::write(&old, format!("#!/bin/sh\n{wait}{script}")).expect("write the script");
-        fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        write_program(&old, format!("#!/bin/sh\n{wait}{script}"));
         let old = old.display().to_string();
         let output = case.call(["--criu", &old, "checkpoint", "--image-path", &old, &id]).exits(1);
         assert!(output.stderr.contains("CRIU 3.1") && output.stderr.contains("too old"), "{output:?}");

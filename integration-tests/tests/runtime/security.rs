@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use integration_tests::{Case, Command, flint, peers, wait_until};
+use integration_tests::{Case, Command, copy_program, flint, peers, wait_until};
 use serde_json::json;
 
 /// CVE-2019-18837: a mount's destination leads through a symlink to the host.
@@ -201,7 +201,7 @@ fn the_runtimes_binary_cannot_be_overwritten() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let binary = case.path().join("runtime-copy");
-        fs::copy(&runtime.path, &binary).expect("copy the runtime");
+        copy_program(&runtime.path, &binary);
         let before = fs::read(&binary).expect("read");
         // While it runs, the kernel refuses that to anybody (ETXTBSY): a descriptor of it is kept, and tried again afterwards.
         let script = "touch /tmp/ready; while :; do for p in /proc/[0-9]*; do readlink $p/exe 2>/dev/null | grep -q busybox && continue; \

@@ -10,7 +10,8 @@ use containerd_shim_protos::protobuf::{Message as _, MessageField};
 use containerd_shim_protos::shim::oci::CheckpointOptions;
 use containerd_shim_protos::ttrpc::Code;
 use integration_tests::{
-    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, criu, processes_with, refused, shim_case, wait_until,
+    Bundle, Case, EventListener, EventServer, Fifo, Shim, Streams, criu, processes_with, refused, shim_case,
+    wait_until, write_program,
 };
 
 struct Saved {
@@ -161,8 +162,7 @@ fn a_kill_during_a_restore_ends_what_is_restored() {
         let script = "#!/bin/sh\n[ \"$1\" = swrk ] && [ -e FOLDER/go ] && : < FOLDER/go\nexec CRIU \"$@\"\n";
         let script = script.replace("FOLDER", &case.path().display().to_string());
         let program = folder.join("criu");
-        std::fs::write(&program, script.replace("CRIU", &criu.join("criu").display().to_string())).expect("write it");
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        write_program(&program, script.replace("CRIU", &criu.join("criu").display().to_string()));
         folder
     };
     let Some(saved) = Saved::with(held) else { return };

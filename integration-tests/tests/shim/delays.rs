@@ -8,7 +8,7 @@ use containerd_shim_protos::ttrpc::{Code, Error as RpcError};
 use containerd_shim_protos::types::mount::Mount;
 use integration_tests::{
     Bundle, Case, EventListener, EventServer, Fifo, Pending, Shim, Streams, Tampered, children_of, processes_with,
-    refused, shim_case, wait_until,
+    refused, shim_case, wait_until, write_program,
 };
 use serde_json::{Value, json};
 
@@ -128,8 +128,7 @@ fn logger(case: &Case, begins: &Path) -> (String, PathBuf) {
     let (program, logged) = (case.path().join("logger"), case.path().join("logged"));
     let script =
         "#!/bin/sh\nwhile ! [ -e \"$1\" ]; do sleep 0.02; done\nexec 5>&-\ncat <&3 > \"$2\"; echo end >> \"$2\"\n";
-    fs::write(&program, script).expect("write the logger");
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    write_program(&program, script);
     (format!("binary://{}?{}&{}", program.display(), begins.display(), logged.display()), logged)
 }
 

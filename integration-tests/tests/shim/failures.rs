@@ -8,7 +8,7 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
 use containerd_shim_protos::types::mount::Mount;
-use integration_tests::{Case, Fifo, Shim, Streams, refused, shim_case, shim_command, wait_until};
+use integration_tests::{Case, Fifo, Shim, Streams, refused, shim_case, shim_command, wait_until, write_program};
 
 /// How many descriptors a process has.
 fn fds(pid: i32) -> usize {
@@ -86,9 +86,7 @@ fn a_failed_start_is_deleted_and_leaves_nothing() {
     let Some((case, program, events, _server)) = shim_case() else { return };
     let bundle = case.bundle().args(&["/var/program"]);
     let program_is = |text: &str| {
-        let file = bundle.rootfs().join("var/program");
-        fs::write(&file, text).expect("write the program");
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+        write_program(&bundle.rootfs().join("var/program"), text);
     };
     let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);
     let pid = shim.pid();

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use containerd_shim_protos::api::{Empty, ResizePtyRequest, Status};
 use containerd_shim_protos::ttrpc::Code;
-use integration_tests::{Case, Fifo, Shim, Streams, refused, shim_case};
+use integration_tests::{Case, Fifo, Shim, Streams, refused, shim_case, write_program};
 use serde_json::{Value, json};
 
 fn process(script: &str) -> Value {
@@ -98,8 +98,7 @@ fn a_logger_takes_both_outputs() {
     with_container(|case, shim, id| {
         let (logger, target) = (case.path().join("logger"), case.path().join("logged"));
         let script = "#!/bin/sh\nexec 5>&-\n{ echo \"$CONTAINER_ID $1 $2\"; cat <&3; cat <&4; } > \"$2\"\n";
-        fs::write(&logger, script).unwrap();
-        fs::set_permissions(&logger, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        write_program(&logger, script);
         let uri = format!("binary://{}?to={}", logger.display(), target.display());
         let streams = Streams { stdout: uri.clone(), stderr: uri.clone(), ..Streams::default() };
         started(shim, id, "e", &process("echo out; echo err >&2"), &streams);
@@ -175,8 +174,7 @@ fn a_terminals_large_output_is_whole() {
 fn an_ordinary_users_init_opens_its_output_again() {
     let Some((case, program, events, _server)) = shim_case() else { return };
     let logger = case.path().join("logger");
-    fs::write(&logger, "#!/bin/sh\nexec 5>&-\ncat <&3 > \"$1\"\n").unwrap();
-    fs::set_permissions(&logger, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&logger, "#!/bin/sh\nexec 5>&-\ncat <&3 > \"$1\"\n");
     let lines = case.path().join("lines");
     let shim = Shim::start(&case, &program, &case.bundle(), &case.id("first"), &events);
     for kind in ["fifo", "logger", "terminal"] {

@@ -29,9 +29,7 @@ pub(crate) fn containerd_dies_after_each_call(containerd: &mut Containerd) {
     let rootfs = containerd.place().path().join("rootfs");
     integration_tests::fill_rootfs(&rootfs);
     // Not as arguments: ctr would take some for options of its own.
-    std::fs::write(rootfs.join("bin/program"), format!("#!/bin/sh\n{FOREVER}\n")).expect("write the program");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(rootfs.join("bin/program"), mode).expect("chmod");
+    integration_tests::write_program(&rootfs.join("bin/program"), format!("#!/bin/sh\n{FOREVER}\n"));
     let (rootfs, shim) =
         (rootfs.display().to_string(), containerd.place().shim().expect("a shim").display().to_string());
     let create = ["container", "create", "--runtime", &shim, "--rootfs", &rootfs, &id, "/bin/program"];

@@ -75,34 +75,46 @@ fn covered_by_tmpfs(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<Stri
     covered
 }
 
-/// Where a mount covers a read-only tmpfs.
-fn over_a_readonly_tmpfs(config: &Generated) -> Vec<String> {
-    let (mut readonly, mut covering) = (Vec::new(), Vec::new());
+/// The places of mounts that cover an earlier one: the earlier mount and its place, the later one and its.
+fn covering(config: &Generated, is_such: fn((&Value, &str), (&Value, &str)) -> bool) -> Vec<String> {
+    let (mut earlier, mut places) = (Vec::new(), Vec::new());
     for mount in config.at("/mounts").as_array().into_iter().flatten() {
         let Some(place) = mount["destination"].as_str().map(normal) else { continue };
-        if readonly.contains(&place) {
-            covering.push(place.clone());
+        if earlier.iter().any(|(lower, at): &(&Value, String)| is_such((*lower, at.as_str()), (mount, place.as_str())))
+        {
+            places.push(place.clone());
         }
-        if mount["type"] == "tmpfs" && has_option(mount, |option| option == "ro") {
-            readonly.push(place);
-        }
+        earlier.push((mount, place));
     }
-    covering
+    places
 }
 
-/// Whether a tmpfs copies what a devpts has that was mounted there before.
-fn copies_a_devpts(config: &Generated) -> bool {
-    let mut places = Vec::new();
-    for mount in config.at("/mounts").as_array().into_iter().flatten() {
-        let Some(place) = mount["destination"].as_str().map(normal) else { continue };
-        if places.contains(&place) && has_option(mount, |option| option == "tmpcopyup") {
-            return true;
-        }
-        if mount["type"] == "devpts" {
-            places.push(place);
-        }
-    }
-    false
+fn is_readonly_tmpfs(mount: &Value) -> bool {
+    mount["type"] == "tmpfs" && has_option(mount, |option| option == "ro")
+}
+
+fn over_a_readonly_tmpfs(config: &Generated) -> Vec<String> {
+    covering(config, |(lower, at), (_, place)| at == place && is_readonly_tmpfs(lower))
+}
+
+fn above_a_readonly_tmpfs(config: &Generated) -> Vec<String> {
+    covering(config, |(lower, at), (_, place)| {
+        at != place && Path::new(at).starts_with(place) && is_readonly_tmpfs(lower)
+    })
+}
+
+/// Where a tmpfs copies what a devpts has.
+fn copies_a_devpts(config: &Generated) -> Vec<String> {
+    covering(config, |(lower, at), (mount, place)| {
+        at == place && lower["type"] == "devpts" && has_option(mount, |option| option == "tmpcopyup")
+    })
+}
+
+/// Where a file system that the kernel has but once is mounted on itself.
+fn twice_at_one_place(config: &Generated) -> Vec<String> {
+    covering(config, |(lower, at), (mount, place)| {
+        at == place && lower["type"] == mount["type"] && (mount["type"] == "sysfs" || mount["type"] == "mqueue")
+    })
 }
 
 fn with_a_mode(config: &Generated) -> Vec<String> {
@@ -167,6 +179,14 @@ pub(super) const DIFFERENCES: &[Known] = &[
         },
     },
     Known {
+        row: "A program's name without a PATH",
+        applies: |config| {
+            let mut environment = config.at("/process/env").as_array().into_iter().flatten().filter_map(Value::as_str);
+            !environment.any(|variable| variable.starts_with("PATH="))
+        },
+        what: What::RuncRefuses("executable file not found in $PATH"),
+    },
+    Known {
         row: "A mount over a read-only tmpfs",
         applies: |_| true,
         what: What::MountWords {
@@ -180,8 +200,25 @@ pub(super) const DIFFERENCES: &[Known] = &[
         what: What::Places { section: "tries", places: over_a_readonly_tmpfs },
     },
     Known {
+        row: "A mount over a read-only tmpfs",
+        applies: |config| !above_a_readonly_tmpfs(config).is_empty(),
+        what: What::RuncRefuses("no such file or directory"),
+    },
+    Known {
+        row: "sysfs or mqueue twice at one place",
+        applies: |config| !twice_at_one_place(config).is_empty(),
+        what: What::RuncRefuses("device or resource busy"),
+    },
+    Known {
+        row: "Kernel parameters where /proc is read-only",
+        applies: |config| {
+            config.at("/mounts/0/options").to_string().contains(r#""ro""#) && config.at("/linux/sysctl").is_object()
+        },
+        what: What::RuncRefuses("read-only file system"),
+    },
+    Known {
         row: "`tmpcopyup` of a folder with devices",
-        applies: copies_a_devpts,
+        applies: |config| !copies_a_devpts(config).is_empty(),
         what: What::RuncRefuses("tmpcopyup: failed to copy"),
     },
     Known {
