@@ -7,6 +7,12 @@
 #[cfg(not(feature = "faults"))]
 pub(crate) fn after_host_step(_index: usize) {}
 
+/// Which system call of init fails.
+#[cfg(not(feature = "faults"))]
+pub(crate) fn of_init() -> Option<flint_init::Fault> {
+    None
+}
+
 #[cfg(feature = "faults")]
 pub(crate) use armed::{after_host_step, of_init};
 

@@ -36,8 +36,7 @@ pub struct Bindings<'a> {
     pub cgroups: &'a [Fd],
     /// Whether init is in all its cgroups, unless one of [`Bindings::cgroups`] refuses it.
     pub entered: bool,
-    /// Which system call of init fails.
-    #[cfg(feature = "faults")]
+    /// Which system call of init fails, with the feature `faults`.
     pub fault: Option<flint_sys::Fault>,
 }
 
@@ -136,7 +135,6 @@ fn join_all(bindings: &Bindings<'_>) -> Outcome {
 // Never inlined: the check of the linked program finds it by its name.
 #[inline(never)]
 fn run((plan, bindings): (PlanRef<'_>, Bindings<'_>)) -> Infallible {
-    #[cfg(feature = "faults")]
     if let Some(fault) = bindings.fault {
         flint_sys::arm(fault);
     }

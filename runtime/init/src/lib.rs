@@ -36,7 +36,6 @@ mod stdio;
 mod step;
 
 pub use executor::{Bindings, spawn};
-#[cfg(feature = "faults")]
 pub use flint_sys::Fault;
 pub use flint_sys::schedule::SchedulerAttributes;
 pub use flint_sys::{Errno, Fd};

@@ -1,35 +1,50 @@
 //! Where the fault tests make a system call of init fail. Without the feature `faults` this is nothing.
 
-#[cfg(not(feature = "faults"))]
-#[inline(always)]
-#[allow(clippy::inline_always, clippy::unnecessary_wraps, reason = "must vanish where faults are not built in")]
-pub(crate) fn point(_number: libc::c_long) -> crate::Result<()> {
-    Ok(())
+/// Which call fails, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// The call that fails, counted from 1 from the moment of arming.
+    pub call: u32,
+    /// What it returns.
+    pub errno: i32,
 }
 
 #[cfg(feature = "faults")]
-pub(crate) use armed::point;
+pub use armed::arm;
 #[cfg(feature = "faults")]
-pub use armed::{Fault, arm};
+pub(crate) use armed::point;
+#[cfg(not(feature = "faults"))]
+pub use disarmed::arm;
+#[cfg(not(feature = "faults"))]
+pub(crate) use disarmed::point;
+
+#[cfg(not(feature = "faults"))]
+#[allow(clippy::inline_always, reason = "must vanish where faults are not built in")]
+mod disarmed {
+    use super::Fault;
+    use crate::Result;
+
+    /// Does nothing: faults are not built in.
+    #[inline(always)]
+    pub fn arm(_fault: Fault) {}
+
+    #[inline(always)]
+    #[allow(clippy::unnecessary_wraps, reason = "the other one can fail")]
+    pub(crate) fn point(_number: libc::c_long) -> Result<()> {
+        Ok(())
+    }
+}
 
 #[cfg(feature = "faults")]
 mod armed {
     use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+    use super::Fault;
     use crate::{Errno, Result};
 
     /// Calls left until the fault; 0 is disarmed.
     static REMAINING: AtomicU32 = AtomicU32::new(0);
     static ERRNO: AtomicI32 = AtomicI32::new(0);
-
-    /// Which call fails, and how.
-    #[derive(Clone, Copy, Debug)]
-    pub struct Fault {
-        /// The call that fails, counted from 1 from the moment of arming.
-        pub call: u32,
-        /// What it returns.
-        pub errno: i32,
-    }
 
     /// Makes the `fault.call`-th system call of this process from now on fail once.
     pub fn arm(fault: Fault) {

@@ -31,7 +31,6 @@ pub mod signal;
 pub mod socket;
 pub mod terminal;
 
-#[cfg(feature = "faults")]
 pub use fault::{Fault, arm};
 
 /// An error number of the kernel.

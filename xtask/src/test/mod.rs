@@ -6,7 +6,7 @@ pub(crate) mod programs;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread::JoinHandle;
@@ -134,15 +134,12 @@ impl Run {
         if let Some(release) = release {
             let mut built = None;
             self.step("programs for the integration tests", |_| {
-                // After the unit tests, some of which start the flint that this one replaces for a while.
-                let faulty = faulty_runtime(lints)?;
-                built = Some((faulty, release.static_programs()?));
+                built = Some(release.static_programs()?);
                 Ok(Counts::default())
             })?;
-            // Only now, since cargo lets one build wait for the other.
             checked = Some(by_cargo(&self)?);
             self.step("integration tests", |run| match &built {
-                Some((faulty, host)) => run.integration_tests(&tests, faulty, host, options),
+                Some(host) => run.integration_tests(&tests, host, options),
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
         }
@@ -220,7 +217,6 @@ impl Run {
     fn integration_tests(
         &self,
         tests: &[TestProgram],
-        faulty: &Path,
         host: &HostPrograms,
         options: &[OsString],
     ) -> anyhow::Result<Counts> {
@@ -229,7 +225,8 @@ impl Run {
             let mut entry = self.entry(test);
             entry.command.args(options);
             entry.command.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint"));
-            entry.command.env("FLINT_FAULTS_BIN", faulty).env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
+            entry.command.env("FLINT_FAULTS_BIN", workspace::target_folder().join("debug/flint"));
+            entry.command.env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
             entry
         };
         let named = |names: &[&str]| {
@@ -372,21 +369,3 @@ const SYSTEMS: &str = "systems";
 const MAKING_SYSTEMS: &str = "integration-tests/systems";
 /// The package that looks at the linked init side: it wants the release build, and builds programs in the same way.
 const LINKED: &str = "integration-tests/init-object";
-
-/// Builds the runtime that fails where it is told to, for the fault tests, with what the unit tests have built already. It
-/// is not in target/dist/: it never ships.
-fn faulty_runtime(lints: Lints) -> anyhow::Result<PathBuf> {
-    println!("building flint with faults");
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--quiet", "--bin", "flint", "--features", "flint/faults"]).args(SELECTION);
-    lints.apply(&mut cargo);
-    let status = cargo.status().context("starting cargo build")?;
-    anyhow::ensure!(status.success(), "cargo build failed ({status}); its messages stand above");
-    // Away from cargo's place, where the next build without faults would put its own.
-    let built = workspace::target_folder().join("debug/flint");
-    let folder = workspace::target_folder().join("faults");
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let kept = folder.join("flint");
-    fs::copy(&built, &kept).with_context(|| format!("copying {} to {}", built.display(), kept.display()))?;
-    Ok(kept)
-}

@@ -238,7 +238,6 @@ impl Joining<'_> {
             cgroup: None,
             cgroups: &[],
             entered: false,
-            #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };
         let child = flint_init::spawn(self.plan.as_ref(), bindings).map_err(|errno| {

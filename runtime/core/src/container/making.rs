@@ -268,7 +268,6 @@ impl<'a> Making<'a> {
             cgroup: cgroup.map(|fd| flint_init::Fd(fd.as_raw_fd())),
             cgroups: &entrance_fds,
             entered,
-            #[cfg(feature = "faults")]
             fault: crate::fault::of_init(),
         };
         let child = flint_init::spawn(self.plan.as_ref(), bindings).map_err(|errno| {

@@ -88,7 +88,6 @@ fn execute(plan: &Plan, folder: &Folder, record: &Record) -> Result<()> {
         cgroup: None,
         cgroups: &[],
         entered: false,
-        #[cfg(feature = "faults")]
         fault: crate::fault::of_init(),
     };
     let child = flint_init::spawn(plan.as_ref(), bindings)

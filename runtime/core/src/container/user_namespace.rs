@@ -43,7 +43,6 @@ fn with_process<T>(kinds: i32, work: impl FnOnce(i32) -> Result<T>) -> Result<T>
         cgroup: None,
         cgroups: &[],
         entered: false,
-        #[cfg(feature = "faults")]
         fault: None,
     };
     let plan =
