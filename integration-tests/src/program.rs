@@ -10,10 +10,10 @@ use std::path::Path;
 
 use crate::Command;
 
-/// Copies `from` to `to`, with its mode.
+/// Copies `from` to `to`, with its mode whatever the umask is.
 #[track_caller]
 pub fn copy_program(from: &Path, to: &Path) {
-    let _ = Command::new("cp").args([from, to]).output().ok();
+    let _ = Command::new("cp").args([Path::new("--preserve=mode"), from, to]).output().ok();
 }
 
 /// Writes `text` to `path`, for all to read and execute.

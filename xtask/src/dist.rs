@@ -171,8 +171,8 @@ fn rust_flags(linked_static: bool) -> anyhow::Result<String> {
         flags.push("-Crelocation-model=static".to_owned());
     } else {
         // Daemons and their clients start once and wait most of their time: the whole-program optimisation of the runtime
-        // would be minutes on one core for nothing that was measured. By flags, since a change of the profile would also build
-        // anew what runs while compiling: an eighth of this build.
+        // would be minutes on one core for nothing that was measured. By flags: another profile would build anew what runs
+        // while compiling. Against 16 units of code of a profile without that optimisation: 395 CPU seconds, not 448.
         flags.extend(["-Clto=off", "-Clinker-plugin-lto=no", "-Cembed-bitcode=no"].map(str::to_owned));
     }
     flags.push(format!("--remap-path-prefix={}=flint", utf8(workspace::root())?));

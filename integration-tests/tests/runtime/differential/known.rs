@@ -75,7 +75,7 @@ fn covered_by_tmpfs(config: &Generated, is_such: fn(&Value) -> bool) -> Vec<Stri
     covered
 }
 
-/// The places of mounts that cover an earlier one: the earlier mount and its place, the later one and its.
+/// The places of mounts for which, with an earlier mount and its place, `is_such` holds of the later mount and its place.
 fn covering(config: &Generated, is_such: fn((&Value, &str), (&Value, &str)) -> bool) -> Vec<String> {
     let (mut earlier, mut places) = (Vec::new(), Vec::new());
     for mount in config.at("/mounts").as_array().into_iter().flatten() {
@@ -202,7 +202,7 @@ pub(super) const DIFFERENCES: &[Known] = &[
     Known {
         row: "A mount over a read-only tmpfs",
         applies: |config| !above_a_readonly_tmpfs(config).is_empty(),
-        what: What::RuncRefuses("no such file or directory"),
+        what: What::RuncRefuses("during container init: mount /"),
     },
     Known {
         row: "sysfs or mqueue twice at one place",
@@ -214,7 +214,7 @@ pub(super) const DIFFERENCES: &[Known] = &[
         applies: |config| {
             config.at("/mounts/0/options").to_string().contains(r#""ro""#) && config.at("/linux/sysctl").is_object()
         },
-        what: What::RuncRefuses("read-only file system"),
+        what: What::RuncRefuses("during container init: open /proc/sys/"),
     },
     Known {
         row: "`tmpcopyup` of a folder with devices",
