@@ -98,7 +98,7 @@ impl Dockerd {
             format!("capture={}", capture_script(&dir)),
         ];
         if options.remapped {
-            give_ranges(&place, "nobody");
+            place.give_id_ranges("nobody", 65536);
             args.extend(["--userns-remap".into(), "nobody:nogroup".into()]);
         }
         if options.runc_is_flint {
@@ -240,15 +240,6 @@ impl Dockerd {
 
 fn client(place: &Place, socket: &str) -> Command {
     place.command("docker").env("DOCKER_HOST", socket).env("DOCKER_CONFIG", place.path().join("client"))
-}
-
-/// In the place alone, 65536 ids from 700000 on are a user's.
-fn give_ranges(place: &Place, user: &str) {
-    let ranges = place.path().join("ranges");
-    std::fs::write(&ranges, format!("{user}:700000:65536\n")).expect("write the ranges");
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        let _ = place.command("mount").args(["--bind".as_ref(), ranges.as_os_str(), file.as_ref()]).output().ok();
-    }
 }
 
 /// A runtime that keeps the config.json which docker generates, and is runc otherwise.

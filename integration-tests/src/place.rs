@@ -218,6 +218,22 @@ impl Place {
         ]
     }
 
+    /// Gives a user `count` ids from 700000 on, in the place alone.
+    ///
+    /// # Panics
+    ///
+    /// When /etc cannot be copied.
+    pub fn give_id_ranges(&self, user: &str, count: u32) {
+        // A copy of the folder, and nothing on its files: whoever adds a user on the host replaces them, which takes away what
+        // is mounted on them.
+        let etc = self.dir.path().join("etc");
+        let _ = self.command("cp").args(["--archive".as_ref(), "/etc".as_ref(), etc.as_os_str()]).output().ok();
+        for file in ["subuid", "subgid"] {
+            std::fs::write(etc.join(file), format!("{user}:700000:{count}\n")).expect("write the ranges");
+        }
+        let _ = self.command("mount").args(["--bind".as_ref(), etc.as_os_str(), "/etc".as_ref()]).output().ok();
+    }
+
     /// The pid, outside, of a process in the place's namespaces (for pid: those of its children).
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -249,10 +265,17 @@ impl Place {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid()))
     }
 
-    /// The mount table of the place.
-    #[must_use]
-    pub fn mount_table(&self) -> String {
+    /// The mount table of the place, which began as a copy of the host's.
+    fn mount_table(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/mountinfo", self.pid())).unwrap_or_default()
+    }
+
+    /// Fails when a layer of its images or containers is still mounted.
+    pub fn assert_no_layer(&self) {
+        let table = self.mount_table();
+        let is_layer = |line: &&str| line.contains(" /var/lib/containers/") && line.contains("/merged ");
+        let mounted: Vec<&str> = table.lines().filter(is_layer).collect();
+        assert!(mounted.is_empty(), "layers are still mounted: {mounted:?}");
     }
 
     /// Processes, cgroups and mounts whose name, command line or environment holds `id`, and `files` that are there.

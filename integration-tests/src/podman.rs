@@ -159,9 +159,7 @@ impl Podman {
         let all = self.call(&["ps", "--all", "--external", "--quiet"]).ok().stdout;
         assert_eq!(all, "", "containers are left");
         self.place.assert_still();
-        let table = self.place.mount_table();
-        let mounted: Vec<&str> = table.lines().filter(|line| line.contains("/merged ")).collect();
-        assert!(mounted.is_empty(), "layers are still mounted: {mounted:?}");
+        self.place.assert_no_layer();
     }
 
     /// Where it runs.

@@ -87,9 +87,7 @@ impl Buildah {
             assert_eq!(left, 0, "states of {runtime} are left");
         }
         self.place.assert_still();
-        let table = self.place.mount_table();
-        let mounted: Vec<&str> = table.lines().filter(|line| line.contains("/merged ")).collect();
-        assert!(mounted.is_empty(), "layers are still mounted: {mounted:?}");
+        self.place.assert_no_layer();
     }
 }
 

@@ -100,14 +100,7 @@ pub(crate) fn automatic_user_namespaces(podman: &Podman) {
         // It asks for the user, too.
         let _ = place.command("useradd").args(["--system", "containers"]).output().ok();
     }
-    // In the place's mount namespace alone, and not on the files: whoever adds a user on the host replaces them, which takes
-    // away what is mounted on them.
-    let etc = place.path().join("etc");
-    let _ = place.command("cp").args(["--archive".as_ref(), "/etc".as_ref(), etc.as_os_str()]).output().ok();
-    for file in ["subuid", "subgid"] {
-        fs::write(etc.join(file), "containers:700000:200000\n").expect("write the ranges");
-    }
-    let _ = place.command("mount").args(["--bind".as_ref(), etc.as_os_str(), "/etc".as_ref()]).output().ok();
+    place.give_id_ranges("containers", 200_000);
     for runtime in RUNTIMES {
         let first = podman.forever(runtime, &["--userns", "auto:size=4096"]);
         let second = podman.forever(runtime, &["--userns", "auto:size=4096"]);
