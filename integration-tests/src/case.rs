@@ -30,6 +30,7 @@ pub struct Case {
     dir: TempDir,
     leaks: Leaks,
     bundles: AtomicU32,
+    is_clean: bool,
 }
 
 impl Case {
@@ -41,7 +42,7 @@ impl Case {
         // Users of a container's user namespace must be able to reach the rootfs.
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
         let leaks = Leaks::watch(&prefix, &dir.path().join("state"));
-        Self { runtime: runtime.clone(), prefix, dir, leaks, bundles: AtomicU32::new(0) }
+        Self { runtime: runtime.clone(), prefix, dir, leaks, bundles: AtomicU32::new(0), is_clean: false }
     }
 
     /// The case's own folder.
@@ -176,13 +177,17 @@ impl Case {
 
     /// Ends the case: fails when anything is left. All containers must be deleted by then.
     #[track_caller]
-    pub fn finish(self) {
+    pub fn finish(mut self) {
         self.leaks.assert_none();
+        self.is_clean = true;
     }
 }
 
 impl Drop for Case {
     fn drop(&mut self) {
+        if self.is_clean {
+            return;
+        }
         for entry in fs::read_dir(self.state_root()).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_string_lossy().starts_with(&self.prefix) {

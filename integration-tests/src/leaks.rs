@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,30 +14,29 @@ use std::time::{Duration, Instant};
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// A watch over everything that carries a prefix.
+///
+/// The prefix is new, so nothing carries it before: to look costs milliseconds where much else runs, so it is done at the end alone.
 #[derive(Debug)]
 pub struct Leaks {
     prefix: String,
     state: PathBuf,
-    before: BTreeSet<String>,
 }
 
 impl Leaks {
-    /// Starts to watch things whose name holds `prefix`, and entries in the `state` folder.
+    /// Watches things whose name holds `prefix`, and entries in the `state` folder, which is empty or not there yet.
     #[must_use]
     pub fn watch(prefix: &str, state: &Path) -> Self {
-        let mut watch = Self { prefix: prefix.to_owned(), state: state.to_owned(), before: BTreeSet::new() };
-        watch.before = watch.look();
-        watch
+        Self { prefix: prefix.to_owned(), state: state.to_owned() }
     }
 
-    /// What is there now and was not there before; empty when all is clean.
+    /// What is there; empty when all is clean.
     #[must_use]
     pub fn remaining(&self) -> Vec<String> {
         let deadline = Instant::now() + SETTLE;
         loop {
-            let found: Vec<String> = self.look().difference(&self.before).cloned().collect();
+            let found = self.look();
             if found.is_empty() || Instant::now() > deadline {
-                return found;
+                return found.into_iter().collect();
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -93,6 +93,10 @@ pub(crate) fn cgroups_with(prefix: &str) -> Vec<PathBuf> {
         if inside {
             found.push(dir.clone());
         }
+        // Two links are its name and its `.`; each folder in it would be one more. Most have none, and many files.
+        if fs::metadata(&dir).is_ok_and(|metadata| metadata.nlink() == 2) {
+            continue;
+        }
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 queue.push((entry.path(), inside));
@@ -113,7 +117,7 @@ pub fn processes_with(prefix: &str) -> Vec<i32> {
         let Ok(pid) = name.parse::<i32>() else {
             continue;
         };
-        if name == own || !is_alive(pid) {
+        if name == own || !is_alive_program(pid) {
             continue;
         }
         let dir = entry.path();
@@ -129,10 +133,7 @@ pub fn processes_with(prefix: &str) -> Vec<i32> {
 /// Pids whose parent is `pid`, zombies too.
 #[must_use]
 pub fn children_of(pid: u32) -> Vec<i32> {
-    let parent = |child: i32| {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok())
-    };
+    let parent = |child: i32| stat_after_name(child)?.split(' ').nth(1)?.parse::<u32>().ok();
     let names = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = names.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
     pids.filter(|child| parent(*child) == Some(pid)).collect()
@@ -140,9 +141,22 @@ pub fn children_of(pid: u32) -> Vec<i32> {
 
 /// False for zombies too: their parent, not the runtime, has yet to reap them.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    stat_after_name(pid).is_some_and(|fields| !fields.starts_with(['Z', 'X']))
+}
+
+/// Alive, and none of the kernel's own threads, which run no program.
+fn is_alive_program(pid: i32) -> bool {
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    let Some(fields) = stat_after_name(pid).filter(|fields| !fields.starts_with(['Z', 'X'])) else { return false };
+    // The seventh after the name (proc_pid_stat(5)).
+    let flags = fields.split(' ').nth(6).and_then(|flags| flags.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & PF_KTHREAD == 0)
+}
+
+/// What stands in a process's stat behind its name, which may hold anything: its state first.
+fn stat_after_name(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ").map(|(_, fields)| fields.to_owned())
 }
 
 fn command_line(pid: i32) -> String {

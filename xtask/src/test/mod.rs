@@ -125,12 +125,10 @@ impl Run {
             }))
         };
         let mut checked = if quick { Some(by_cargo(&self)?) } else { None };
-        self.step("unit tests", |run| {
-            let is_apart = |test: &&TestProgram| [INTEGRATION, LINKED, MAKING_SYSTEMS].iter().any(|of| test.is_of(of));
-            lanes::run(vec![Lane::of(
-                tests.iter().filter(|test| !is_apart(test)).map(|test| run.entry(test)).collect(),
-            )])
-        })?;
+        // They wait more than they work: beside the rest, too.
+        let is_apart = |test: &&TestProgram| [INTEGRATION, LINKED, MAKING_SYSTEMS].iter().any(|of| test.is_of(of));
+        let of_units = Lane::of(tests.iter().filter(|test| !is_apart(test)).map(|test| self.entry(test)).collect());
+        let units = std::thread::spawn(|| lanes::run(vec![of_units]));
         if let Some(release) = release {
             let mut built = None;
             self.step("programs for the integration tests", |_| {
@@ -143,6 +141,7 @@ impl Run {
                 None => anyhow::bail!("not run, since their programs were not built"),
             })?;
         }
+        self.step("unit tests", |_| joined(units))?;
         if let Some(checked) = checked {
             self.step("lints for aarch64, and doc tests", |_| joined(checked))?;
         }
