@@ -203,6 +203,22 @@ fn a_refused_update_puts_the_others_back() {
     limited.end();
 }
 
+/// Go, and so runc, reads keys in any letters, and takes those of one field for one.
+#[test]
+fn keys_in_any_letters_set_their_limit() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let limited =
+            Limited::new(&runtime, &json!({"PIDs": {"limit": 20}, "cpu": {"shares": 100}, "CPU": {"Quota": 20_000}}));
+        limited.holds(&[("pids.max", "20"), ("cpu.shares", "100"), ("cpu.cfs_quota_us", "20000")], runtime.name);
+        limited.update_json(
+            &json!({"CPU": {"SHARES": 200}, "Pids": {"Limit": 30}}),
+            &[("pids.max", "30"), ("cpu.shares", "200"), ("cpu.cfs_quota_us", "20000")],
+        );
+        limited.end();
+    }
+}
+
 #[test]
 fn devices_stay_as_they_are() {
     let Some(peers) = peers() else { return };

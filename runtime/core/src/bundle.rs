@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde_json::Value;
 
-use crate::spelling::{respell_hugepages, respell_process};
+use crate::spelling::{read_in_any_letters, respell_process};
 use crate::{Error, Kind, Result};
 
 const CONFIG: &str = "config.json";
@@ -54,7 +54,7 @@ impl Bundle {
     ///
     /// As [`Bundle::load`].
     pub fn from_parts(path: PathBuf, json: Vec<u8>) -> Result<Self> {
-        let (spec, warnings) = parse(&json)?;
+        let (spec, json, warnings) = parse(json)?;
         check_version(spec.version())?;
         Ok(Self { path, spec, json, warnings })
     }
@@ -71,7 +71,7 @@ impl Bundle {
         &self.spec
     }
 
-    /// config.json as it was read.
+    /// config.json as it was read; what had to be changed for oci-spec is changed here, too.
     #[must_use]
     pub fn json(&self) -> &[u8] {
         &self.json
@@ -108,46 +108,52 @@ fn read_config(path: &Path) -> Result<Vec<u8>> {
     Ok(json)
 }
 
-/// The good path parses once. oci-spec refuses a whole config for one capability that it does not know, where the
-/// specification wants a warning, and spells some names its own way; so only then the unknown ones are taken out.
-fn parse(json: &[u8]) -> Result<(Spec, Vec<String>)> {
+/// config.json as it is understood, its text, and what was left out of it.
+///
+/// The good path parses once. What oci-spec refuses or leaves out is looked at again: it refuses a whole config for one
+/// capability that it does not know, where the specification wants a warning, and spells some names its own way. What was
+/// changed is text once more, for those who read it later, and so that what is still wrong is named with its field.
+fn parse(json: Vec<u8>) -> Result<(Spec, Vec<u8>, Vec<String>)> {
     if json.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::invalid("config.json is empty"));
     }
-    let error = match serde_json::from_slice::<Spec>(json) {
-        Ok(spec) if has_page_sizes(&spec) => return Ok((spec, Vec::new())),
-        Ok(spec) => return Ok((respell_page_sizes(json).unwrap_or(spec), Vec::new())),
-        Err(error) => error,
-    };
-    let malformed = || Error::invalid(format!("config.json: {}", name_field(json, &error)));
-    let mut value: Value = serde_json::from_slice(json).map_err(|_| malformed())?;
+    let (first, has_unknown) = read(&json);
     let mut warnings = Vec::new();
-    let mut completed =
-        value.get_mut("process").is_some_and(|process| mend_process(process, "process.", &mut warnings));
-    completed |= drop_unset_pids(&mut value);
-    drop_unknown_architectures(&mut value, &mut warnings);
-    if warnings.is_empty() && !completed {
-        return Err(malformed());
+    if !has_unknown && let Ok(spec) = first {
+        return Ok((spec, json, warnings));
     }
-    // As text once more, so that what is still wrong is named with its field.
-    let json = value.to_string().into_bytes();
-    serde_json::from_slice(&json)
-        .map(|spec| (spec, warnings))
-        .map_err(|error| Error::invalid(format!("config.json: {}", name_field(&json, &error))))
+    let mended = mend(&json, &mut warnings).map_err(|error| error.context("config.json"))?;
+    let (spec, json) = match mended {
+        Some(json) => (read(&json).0, json),
+        None => (first, json),
+    };
+    match spec {
+        Ok(spec) => Ok((spec, json, warnings)),
+        Err(error) => Err(Error::invalid(format!("config.json: {}", name_field(&json, &error)))),
+    }
 }
 
-/// Whether all limits of huge pages say of which size.
-fn has_page_sizes(spec: &Spec) -> bool {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let limits = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
-    limits.iter().all(|limit| !limit.page_size().is_empty())
+/// Reads a config; and whether it has keys that oci-spec does not know, as far as it was read.
+fn read(json: &[u8]) -> (serde_json::Result<Spec>, bool) {
+    let mut has_unknown = false;
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let spec = serde_ignored::deserialize(&mut reader, |_| has_unknown = true);
+    (spec.and_then(|spec| reader.end().map(|()| spec)), has_unknown)
 }
 
-/// The config with `pageSize` spelled as the specification does, where somebody wrote it in other letters; `None` where
-/// nobody did.
-fn respell_page_sizes(json: &[u8]) -> Option<Spec> {
-    let mut value: Value = serde_json::from_slice(json).ok()?;
-    respell_hugepages(&mut value).then(|| serde_json::from_value(value).ok())?
+/// The config as oci-spec reads it; `None` where there was nothing to change, or no JSON.
+fn mend(json: &[u8], warnings: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
+    let Ok(mut config) = serde_json::from_slice::<Value>(json) else { return Ok(None) };
+    let mut mended = false;
+    // What is refused hides the keys behind it.
+    while read_in_any_letters::<Spec>(&mut config)?.1
+        | config.get_mut("process").is_some_and(|process| mend_process(process, "process.", warnings))
+        | drop_unset_pids(&mut config)
+        | drop_unknown_architectures(&mut config, warnings)
+    {
+        mended = true;
+    }
+    Ok(mended.then(|| config.to_string().into_bytes()))
 }
 
 /// Reads a process as it stands in config.json, and as `exec --process` and containerd give it: with what was left
@@ -158,21 +164,21 @@ fn respell_page_sizes(json: &[u8]) -> Option<Spec> {
 /// `Invalid` for what is no process.
 pub fn read_process(json: &[u8]) -> Result<(Process, Vec<String>)> {
     let malformed = |error: serde_json::Error| Error::invalid(error.to_string());
-    if let Ok(process) = serde_json::from_slice(json) {
-        return Ok((process, Vec::new()));
-    }
     let mut value: Value = serde_json::from_slice(json).map_err(malformed)?;
     let mut warnings = Vec::new();
-    mend_process(&mut value, "", &mut warnings);
-    serde_json::from_value(value).map(|process| (process, warnings)).map_err(malformed)
+    loop {
+        let (process, respelled) = read_in_any_letters(&mut value)?;
+        if !(respelled | mend_process(&mut value, "", &mut warnings)) {
+            return process.map(|process| (process, warnings)).map_err(malformed);
+        }
+    }
 }
 
 /// What callers may leave out or name freely, and oci-spec may not; tells whether something was changed.
 fn mend_process(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) -> bool {
-    drop_unknown_capabilities(process, prefix, warnings);
-    let respelled = respell_process(process);
+    let changed = drop_unknown_capabilities(process, prefix, warnings) | respell_process(process);
     let Some(process) = process.as_object_mut().filter(|process| !process.contains_key("user")) else {
-        return respelled;
+        return changed;
     };
     // root, as for runc, whose structures start as zeros.
     process.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
@@ -196,8 +202,9 @@ fn name_field(json: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
-fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) {
-    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else { return };
+/// Tells whether there were such.
+fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) -> bool {
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else { return false };
     let mut unknown = BTreeSet::new();
     for names in sets.values_mut().filter_map(Value::as_array_mut) {
         names.retain(|name| {
@@ -208,9 +215,11 @@ fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut V
             known
         });
     }
-    if !unknown.is_empty() {
+    let were_there = !unknown.is_empty();
+    if were_there {
         warnings.push(format!("{prefix}capabilities: {}", ignoring_capabilities(unknown)));
     }
+    were_there
 }
 
 /// Takes out a limit of pids that is null, which is none; tells whether there was one.
@@ -225,9 +234,11 @@ pub(crate) fn ignoring_capabilities(names: impl IntoIterator<Item = String>) -> 
     format!("ignoring unknown or unavailable capabilities: [{}]", names.join(" "))
 }
 
-/// Their calls cannot be made here, whatever the profile says of them.
-fn drop_unknown_architectures(config: &mut Value, warnings: &mut Vec<String>) {
-    let Some(names) = config.pointer_mut("/linux/seccomp/architectures").and_then(Value::as_array_mut) else { return };
+/// Their calls cannot be made here, whatever the profile says of them. Tells whether there were such.
+fn drop_unknown_architectures(config: &mut Value, warnings: &mut Vec<String>) -> bool {
+    let names = config.pointer_mut("/linux/seccomp/architectures").and_then(Value::as_array_mut);
+    let Some(names) = names else { return false };
+    let before = names.len();
     names.retain(|name| {
         // What is no string is malformed, not unknown.
         let known = !name.is_string() || serde_json::from_value::<Arch>(name.clone()).is_ok();
@@ -236,6 +247,7 @@ fn drop_unknown_architectures(config: &mut Value, warnings: &mut Vec<String>) {
         }
         known
     });
+    names.len() < before
 }
 
 fn check_version(version: &str) -> Result<()> {
@@ -287,6 +299,35 @@ mod tests {
         assert!(bundle.warnings()[0].contains("CAP_OF_TOMORROW"));
         let bounding = bundle.spec().process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone();
         assert_eq!(bounding.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn keys_are_read_in_any_letters() {
+        let bundle = load(
+            r#"{"OCIversion": "1.0.0", "extra": 1, "process": {"CWD": "/", "Args": ["a"],
+            "Capabilities": {"Bounding": ["CAP_OF_TOMORROW"]}, "NoNewPrivileges": true},
+            "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "Architectures": ["SCMP_ARCH_PDP11"]},
+            "resources": {"PIDs": {"Limit": null}, "CPU": {"shares": 7}}}}"#,
+        )
+        .unwrap();
+        assert_eq!(bundle.warnings().len(), 2, "{:?}", bundle.warnings());
+        assert_eq!(bundle.spec().process().as_ref().unwrap().no_new_privileges(), Some(true));
+        let resources = bundle.spec().linux().as_ref().unwrap().resources().as_ref().unwrap();
+        assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(7));
+        let text = std::str::from_utf8(bundle.json()).unwrap();
+        assert!(text.contains(r#""cpu":{"shares":7}"#) && text.contains("extra"), "others read it so, too: {text}");
+        let error = load(r#"{"ociVersion": "1.0.0", "hostname": "a", "HostName": "b"}"#).unwrap_err();
+        assert!(error.to_string().contains("config.json: duplicate field `hostname`"), "{error}");
+        let (process, _) =
+            super::read_process(br#"{"Cwd": "/", "ARGS": ["a"], "user": {"UID": 3, "gid": 0}}"#).unwrap();
+        assert_eq!((process.user().uid(), process.args().as_ref().unwrap().len()), (3, 1));
+    }
+
+    #[test]
+    fn a_config_that_is_understood_is_kept_as_it_is() {
+        let json = r#"{"ociVersion":  "1.0.0", "unknown": {}}"#;
+        assert_eq!(load(json).unwrap().json(), json.as_bytes());
+        assert!(load(&format!("{json} x")).unwrap_err().to_string().contains("trailing"));
     }
 
     #[test]

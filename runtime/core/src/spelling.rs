@@ -1,7 +1,13 @@
-//! Names of config.json that the specification and oci-spec spell differently: brought to oci-spec's spelling where its
-//! own is refused.
+//! Names of config.json that are spelled otherwise than oci-spec reads them: by the specification, or by who writes keys in
+//! letters of his own.
 
+use std::cell::Cell;
+
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde_json::Value;
+
+use crate::{Error, Result};
 
 /// Brings a `process` object (of config.json, or of `exec --process`) to the spelling that oci-spec reads; tells whether
 /// anything changed.
@@ -29,27 +35,131 @@ pub(crate) fn respell_process(process: &mut Value) -> bool {
     changed
 }
 
-/// Brings `pageSize` in `linux.resources.hugepageLimits` of a config to its spelling; tells whether anything changed. Go
-/// reads keys in any letters, and of all keys this one is met so, in runc's own tests.
-pub(crate) fn respell_hugepages(config: &mut Value) -> bool {
-    let mut changed = false;
-    let limits = config.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
-    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
-        let theirs = limit.keys().find(|key| *key != "pageSize" && key.eq_ignore_ascii_case("pageSize")).cloned();
-        if let Some(size) = theirs.and_then(|key| limit.remove(&key)) {
-            limit.entry("pageSize").or_insert(size);
-            changed = true;
+/// Reads a `T`, and gives keys the letters of the fields that they stand for, as far as that was read; tells whether one had
+/// others. Go, which reads configs in runc, docker and containerd, takes a key in any letters, where serde would leave it
+/// out: a limit that is then not set. Only ASCII letters are taken for each other.
+///
+/// # Errors
+///
+/// `Invalid` for a field that is there twice, in different letters and with different values; objects become one.
+pub(crate) fn read_in_any_letters<T: DeserializeOwned>(value: &mut Value) -> Result<(serde_json::Result<T>, bool)> {
+    let found = Found::default();
+    let read = T::deserialize(Respelling { value, found: &found });
+    match found.twice.take() {
+        Some((field, key)) => Err(Error::invalid(format!("duplicate field `{field}`: it is there as `{key}`, too"))),
+        None => Ok((read, found.changed.get())),
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    changed: Cell<bool>,
+    twice: Cell<Option<(&'static str, String)>>,
+}
+
+/// A value that is read, and changed by what the reader says of its fields.
+struct Respelling<'a> {
+    value: &'a mut Value,
+    found: &'a Found,
+}
+
+impl Respelling<'_> {
+    fn respell(&mut self, fields: &[&'static str]) {
+        let Some(members) = self.value.as_object_mut() else { return };
+        let other_letters = |key: &String| {
+            let field = fields.iter().find(|field| field.eq_ignore_ascii_case(key))?;
+            (key != field).then(|| (key.clone(), *field))
+        };
+        let keys: Vec<_> = members.keys().filter_map(other_letters).collect();
+        for (key, field) in keys {
+            let Some(member) = members.remove(&key) else { continue };
+            if !merge(members.entry(field).or_insert_with(|| member.clone()), member) {
+                self.found.twice.set(Some((field, key)));
+            }
+            self.found.changed.set(true);
         }
     }
-    changed
+}
+
+/// Adds what `from` has, as Go fills a structure that it meets twice; whether nothing of it is there with another value. For
+/// Go the later one counts then.
+fn merge(into: &mut Value, from: Value) -> bool {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            from.into_iter().all(|(key, value)| merge(into.entry(key).or_insert_with(|| value.clone()), value))
+        }
+        (into, from) => *into == from,
+    }
+}
+
+impl IntoDeserializer<'_, serde_json::Error> for Respelling<'_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Respelling<'_> {
+    type Error = serde_json::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        self.respell(fields);
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
+        let found = self.found;
+        match self.value {
+            Value::Object(members) => {
+                let members = members.iter_mut().map(|(key, value)| (key.as_str(), Respelling { value, found }));
+                visitor.visit_map(MapDeserializer::new(members))
+            }
+            Value::Array(items) => {
+                visitor.visit_seq(SeqDeserializer::new(items.iter_mut().map(|value| Respelling { value, found })))
+            }
+            other => other.clone().deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        self.value.clone().deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier ignored_any
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::Process;
+    use oci_spec::runtime::{LinuxResources, Process, Spec};
     use serde_json::json;
 
-    use super::{respell_hugepages, respell_process};
+    use super::{read_in_any_letters, respell_process};
 
     #[test]
     fn the_specifications_names_are_read() {
@@ -75,11 +185,41 @@ mod tests {
     }
 
     #[test]
-    fn page_sizes_are_read_in_any_letters() {
-        let config = |key: &str| json!({"linux": {"resources": {"hugepageLimits": [{key: "2MB", "limit": 1}]}}});
-        let mut other = config("pagesize");
-        assert!(respell_hugepages(&mut other));
-        assert_eq!(other, config("pageSize"));
-        assert!(!respell_hugepages(&mut other));
+    fn keys_are_read_in_any_letters() {
+        let mut config = json!({"OCIVersion": "1.0.0", "linux": {"Resources": {
+            "CPU": {"Cpus": "0", "shares": 2}, "hugepageLimits": [{"pagesize": "2MB", "limit": 1}]},
+            "sysctl": {"CPU": "theirs"}, "netDevices": {"CPU": {"Name": "eth0"}}}});
+        assert!(read_in_any_letters::<Spec>(&mut config).unwrap().1);
+        let respelled = json!({"ociVersion": "1.0.0", "linux": {"resources": {
+            "cpu": {"cpus": "0", "shares": 2}, "hugepageLimits": [{"pageSize": "2MB", "limit": 1}]},
+            "sysctl": {"CPU": "theirs"}, "netDevices": {"CPU": {"name": "eth0"}}}});
+        assert_eq!(config, respelled);
+        assert!(!read_in_any_letters::<Spec>(&mut config).unwrap().1);
+        assert_eq!(config, respelled);
+    }
+
+    #[test]
+    fn keys_of_no_field_stay() {
+        for odd in [json!({"linux": {"Resourses": 1}, "ſysctl": 2}), json!([]), json!(null), json!({"linux": 3})] {
+            let mut config = odd.clone();
+            assert!(!read_in_any_letters::<Spec>(&mut config).unwrap().1);
+            assert_eq!(config, odd);
+        }
+    }
+
+    #[test]
+    fn a_field_has_one_value() {
+        let read = |mut resources| read_in_any_letters::<LinuxResources>(&mut resources).map(|_| resources);
+        let one = read(json!({"cpu": {"shares": 1}, "CPU": {"Cpus": "0", "shares": 1}, "Cpu": {"Quota": 3}})).unwrap();
+        assert_eq!(one, json!({"cpu": {"shares": 1, "cpus": "0", "quota": 3}}));
+        for both in [
+            json!({"cpu": {"shares": 1}, "CPU": {"shares": 2}}),
+            json!({"cpu": {"shares": 1}, "CPU": {"Shares": 2}}),
+            json!({"cpu": {"shares": 1}, "CPU": null}),
+            json!({"cpu": {"shares": 1, "Shares": 2}}),
+        ] {
+            let error = read(both).unwrap_err();
+            assert!(error.to_string().starts_with("duplicate field `"), "{error}");
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::plan::{Plan, Write};
 use super::systemd::{Property, Unit, Value, leave_out, of_resources, round_quota};
 use super::tree::{Place, enable_controllers, refused};
 use super::{devices, limits, undo};
+use crate::spelling::read_in_any_letters;
 use crate::{Error, Result};
 
 /// Reads `linux.resources` from JSON, as `update --resources` has it.
@@ -35,6 +36,7 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
         // As Go decodes it: nothing is asked for.
         value = serde_json::json!({});
     }
+    let _ = read_in_any_letters::<LinuxResources>(&mut value)?;
     // serde would take a list for the members in their order.
     let members = value.as_object().into_iter().flatten().filter(|(name, _)| STRUCTURES.contains(&name.as_str()));
     if !value.is_object() || members.map(|(_, member)| member).any(serde_json::Value::is_array) {
@@ -50,7 +52,7 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
             members.remove("pids");
         }
     }
-    serde_json::from_value(value).map_err(malformed)
+    read_in_any_letters(&mut value)?.0.map_err(malformed)
 }
 
 /// Members of `linux.resources` that are objects with fields of their own.
