@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde_json::Value;
 
-use crate::spelling::{read_in_any_letters, respell_process};
+use crate::spelling::{Misread, read_in_any_letters, respell_process};
 use crate::{Error, Kind, Result};
 
 const CONFIG: &str = "config.json";
@@ -146,7 +146,7 @@ fn mend(json: &[u8], warnings: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
     let Ok(mut config) = serde_json::from_slice::<Value>(json) else { return Ok(None) };
     let mut mended = false;
     // What is refused hides the keys behind it.
-    while read_in_any_letters::<Spec>(&mut config)?.1
+    while read_in_any_letters::<Spec>(&mut config)?.respelled
         | config.get_mut("process").is_some_and(|process| mend_process(process, "process.", warnings))
         | drop_unset_pids(&mut config)
         | drop_unknown_architectures(&mut config, warnings)
@@ -163,13 +163,13 @@ fn mend(json: &[u8], warnings: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
 ///
 /// `Invalid` for what is no process.
 pub fn read_process(json: &[u8]) -> Result<(Process, Vec<String>)> {
-    let malformed = |error: serde_json::Error| Error::invalid(error.to_string());
-    let mut value: Value = serde_json::from_slice(json).map_err(malformed)?;
+    let mut value: Value = serde_json::from_slice(json).map_err(|error| Error::invalid(error.to_string()))?;
     let mut warnings = Vec::new();
     loop {
-        let (process, respelled) = read_in_any_letters(&mut value)?;
-        if !(respelled | mend_process(&mut value, "", &mut warnings)) {
-            return process.map(|process| (process, warnings)).map_err(malformed);
+        let reading = read_in_any_letters(&mut value)?;
+        if !(reading.respelled | mend_process(&mut value, "", &mut warnings)) {
+            let misread = |misread| Error::invalid(format!("{misread}"));
+            return reading.read.map(|process| (process, warnings)).map_err(misread);
         }
     }
 }
@@ -187,19 +187,19 @@ fn mend_process(process: &mut Value, prefix: &str, warnings: &mut Vec<String>) -
 
 /// The error with the field that it is about; asked for only when there is one.
 fn name_field(json: &[u8], error: &serde_json::Error) -> String {
-    match serde_path_to_error::deserialize::<_, Spec>(&mut serde_json::Deserializer::from_slice(json)) {
-        Err(found) if found.path().iter().next().is_some() => {
-            let path = found.path().to_string();
-            // Words of runc's that its callers know.
-            let hint = match path.strip_prefix("linux.memoryPolicy") {
-                Some(rest) if rest.starts_with(".flags") => "invalid memory policy flag: ",
-                Some(_) => "invalid memory policy mode: ",
-                None => "",
-            };
-            format!("{path}: {hint}{}", found.inner())
-        }
-        _ => error.to_string(),
-    }
+    let text = error.to_string();
+    let reading =
+        serde_json::from_slice(json).ok().and_then(|mut config| read_in_any_letters::<Spec>(&mut config).ok());
+    let Some(Misread { path, message }) = reading.and_then(|reading| reading.read.err()) else { return text };
+    // It may be another mistake than the text's first. Where it is the same, the line and the column are told, too.
+    let message = if text.starts_with(&message) { text } else { message };
+    // Words of runc's that its callers know.
+    let hint = match path.strip_prefix("linux.memoryPolicy") {
+        Some(rest) if rest.starts_with(".flags") => "invalid memory policy flag: ",
+        Some(_) => "invalid memory policy mode: ",
+        None => "",
+    };
+    Misread { path, message: format!("{hint}{message}") }.to_string()
 }
 
 /// Tells whether there were such.

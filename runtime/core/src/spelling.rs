@@ -1,7 +1,8 @@
 //! Names of config.json that are spelled otherwise than oci-spec reads them: by the specification, or by who writes keys in
 //! letters of his own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::{fmt, iter};
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
@@ -35,32 +36,81 @@ pub(crate) fn respell_process(process: &mut Value) -> bool {
     changed
 }
 
-/// Reads a `T`, and gives keys the letters of the fields that they stand for, as far as that was read; tells whether one had
-/// others. Go, which reads configs in runc, docker and containerd, takes a key in any letters, where serde would leave it
-/// out: a limit that is then not set. Only ASCII letters are taken for each other.
+/// What came of [`read_in_any_letters`].
+pub(crate) struct Reading<T> {
+    pub(crate) read: std::result::Result<T, Misread>,
+    /// Whether a key had other letters than its field.
+    pub(crate) respelled: bool,
+}
+
+/// Why a value is no `T`, and where.
+#[derive(Debug)]
+pub(crate) struct Misread {
+    /// `a.b[0]`; empty for the whole.
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Misread {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.path.is_empty() { "" } else { ": " };
+        write!(formatter, "{}{separator}{}", self.path, self.message)
+    }
+}
+
+/// Reads a `T`, and gives keys the letters of the fields that they stand for, as far as that was read. Go, which reads configs in
+/// runc, docker and containerd, takes a key in any letters, where serde would leave it out: a limit that is then not set. Only
+/// ASCII letters are taken for each other.
 ///
 /// # Errors
 ///
 /// `Invalid` for a field that is there twice, in different letters and with different values; objects become one.
-pub(crate) fn read_in_any_letters<T: DeserializeOwned>(value: &mut Value) -> Result<(serde_json::Result<T>, bool)> {
+pub(crate) fn read_in_any_letters<T: DeserializeOwned>(value: &mut Value) -> Result<Reading<T>> {
     let found = Found::default();
-    let read = T::deserialize(Respelling { value, found: &found });
-    match found.twice.take() {
-        Some((field, key)) => Err(Error::invalid(format!("duplicate field `{field}`: it is there as `{key}`, too"))),
-        None => Ok((read, found.changed.get())),
+    let read = T::deserialize(Respelling { value, found: &found, depth: 0 });
+    if let Some((field, key)) = found.twice.take() {
+        return Err(Error::invalid(format!("duplicate field `{field}`: it is there as `{key}`, too")));
     }
+    let read = read.map_err(|error| Misread { path: found.path(), message: error.to_string() });
+    Ok(Reading { read, respelled: found.changed.get() })
 }
 
 #[derive(Default)]
 struct Found {
     changed: Cell<bool>,
     twice: Cell<Option<(&'static str, String)>>,
+    /// Where the reader is.
+    place: RefCell<Vec<Step>>,
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl Found {
+    /// The reader is at `step` below the first `depth` ones; or past all that there were.
+    fn at(&self, depth: usize, step: Option<Step>) {
+        let mut place = self.place.borrow_mut();
+        place.truncate(depth);
+        place.extend(step);
+    }
+
+    fn path(&self) -> String {
+        self.place.borrow().iter().fold(String::new(), |path, step| match step {
+            Step::Key(key) if path.is_empty() => key.clone(),
+            Step::Key(key) => format!("{path}.{key}"),
+            Step::Index(index) => format!("{path}[{index}]"),
+        })
+    }
 }
 
 /// A value that is read, and changed by what the reader says of its fields.
 struct Respelling<'a> {
     value: &'a mut Value,
     found: &'a Found,
+    /// How many steps lead to it.
+    depth: usize,
 }
 
 impl Respelling<'_> {
@@ -114,14 +164,24 @@ impl<'de> Deserializer<'de> for Respelling<'_> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
-        let found = self.found;
-        match self.value {
+        let Self { value, found, depth } = self;
+        let below = |value| Respelling { value, found, depth: depth + 1 };
+        match value {
             Value::Object(members) => {
-                let members = members.iter_mut().map(|(key, value)| (key.as_str(), Respelling { value, found }));
-                visitor.visit_map(MapDeserializer::new(members))
+                let mut members = members.iter_mut();
+                visitor.visit_map(MapDeserializer::new(iter::from_fn(|| {
+                    let member = members.next();
+                    found.at(depth, member.as_ref().map(|(key, _)| Step::Key((*key).clone())));
+                    member.map(|(key, value)| (key.as_str(), below(value)))
+                })))
             }
             Value::Array(items) => {
-                visitor.visit_seq(SeqDeserializer::new(items.iter_mut().map(|value| Respelling { value, found })))
+                let mut items = items.iter_mut().enumerate();
+                visitor.visit_seq(SeqDeserializer::new(iter::from_fn(|| {
+                    let item = items.next();
+                    found.at(depth, item.as_ref().map(|(index, _)| Step::Index(*index)));
+                    item.map(|(_, value)| below(value))
+                })))
             }
             other => other.clone().deserialize_any(visitor),
         }
@@ -189,12 +249,12 @@ mod tests {
         let mut config = json!({"OCIVersion": "1.0.0", "linux": {"Resources": {
             "CPU": {"Cpus": "0", "shares": 2}, "hugepageLimits": [{"pagesize": "2MB", "limit": 1}]},
             "sysctl": {"CPU": "theirs"}, "netDevices": {"CPU": {"Name": "eth0"}}}});
-        assert!(read_in_any_letters::<Spec>(&mut config).unwrap().1);
+        assert!(read_in_any_letters::<Spec>(&mut config).unwrap().respelled);
         let respelled = json!({"ociVersion": "1.0.0", "linux": {"resources": {
             "cpu": {"cpus": "0", "shares": 2}, "hugepageLimits": [{"pageSize": "2MB", "limit": 1}]},
             "sysctl": {"CPU": "theirs"}, "netDevices": {"CPU": {"name": "eth0"}}}});
         assert_eq!(config, respelled);
-        assert!(!read_in_any_letters::<Spec>(&mut config).unwrap().1);
+        assert!(!read_in_any_letters::<Spec>(&mut config).unwrap().respelled);
         assert_eq!(config, respelled);
     }
 
@@ -202,7 +262,7 @@ mod tests {
     fn keys_of_no_field_stay() {
         for odd in [json!({"linux": {"Resourses": 1}, "ſysctl": 2}), json!([]), json!(null), json!({"linux": 3})] {
             let mut config = odd.clone();
-            assert!(!read_in_any_letters::<Spec>(&mut config).unwrap().1);
+            assert!(!read_in_any_letters::<Spec>(&mut config).unwrap().respelled);
             assert_eq!(config, odd);
         }
     }
@@ -221,5 +281,21 @@ mod tests {
             let error = read(both).unwrap_err();
             assert!(error.to_string().starts_with("duplicate field `"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mistake_has_its_place() {
+        let place = |mut config| {
+            read_in_any_letters::<Spec>(&mut config)
+                .unwrap()
+                .read
+                .err()
+                .map_or_else(String::new, |misread| misread.path)
+        };
+        let mounts = json!([{"destination": "/a"}, {"source": "/b"}]);
+        assert_eq!(place(json!({"ociVersion": "1.0.0", "mounts": mounts})), "mounts[1]", "a field is missing");
+        assert_eq!(place(json!({"linux": {"resources": {"pids": {"limit": []}}}})), "linux.resources.pids.limit");
+        assert_eq!(place(json!({"process": {"args": ["a", 3]}})), "process.args[1]");
+        assert_eq!(place(json!([])), "");
     }
 }

@@ -30,8 +30,8 @@ use crate::{Error, Result};
 ///
 /// [`Kind::Invalid`](crate::Kind::Invalid): malformed JSON, or a field of another type.
 pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
-    let malformed = |error: serde_json::Error| Error::invalid(format!("the resources are malformed: {error}"));
-    let mut value: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
+    let malformed = |what: String| Error::invalid(format!("the resources are malformed: {what}"));
+    let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?;
     if value.is_null() {
         // As Go decodes it: nothing is asked for.
         value = serde_json::json!({});
@@ -40,7 +40,7 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
     // serde would take a list for the members in their order.
     let members = value.as_object().into_iter().flatten().filter(|(name, _)| STRUCTURES.contains(&name.as_str()));
     if !value.is_object() || members.map(|(_, member)| member).any(serde_json::Value::is_array) {
-        return Err(Error::invalid("the resources are malformed: a list stands where an object must"));
+        return Err(malformed("a list stands where an object must".to_owned()));
     }
     if let Some(members) = value.as_object_mut() {
         // Go writes null for what is absent.
@@ -52,7 +52,7 @@ pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
             members.remove("pids");
         }
     }
-    read_in_any_letters(&mut value)?.0.map_err(malformed)
+    read_in_any_letters(&mut value)?.read.map_err(|misread| malformed(misread.to_string()))
 }
 
 /// Members of `linux.resources` that are objects with fields of their own.
