@@ -228,21 +228,17 @@ impl Run {
             entry.command.env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
             entry
         };
-        let named = |names: &[&str]| {
-            let test = |name: &&str| tests.iter().find(|test| test.is_of(INTEGRATION) && test.name == **name);
-            Lane::of(names.iter().filter_map(test).map(entry).collect())
+        let named = |name: &str| {
+            let is_it = |test: &&TestProgram| test.is_of(INTEGRATION) && test.name == name;
+            Lane::of(tests.iter().filter(is_it).map(entry).collect())
         };
-        let apart = [&ENGINES[..], &SWARM, &OTHER_DAEMONS, &NOT_HERE].concat();
+        let apart = [&[ENGINES, NOT_HERE], &DAEMONS[..]].concat();
         let is_other = |test: &&TestProgram| test.is_of(INTEGRATION) && !apart.contains(&test.name.as_str());
         // The last builds programs with cargo, which waits for the host's build.
         let others = tests.iter().filter(is_other).chain(tests.iter().filter(|test| test.is_of(LINKED)));
         let built = || LazyLock::force(host).clone().map_err(anyhow::Error::msg);
-        let lanes = vec![
-            named(&ENGINES),
-            Lane::of(others.map(entry).collect()),
-            named(&SWARM).after(&built),
-            named(&OTHER_DAEMONS).after(&built),
-        ];
+        let mut lanes = vec![named(ENGINES), Lane::of(others.map(entry).collect())];
+        lanes.extend(DAEMONS.map(|name| named(name).after(&built)));
         std::thread::scope(|scope| {
             let machine = scope.spawn(|| self.virtual_machine(tests));
             let mut counts = lanes::run(lanes)?;
@@ -320,9 +316,9 @@ impl Release {
         let built = std::thread::spawn(move || {
             // A receiver that is gone is a run that was interrupted.
             let _ = tell.send(dist::build_shipped(true).map(drop));
-            // The last lanes to begin wait for these alone: they are built before what the other lanes do. Only root may; for
-            // others they come later.
-            let _ = rustix::process::nice(-5);
+            // The last lanes to begin wait for these alone: they are built before what the other lanes do, which are some twenty
+            // programs at a time. Only root may; for others they come later.
+            let _ = rustix::process::nice(-10);
             dist::build_shipped(false).map(drop)
         });
         Self { built_static, built }
@@ -359,10 +355,9 @@ fn passes(command: &mut Command) -> anyhow::Result<Counts> {
 /// The package of the integration tests, and those that run beside each other: with real engines, and of programs for the
 /// host's own target.
 const INTEGRATION: &str = "integration-tests";
-const ENGINES: [&str; 1] = ["engines"];
-const SWARM: [&str; 1] = ["swarm"];
-const OTHER_DAEMONS: [&str; 2] = ["supervisor", "bundles"];
-const NOT_HERE: [&str; 1] = ["vm"];
+const ENGINES: &str = "engines";
+const DAEMONS: [&str; 3] = ["swarm", "supervisor", "bundles"];
+const NOT_HERE: &str = "vm";
 /// It makes what others start, beside all steps; and its package, which needs so little that it is there long before the others.
 const SYSTEMS: &str = "systems";
 const MAKING_SYSTEMS: &str = "integration-tests/systems";
