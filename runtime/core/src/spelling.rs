@@ -217,9 +217,10 @@ impl<'de> Deserializer<'de> for Respelling<'_> {
 #[cfg(test)]
 mod tests {
     use oci_spec::runtime::{LinuxResources, Process, Spec};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{read_in_any_letters, respell_process};
+    use crate::mutation::{Random, runs, seed};
 
     #[test]
     fn the_specifications_names_are_read() {
@@ -297,5 +298,32 @@ mod tests {
         assert_eq!(place(json!({"linux": {"resources": {"pids": {"limit": []}}}})), "linux.resources.pids.limit");
         assert_eq!(place(json!({"process": {"args": ["a", 3]}})), "process.args[1]");
         assert_eq!(place(json!([])), "");
+    }
+
+    /// What this reader takes, refuses and understands is what serde_json's own does.
+    #[test]
+    fn damaged_configs_are_read_as_by_serde_json() {
+        let (seeds, mut random) = (crate::compile::damaged::seeds(), Random(seed()));
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..runs() {
+            let text = random.document(&seeds);
+            let Ok(mut value) = serde_json::from_slice::<Value>(&text) else { continue };
+            let expected = serde_json::from_value::<Spec>(value.clone());
+            let before = value.clone();
+            let reading = read_in_any_letters::<Spec>(&mut value).unwrap();
+            assert!(!reading.respelled && value == before, "nobody wrote other letters: {before}");
+            match (reading.read, expected) {
+                (Ok(spec), Ok(expected)) => {
+                    taken += 1;
+                    assert_eq!(spec, expected, "{before}");
+                }
+                (Err(misread), Err(error)) => {
+                    refused += 1;
+                    assert_eq!(misread.message, error.to_string(), "{before}");
+                }
+                (read, _) => panic!("taken by one, refused by the other ({read:?}): {before}"),
+            }
+        }
+        assert!(taken > runs() / 10 && refused > runs() / 10, "{taken} taken, {refused} refused");
     }
 }
