@@ -121,6 +121,30 @@ fn what_a_restored_container_sees_is_what_it_saw() {
     saved.case.finish();
 }
 
+/// Sources that are named by the bundle, one of them the bundle itself, and with a mount below it.
+#[test]
+fn sources_in_the_bundle_are_found_again() {
+    let (Some([runtime]), Some(path)) = (under_test_only("relative sources"), criu()) else { return };
+    let saved = Saved::new(&runtime, &path);
+    let (bundle, file) = counter(&saved);
+    let own = |source: &str, destination: &str, option: &str| json!({"type": "bind", "source": source, "destination": destination, "options": [option]});
+    let bundle = bundle
+        .push("/mounts", own(".", "/bundle", "bind"))
+        .push("/mounts", own("./some/folder", "/folder", "rbind"))
+        .push("/mounts", own("./some", "/folder/nested", "bind"));
+    let folder = bundle.write().join("some/folder");
+    fs::create_dir_all(&folder).expect("make the folder");
+    let id = saved.case.detached(&bundle, "a");
+    wait_until("it counts", || count(&file) > 3);
+    saved.checkpoint(&id, &[]);
+    fs::remove_dir(folder.join("nested")).expect("it was made as a mountpoint");
+    let _ = saved.restore(&id, &bundle, &[]).output().ok();
+    let seen = saved.case.exec(&id, &["ls", "/bundle/config.json", "/folder", "/folder/nested"]).ok().stdout;
+    assert_eq!(seen, "/bundle/config.json\n\n/folder:\nnested\n\n/folder/nested:\nfolder\n");
+    saved.case.delete(&id);
+    saved.case.finish();
+}
+
 #[test]
 fn pipes_are_replaced_by_the_callers() {
     let (Some(peers), Some(path)) = (peers(), criu()) else { return };

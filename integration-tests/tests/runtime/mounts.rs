@@ -260,6 +260,29 @@ fn a_shared_root_is_shared() {
     }
 }
 
+/// Also where the root filesystem lies on another mount of the host than `/`; runc 1.1 makes that private.
+#[test]
+fn a_slave_root_is_the_hosts_slave() {
+    let Some([runtime]) = under_test_only("rootfsPropagation slave") else { return };
+    for (propagation, slaves) in [("slave", "1"), ("rslave", "1"), ("private", "0"), ("rprivate", "0")] {
+        let case = Case::new(&runtime);
+        let bundle = case.bundle().shell("awk '$5 == \"/\"' /proc/self/mountinfo | grep -c master: || true");
+        let bundle = bundle.edit(json!({"linux": {"rootfsPropagation": propagation}})).write();
+        // A namespace of its own, in which that mount is shared as under systemd.
+        let script = "mount --bind \"$1\" \"$1\" && mount --make-rprivate / && mount --make-rshared / && \
+                      exec \"$FLINT\" --root \"$ROOT\" run --bundle \"$1\" \"$2\"";
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-ec", script, "sh"])
+            .args([bundle.into_os_string(), case.id("a").into()])
+            .env("FLINT", &runtime.path)
+            .env("ROOT", case.state_root())
+            .output()
+            .ok();
+        assert_eq!(output.stdout.trim(), slaves, "{propagation}");
+        case.finish();
+    }
+}
+
 #[test]
 fn masked_and_readonly_paths() {
     same(

@@ -203,8 +203,11 @@ fn enter_cgroups(cgroups: &[Fd]) -> (u32, i32) {
 pub(crate) enum Inherited {
     /// None.
     Cut,
-    /// Those below `/`, not `/` itself.
-    SharedBelow,
+    /// Those below `/`, not `/` itself, which may be a slave of the host's.
+    SharedBelow {
+        /// Whether it is.
+        slave: bool,
+    },
     /// All.
     Shared,
 }

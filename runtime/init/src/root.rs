@@ -31,7 +31,7 @@ impl Init<'_> {
     pub(crate) fn inherited_propagation(&mut self, flag: u64) -> Outcome {
         // Without MS_REC it is set on / alone.
         self.inherited = match (flag & libc::MS_SHARED, flag & libc::MS_REC) {
-            (0, 0) => Inherited::SharedBelow,
+            (0, 0) => Inherited::SharedBelow { slave: flag & libc::MS_SLAVE != 0 },
             (0, _) => Inherited::Cut,
             _ => Inherited::Shared,
         };
@@ -49,7 +49,7 @@ impl Init<'_> {
         }
         let target = file::openat(Fd::CWD, path, FOLDER_PATH, 0).at(Operation::Open)?;
         if self.inherited != Inherited::Cut {
-            self.make_mount_of_private(target)?;
+            self.cut_mount_of(target)?;
         }
         let tree = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
         let root = mount::open_tree(target, c"", tree).at(Operation::OpenSource)?;
@@ -64,20 +64,21 @@ impl Init<'_> {
     }
 
     /// pivot_root(2) wants neither the new root nor the mount that it lies on shared, and mounting the one on the other
-    /// must not propagate to the host.
-    fn make_mount_of_private(&self, folder: Fd) -> Outcome {
+    /// must not propagate to the host. Where `/` is a slave, so is that mount, and the root that is cloned of it.
+    fn cut_mount_of(&self, folder: Fd) -> Outcome {
         let mut at = folder;
         loop {
             let stat = file::stat(at, c"").at(Operation::Stat)?;
             if stat.mount_root {
                 let top = file::stat(Fd::CWD, c"/").at(Operation::Stat)?;
                 // The mount of / is as it was asked for.
-                if self.inherited == Inherited::SharedBelow
-                    && (stat.inode, stat.filesystem) == (top.inode, top.filesystem)
-                {
+                let below = matches!(self.inherited, Inherited::SharedBelow { .. });
+                if below && (stat.inode, stat.filesystem) == (top.inode, top.filesystem) {
                     return Ok(());
                 }
-                let change = Change { propagation: libc::MS_PRIVATE, ..Change::default() };
+                let slave = self.inherited == Inherited::SharedBelow { slave: true };
+                let cut = if slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+                let change = Change { propagation: cut, ..Change::default() };
                 return mount::mount_setattr(at, change).at(Operation::MountSetattr);
             }
             let above = file::openat(at, c"..", FOLDER_PATH, 0).at(Operation::Open)?;

@@ -148,6 +148,11 @@ pub(super) const DIFFERENCES: &[Known] = &[
         what: What::Words { section: "mountinfo", words: &["shared,", "shared", "unbindable"] },
     },
     Known {
+        row: "`rootfsPropagation` slave, the root filesystem on another mount than `/`",
+        applies: |config| config.at("/linux/rootfsPropagation") == "slave",
+        what: What::Words { section: "mountinfo", words: &["master"] },
+    },
+    Known {
         row: "`rootfsPropagation` unbindable",
         applies: |config| {
             config.at("/linux/rootfsPropagation").as_str().is_some_and(|name| name.ends_with("unbindable"))

@@ -43,6 +43,8 @@ pub(crate) fn of_step(step: &Step, plan: &Plan, cgroup: &cgroup::Paths) -> Optio
                 MountSource::Prepared { slot } => of_slot(slot, plan, cgroup)?,
                 _ => return None,
             };
+            // CRIU refuses names like `/bundle/.`, and mountinfo, which it is compared with, has none.
+            let source = source.components().collect();
             Some(External { target: path(mount.target), source, recursive })
         }
         Step::DeviceBind { source, path: target } => {
