@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use integration_tests::{Case, Command, copy_program, flint, peers, wait_until};
+use integration_tests::{Case, Command, copy_program, flint, peers, under_test_only, wait_until};
 use serde_json::json;
 
 /// CVE-2019-18837: a mount's destination leads through a symlink to the host.
@@ -228,6 +228,34 @@ fn the_runtimes_binary_cannot_be_overwritten() {
         case.delete(&id);
         case.finish();
     }
+}
+
+/// The program may be mounted on a file, as in a container that is given another runtime: what lies below is another program,
+/// which the folder's own file system shows, and which must not run in its place.
+#[test]
+fn the_runtime_runs_where_it_is_mounted_on_another_program() {
+    let Some([runtime]) = under_test_only("a runtime that seals itself") else { return };
+    let case = Case::new(&runtime);
+    let bundle = case.bundle().shell("echo ran").write();
+    let place = case.path().join("runtime");
+    // An empty file that nobody may execute, and a program that does and says something else.
+    for below in ["/dev/null", "/bin/echo"] {
+        let script = "cat \"$1\" > \"$2\" && chmod \"$3\" \"$2\" && mount --bind \"$FLINT\" \"$2\" && \
+                      exec \"$2\" --root \"$ROOT\" run --bundle \"$4\" \"$5\"";
+        let mode = if below == "/dev/null" { "644" } else { "755" };
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-ec", script, "sh", below])
+            .args([&place])
+            .args([mode])
+            .args([&bundle])
+            .args([case.id("a")])
+            .env("FLINT", &runtime.path)
+            .env("ROOT", case.state_root())
+            .output()
+            .ok();
+        assert_eq!(output.stdout, "ran\n", "{below}");
+    }
+    case.finish();
 }
 
 /// A volume at /proc that is no procfs cannot be used to fake what is written there (CVE-2019-16884).

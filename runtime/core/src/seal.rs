@@ -49,7 +49,7 @@ pub fn ensure() -> Result<Sealed> {
     if let Some(sealed) = sealed(&program) {
         return Ok(sealed);
     }
-    let sealed = match read_only_view() {
+    let sealed = match read_only_view(&program) {
         Some(view) => view,
         None => sealed_copy(&program)?,
     };
@@ -100,8 +100,9 @@ fn identity(program: &OwnedFd) -> Option<String> {
 }
 
 /// The program's folder as the lower layer of an overlay file system without an upper one: read-only whatever the
-/// rights, nothing copied, gone with its last user. `None` where the kernel or the folder does not allow it.
-fn read_only_view() -> Option<OwnedFd> {
+/// rights, nothing copied, gone with its last user. `None` where the kernel or the folder does not allow it, and where the
+/// folder has something else by that name: what the program was mounted on, or what has taken its place since.
+fn read_only_view(program: &OwnedFd) -> Option<OwnedFd> {
     let path = std::fs::read_link("/proc/self/exe").ok()?;
     let (folder, name) = (path.parent()?, path.file_name()?);
     // The layers must not nest, and their list has separators of its own.
@@ -114,7 +115,18 @@ fn read_only_view() -> Option<OwnedFd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let view = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).ok()?;
-    nix::fcntl::openat(&view, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).ok()
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    nix::fcntl::openat(&view, name, flags, Mode::empty()).ok().filter(|seen| is_same_file(program, seen))
+}
+
+/// Whether an overlay's file is the one below: its device is another, and its inode's number may be.
+fn is_same_file(below: &OwnedFd, seen: &OwnedFd) -> bool {
+    let of = |file: &OwnedFd| {
+        let stat = fstat(file).ok()?;
+        let (modified, changed) = ((stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec));
+        Some((stat.st_size, stat.st_mode, stat.st_uid, modified, changed))
+    };
+    of(below).is_some_and(|below| of(seen) == Some(below))
 }
 
 /// Whether the file is in memory and can never change.
