@@ -9,6 +9,7 @@ use oci_spec::runtime::{Arch, Capability, Process, Spec};
 use serde_json::Value;
 
 use crate::spelling::{Misread, read_in_any_letters, respell_process};
+use crate::unique_keys::read_json;
 use crate::{Error, Kind, Result};
 
 const CONFIG: &str = "config.json";
@@ -141,14 +142,15 @@ fn read(json: &[u8]) -> (serde_json::Result<Spec>, bool) {
     (spec.and_then(|spec| reader.end().map(|()| spec)), has_unknown)
 }
 
-/// The config as oci-spec reads it; `None` where there was nothing to change, or no JSON.
+/// The config as oci-spec reads it; `None` where there was nothing to change.
 fn mend(json: &[u8], warnings: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
-    let Ok(mut config) = serde_json::from_slice::<Value>(json) else { return Ok(None) };
+    let mut config = read_json(json).map_err(|error| Error::invalid(error.to_string()))?;
     let mut mended = false;
     // What is refused hides the keys behind it.
     while read_in_any_letters::<Spec>(&mut config)?.respelled
         | config.get_mut("process").is_some_and(|process| mend_process(process, "process.", warnings))
         | drop_unset_pids(&mut config)
+        | respell_freebsd(&mut config)
         | drop_unknown_architectures(&mut config, warnings)
     {
         mended = true;
@@ -163,7 +165,7 @@ fn mend(json: &[u8], warnings: &mut Vec<String>) -> Result<Option<Vec<u8>>> {
 ///
 /// `Invalid` for what is no process.
 pub fn read_process(json: &[u8]) -> Result<(Process, Vec<String>)> {
-    let mut value: Value = serde_json::from_slice(json).map_err(|error| Error::invalid(error.to_string()))?;
+    let mut value = read_json(json).map_err(|error| Error::invalid(error.to_string()))?;
     let mut warnings = Vec::new();
     loop {
         let reading = read_in_any_letters(&mut value)?;
@@ -226,6 +228,14 @@ fn drop_unknown_capabilities(process: &mut Value, prefix: &str, warnings: &mut V
 fn drop_unset_pids(config: &mut Value) -> bool {
     let pids = config.pointer_mut("/linux/resources/pids").and_then(Value::as_object_mut);
     pids.is_some_and(|pids| pids.get("limit").is_some_and(Value::is_null) && pids.remove("limit").is_some())
+}
+
+/// Gives `freebsd`, which oci-spec does not know and flint refuses, its letters; tells whether it had others.
+fn respell_freebsd(config: &mut Value) -> bool {
+    let Some(members) = config.as_object_mut().filter(|members| !members.contains_key("freebsd")) else { return false };
+    let key = members.keys().find(|key| key.eq_ignore_ascii_case("freebsd")).cloned();
+    let section = key.and_then(|key| members.remove(&key));
+    section.is_some_and(|section| members.insert("freebsd".to_owned(), section).is_none())
 }
 
 /// runc's words, which its callers know.
@@ -316,6 +326,12 @@ mod tests {
         assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(7));
         let text = std::str::from_utf8(bundle.json()).unwrap();
         assert!(text.contains(r#""cpu":{"shares":7}"#) && text.contains("extra"), "others read it so, too: {text}");
+        let freebsd = load(r#"{"ociVersion": "1.0.0", "FreeBSD": {}}"#).unwrap();
+        assert!(freebsd.json().starts_with(br#"{"freebsd":{}"#), "to be refused");
+        // Nothing is lost where something else has to be mended.
+        let twice =
+            r#"{"OCIVersion": "1.0.0", "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}, "linux": {}}"#;
+        assert!(load(twice).unwrap_err().to_string().starts_with("config.json: duplicate field `linux`"));
         let error = load(r#"{"ociVersion": "1.0.0", "hostname": "a", "HostName": "b"}"#).unwrap_err();
         assert!(error.to_string().contains("config.json: duplicate field `hostname`"), "{error}");
         let (process, _) =

@@ -37,6 +37,7 @@ pub mod seal;
 pub mod seccomp;
 mod spelling;
 mod state;
+mod unique_keys;
 
 pub use bundle::Bundle;
 pub use compile::in_user_namespace;

@@ -103,6 +103,10 @@ fn identity(program: &OwnedFd) -> Option<String> {
 /// rights, nothing copied, gone with its last user. `None` where the kernel or the folder does not allow it, and where the
 /// folder has something else by that name: what the program was mounted on, or what has taken its place since.
 fn read_only_view(program: &OwnedFd) -> Option<OwnedFd> {
+    const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
+    if attributes(program) & STATX_ATTR_MOUNT_ROOT != 0 {
+        return None;
+    }
     let path = std::fs::read_link("/proc/self/exe").ok()?;
     let (folder, name) = (path.parent()?, path.file_name()?);
     // The layers must not nest, and their list has separators of its own.
@@ -137,8 +141,13 @@ fn is_sealed(program: &OwnedFd) -> bool {
 /// Whether the kernel checks every page of the file against a hash (fs-verity, Linux 5.4): it is read-only for good.
 fn has_verity(program: &OwnedFd) -> bool {
     const STATX_ATTR_VERITY: u64 = 0x0010_0000;
+    attributes(program) & STATX_ATTR_VERITY != 0
+}
+
+/// `stx_attributes` of statx(2); none where the kernel does not say.
+fn attributes(program: &OwnedFd) -> u64 {
     rustix::fs::statx(program, "", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::empty())
-        .is_ok_and(|stat| stat.stx_attributes.bits() & STATX_ATTR_VERITY != 0)
+        .map_or(0, |stat| stat.stx_attributes.bits())
 }
 
 fn sealed_copy(program: &OwnedFd) -> Result<OwnedFd> {

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::{fmt, iter};
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde_json::Value;
 
 use crate::{Error, Result};
@@ -131,6 +131,14 @@ impl Respelling<'_> {
     }
 }
 
+/// `read`, unless something of `rest` was not: as serde_json refuses it.
+fn ended<T>(mut rest: impl Iterator, read: T, count: usize, expected: &dyn de::Expected) -> serde_json::Result<T> {
+    if rest.next().is_some() {
+        return Err(de::Error::invalid_length(count, expected));
+    }
+    Ok(read)
+}
+
 /// Adds what `from` has, as Go fills a structure that it meets twice; whether nothing of it is there with another value. For
 /// Go the later one counts then.
 fn merge(into: &mut Value, from: Value) -> bool {
@@ -168,20 +176,26 @@ impl<'de> Deserializer<'de> for Respelling<'_> {
         let below = |value| Respelling { value, found, depth: depth + 1 };
         match value {
             Value::Object(members) => {
+                let count = members.len();
                 let mut members = members.iter_mut();
-                visitor.visit_map(MapDeserializer::new(iter::from_fn(|| {
+                let mut members = iter::from_fn(|| {
                     let member = members.next();
                     found.at(depth, member.as_ref().map(|(key, _)| Step::Key((*key).clone())));
                     member.map(|(key, value)| (key.as_str(), below(value)))
-                })))
+                });
+                let read = visitor.visit_map(MapDeserializer::new(&mut members))?;
+                ended(members, read, count, &"fewer elements in map")
             }
             Value::Array(items) => {
+                let count = items.len();
                 let mut items = items.iter_mut().enumerate();
-                visitor.visit_seq(SeqDeserializer::new(iter::from_fn(|| {
+                let mut items = iter::from_fn(|| {
                     let item = items.next();
                     found.at(depth, item.as_ref().map(|(index, _)| Step::Index(*index)));
                     item.map(|(_, value)| below(value))
-                })))
+                });
+                let read = visitor.visit_seq(SeqDeserializer::new(&mut items))?;
+                ended(items, read, count, &"fewer elements in array")
             }
             other => other.clone().deserialize_any(visitor),
         }
@@ -298,6 +312,13 @@ mod tests {
         assert_eq!(place(json!({"linux": {"resources": {"pids": {"limit": []}}}})), "linux.resources.pids.limit");
         assert_eq!(place(json!({"process": {"args": ["a", 3]}})), "process.args[1]");
         assert_eq!(place(json!([])), "");
+    }
+
+    #[test]
+    fn lists_for_structures_have_their_length() {
+        let mut long = json!({"hugepageLimits": [["2MB", 1, "more"]]});
+        let misread = read_in_any_letters::<LinuxResources>(&mut long).unwrap().read.unwrap_err();
+        assert!(misread.message.contains("fewer elements in array"), "{misread}");
     }
 
     /// What this reader takes, refuses and understands is what serde_json's own does.

@@ -20,6 +20,7 @@ use super::systemd::{Property, Unit, Value, leave_out, of_resources, round_quota
 use super::tree::{Place, enable_controllers, refused};
 use super::{devices, limits, undo};
 use crate::spelling::read_in_any_letters;
+use crate::unique_keys::read_json;
 use crate::{Error, Result};
 
 /// Reads `linux.resources` from JSON, as `update --resources` has it.
@@ -31,7 +32,7 @@ use crate::{Error, Result};
 /// [`Kind::Invalid`](crate::Kind::Invalid): malformed JSON, or a field of another type.
 pub fn parse_resources(json: &[u8]) -> Result<LinuxResources> {
     let malformed = |what: String| Error::invalid(format!("the resources are malformed: {what}"));
-    let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?;
+    let mut value = read_json(json).map_err(|error| malformed(error.to_string()))?;
     if value.is_null() {
         // As Go decodes it: nothing is asked for.
         value = serde_json::json!({});
