@@ -147,7 +147,27 @@ pub(crate) fn resolve(root: &OwnedFd, path: &Path) -> nix::Result<(OwnedFd, Path
 
 #[cfg(test)]
 mod tests {
-    use super::is_below;
+    use serde_json::json;
+
+    use super::{is_below, of_step};
+    use crate::Bundle;
+    use crate::compile::{compile, samples};
+
+    #[test]
+    fn sources_are_named_without_dots() {
+        let mut config = samples::config();
+        let binds = [".", "./a/./b/", "/x/."]
+            .map(|source| json!({"destination": "/data", "type": "bind", "source": source, "options": ["bind"]}));
+        config["mounts"] = json!(binds);
+        let bundle = Bundle::from_parts("/bundle".into(), config.to_string().into_bytes()).unwrap();
+        let plan = compile(&bundle, &samples::hybrid(), &samples::options()).unwrap();
+        let external = plan.init.iter().filter_map(|step| of_step(step, &plan, &crate::cgroup::Paths::default()));
+        // As text: paths that differ in a `.` alone are equal.
+        let sources: Vec<_> = external.map(|external| external.source.display().to_string()).collect();
+        for source in ["/bundle", "/bundle/a/b", "/x"] {
+            assert!(sources.iter().any(|found| found == source), "{source}: {sources:?}");
+        }
+    }
 
     #[test]
     fn below_is_not_beside() {
