@@ -178,7 +178,8 @@ impl Case {
     /// Ends the case: fails when anything is left. All containers must be deleted by then.
     #[track_caller]
     pub fn finish(mut self) {
-        self.leaks.assert_none();
+        let left = self.leaks.remaining();
+        assert!(left.is_empty(), "{} left behind:\n  {}", self.runtime.name, left.join("\n  "));
         self.is_clean = true;
     }
 }

@@ -52,7 +52,7 @@ impl Leaks {
     fn look(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         found.extend(mounts_with(&self.prefix).into_iter().map(|mount| format!("mount {}", mount.display())));
-        found.extend(cgroups_with(&self.prefix).into_iter().map(|dir| format!("cgroup {}", dir.display())));
+        found.extend(cgroups_with(&self.prefix).into_iter().map(|dir| told_of_cgroup(&dir)));
         found.extend(
             processes_with(&self.prefix).into_iter().map(|pid| format!("process {pid} ({})", command_line(pid))),
         );
@@ -60,6 +60,18 @@ impl Leaks {
         found.extend(own_fds_with(&self.prefix).into_iter().map(|target| format!("fd of the test {target}")));
         found
     }
+}
+
+/// A cgroup, and what keeps it.
+fn told_of_cgroup(dir: &Path) -> String {
+    let members = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let members: Vec<String> = members
+        .lines()
+        .filter_map(|pid| pid.parse().ok())
+        .map(|pid| format!("{pid} ({}: {})", command_line(pid), stat_after_name(pid).unwrap_or_default()))
+        .collect();
+    let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+    format!("cgroup {}, in it [{}] {}", dir.display(), members.join(", "), events.replace('\n', " ").trim_end())
 }
 
 /// Mount points of this mount namespace whose line holds `prefix`, in mount order.
