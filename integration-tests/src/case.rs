@@ -175,11 +175,17 @@ impl Case {
             .replace(&self.runtime.path.display().to_string(), "<runtime>")
     }
 
-    /// Ends the case: fails when anything is left. All containers must be deleted by then.
+    /// Ends the case: fails when flint left anything. All containers must be deleted by then. A peer's remains are taken away and
+    /// told: runc's `delete --force` only logs that it could not remove a cgroup of v2, which it tries once.
     #[track_caller]
     pub fn finish(mut self) {
         let left = self.leaks.remaining();
-        assert!(left.is_empty(), "{} left behind:\n  {}", self.runtime.name, left.join("\n  "));
+        let told = format!("{} left behind:\n  {}", self.runtime.name, left.join("\n  "));
+        if self.runtime.is_runc() && !left.is_empty() {
+            eprintln!("{told}");
+            return;
+        }
+        assert!(left.is_empty(), "{told}");
         self.is_clean = true;
     }
 }

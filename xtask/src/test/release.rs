@@ -20,9 +20,9 @@ impl Release {
         let host = std::thread::spawn(move || {
             // A receiver that is gone is a run that was interrupted.
             let _ = tell.send(dist::build_shipped(true).map(drop));
-            // The last lanes to begin wait for these alone, and the tests that run meanwhile are many programs at a time. Those
-            // have less of the cores, and still enough for their own limits of time. Only root may; for others they come later.
-            let _ = rustix::process::nice(-5);
+            // The last lanes to begin wait for these alone: they are built before what the other lanes do, which are some twenty
+            // programs at a time. Only root may; for others they come later.
+            let _ = rustix::process::nice(-10);
             dist::build_shipped(false).map(drop)
         });
         let panicked = || anyhow::anyhow!("the release build panicked");
