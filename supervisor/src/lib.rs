@@ -31,5 +31,6 @@ pub mod pressure;
 pub mod probes;
 pub mod reconciler;
 pub mod scheduler;
+pub mod signals;
 pub mod store;
 pub mod volumes;

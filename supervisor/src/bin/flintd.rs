@@ -17,7 +17,8 @@ use flintd::node::{Config, LocalApi, Node};
 use flintd::page::Page;
 use flintd::scheduler::Scheduler as _;
 use flintd::scheduler::swarm::{JoinOptions, Swarm};
-use tokio::signal::unix::{SignalKind, signal};
+use flintd::signals::hear;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 
 /// Keeps the pods of a node as they are desired
@@ -193,7 +194,7 @@ fn log(arguments: &Arguments) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
     let access = Access::of_group(config.group.as_deref())?;
     let node = Node::open(config).await?;
     let listener = access.bind(&node.config().socket)?;

@@ -109,10 +109,10 @@ impl Integration<'_> {
         command.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint"));
         command.env("FLINT_FAULTS_BIN", workspace::target_folder().join("debug/flint"));
         command.env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
-        if test.name == ENGINES
+        if [&[ENGINES], &DAEMONS[..]].concat().contains(&test.name.as_str())
             && let Ok(cores) = std::thread::available_parallelism()
         {
-            // The longest lane, whose tests wait for daemons of their own: two for each core, where libtest has one.
+            // They wait for daemons of their own, each test: two at a time for each core, where libtest has one.
             command.env("RUST_TEST_THREADS", (2 * cores.get()).to_string());
         }
         Program { name: test.name.clone(), command, is_check: false }

@@ -100,8 +100,7 @@ impl Run {
                 let tests = self.build("programs of the integration tests", &integration::targets()?, &mut lints)?;
                 beside.push(("integration tests", scope.spawn(move || integration.run(&tests))));
             }
-            // The lanes that wait for these are short.
-            let tests = unhurried(|| self.build("programs of all tests", &[], &mut lints))?;
+            let tests = self.build("programs of all tests", &[], &mut lints)?;
             for check in check::ALL {
                 self.step(check.name, |_| check.run().map(Counts::one))?;
             }
@@ -117,7 +116,11 @@ impl Run {
             beside.push(("unit tests", scope.spawn(|| lanes::run(vec![of_units]))));
             // It waits for nothing but cores, and nothing waits for it: beside the rest, where that leaves a core idle.
             let by_cargo = self.by_cargo(lints)?;
-            let checked = scope.spawn(move || unhurried(|| lanes::run(vec![by_cargo])));
+            let checked = scope.spawn(move || {
+                // Linux has a priority for each thread, and gives it to the thread's children.
+                rustix::process::nice(10).context("lowering a thread's priority")?;
+                lanes::run(vec![by_cargo])
+            });
             beside.push(("lints for aarch64, and doc tests", checked));
             if let Some(integration) = &integration {
                 beside.push(("the linked programs", scope.spawn(move || integration.linked(&tests))));
@@ -231,16 +234,6 @@ impl Run {
         println!("{}", self.counts);
         Ok(if self.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-/// Works where that leaves a core idle: on a thread of a lower priority, which Linux has for each thread and gives to its children.
-fn unhurried<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
-    let at_work = || {
-        rustix::process::nice(5).context("lowering a thread's priority")?;
-        work()
-    };
-    std::thread::scope(|scope| scope.spawn(at_work).join())
-        .map_err(|_| anyhow::anyhow!("an unhurried thread panicked"))?
 }
 
 /// Runs a program that is one check: it passes with exit status 0.
