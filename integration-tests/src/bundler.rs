@@ -219,7 +219,7 @@ pub fn tree(root: &Path) -> BTreeMap<String, String> {
     entries
 }
 
-/// Of its content. By a crate that is optimised in tests, too: a hash of std took half of what the test of large images takes.
+/// Of its content. By a crate that is optimised in tests, too: std's hash took a third of what the comparison of trees takes.
 fn checksum(path: &Path) -> impl std::fmt::LowerHex {
     Sha256::digest(fs::read(path).expect("read a file"))
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -175,14 +176,17 @@ impl Case {
             .replace(&self.runtime.path.display().to_string(), "<runtime>")
     }
 
-    /// Ends the case: fails when flint left anything. All containers must be deleted by then. A peer's remains are taken away and
-    /// told: runc's `delete --force` only logs that it could not remove a cgroup of v2, which it tries once.
+    /// Ends the case: fails when anything is left. All containers must be deleted by then.
+    ///
+    /// A cgroup that a peer leaves is taken away and told of: runc's `delete --force` tries once to remove one of v2, and only logs
+    /// that it could not.
     #[track_caller]
     pub fn finish(mut self) {
         let left = self.leaks.remaining();
         let told = format!("{} left behind:\n  {}", self.runtime.name, left.join("\n  "));
-        if self.runtime.is_runc() && !left.is_empty() {
-            eprintln!("{told}");
+        if self.runtime.name == "runc" && !left.is_empty() && left.iter().all(|thing| thing.starts_with("cgroup ")) {
+            // Past the test harness, which keeps what a passing test prints.
+            let _ = writeln!(std::io::stderr(), "{told}");
             return;
         }
         assert!(left.is_empty(), "{told}");

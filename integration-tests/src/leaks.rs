@@ -68,7 +68,10 @@ fn told_of_cgroup(dir: &Path) -> String {
     let members: Vec<String> = members
         .lines()
         .filter_map(|pid| pid.parse().ok())
-        .map(|pid| format!("{pid} ({}: {})", command_line(pid), stat_after_name(pid).unwrap_or_default()))
+        .map(|pid| {
+            let state = stat_after_name(pid).and_then(|fields| fields.chars().next()).unwrap_or('?');
+            format!("{pid} {state} ({})", command_line(pid))
+        })
         .collect();
     let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
     format!("cgroup {}, in it [{}] {}", dir.display(), members.join(", "), events.replace('\n', " ").trim_end())

@@ -60,6 +60,8 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 const NAME: &str = "containerd-shim-flint-v1";
 
 fn main() -> ExitCode {
+    // What the caller had blocked outlives execve, and would not end a shim (daemon(7)). There is one thread, so this cannot fail.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let done = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| match arguments.action {
         Action::Help => {
             print!("{}", arguments::HELP);

@@ -31,6 +31,5 @@ pub mod pressure;
 pub mod probes;
 pub mod reconciler;
 pub mod scheduler;
-pub mod signals;
 pub mod store;
 pub mod volumes;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  demo ──> dist ──> cargo build (profile dist, musl) ──> elf: static? ──> strip ──> target/dist/
-//!  test ──> packages ──> fmt, clippy, checks ──> unit tests ──> dist ──> integration tests ──> one closing line
+//!  test ─┬> dist ───────────────────────────────┬> integration tests ─┬> one closing line
+//!        └> packages ──> fmt ──> clippy, builds ─┴> checks, unit tests ─┘
 //!  bench ─> dist ──> cargo run -p benches
 //! ```
 //!

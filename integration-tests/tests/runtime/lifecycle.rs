@@ -214,8 +214,9 @@ fn the_pid_file_is_written() {
         let command = case.command(["exec", "--detach", "--pid-file"]).args([&exec]);
         let _ = command.args([id.as_str(), "sleep", "1000"]).output().ok();
         let pid = fs::read_to_string(&exec).expect("the pid file");
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("cmdline");
-        assert_eq!(line, "sleep\u{0}1000\u{0}");
+        // execve closes what tells of it before it has set the arguments.
+        let line = || fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("cmdline");
+        wait_until("it is the program's", || line() == "sleep\u{0}1000\u{0}");
         case.delete(&id);
         case.finish();
     }

@@ -17,8 +17,7 @@ use flintd::node::{Config, LocalApi, Node};
 use flintd::page::Page;
 use flintd::scheduler::Scheduler as _;
 use flintd::scheduler::swarm::{JoinOptions, Swarm};
-use flintd::signals::hear;
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Keeps the pods of a node as they are desired
@@ -156,7 +155,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("it takes root: containers of the node are made and mounted here");
     }
-    // While there is one thread.
+    // While there is one thread. What the caller had blocked outlives execve; daemon(7) has a daemon reset it first.
+    nix::sys::signal::SigSet::empty().thread_set_mask().context("reset the mask of signals")?;
     flintd::capabilities::keep_needed().context("give up the capabilities that flintd does not need")?;
     log(arguments)?;
     let swarm = config.root.join("schedulers/swarm");
@@ -194,7 +194,7 @@ fn log(arguments: &Arguments) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let (mut terminate, mut interrupt) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let access = Access::of_group(config.group.as_deref())?;
     let node = Node::open(config).await?;
     let listener = access.bind(&node.config().socket)?;

@@ -6,16 +6,18 @@
 //!                    └─> the virtual machine
 //!  host's programs ──┬─> swarm
 //!                    ├─> supervisor
-//!                    └─> bundles
+//!                    ├─> bundles
+//!                    └─> the linked programs, when cargo has built these tests
 //! ```
 //!
 //! They wait more than they work, so they begin while the rest is still compiled: no core is idle then.
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::NonZero;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::lanes::{self, Lane, Program};
 use super::programs::TestProgram;
@@ -32,28 +34,30 @@ pub(super) const PACKAGE: &str = "integration-tests";
 const ENGINES: &str = "engines";
 const DAEMONS: [&str; 3] = ["swarm", "supervisor", "bundles"];
 const NOT_HERE: &str = "vm";
+/// How many of the longest lane's tests run at a time, at least: each waits for an engine of its own. The daemons' tests ask theirs
+/// again and again, and together take longer where more of them run.
+const ENGINES_AT_ONCE: usize = 4;
 /// The package that looks at the linked init side: it wants the release build, and builds programs in the same way.
 pub(super) const LINKED: &str = "integration-tests/init-object";
 
-/// The package of the runtime's command. `faults` runs the one that fails where it is told to, and cargo builds a package's
-/// programs beside its own integration tests.
-const COMMAND: &str = "flint";
+/// `faults` runs the command that fails where it is told to, and cargo builds a package's programs beside its own integration
+/// tests.
+const RUNTIME_PACKAGE: &str = "flint";
 
-/// What cargo has to be told to build for them.
+/// What cargo has to be told to build for them. By the names of tests: by those of packages it would choose other features.
 ///
 /// # Errors
 ///
 /// When cargo does not say what the packages have.
 pub(super) fn targets() -> anyhow::Result<Vec<String>> {
     let metadata = Metadata::load()?;
-    let packages = metadata.members().filter(|package| [PACKAGE, COMMAND].contains(&package.name.as_str()));
+    let packages = metadata.members().filter(|package| [PACKAGE, RUNTIME_PACKAGE].contains(&package.name.as_str()));
     let targets = packages.flat_map(|package| &package.targets);
     let tests = targets.filter(|target| target.kind.iter().any(|kind| kind == "test"));
     Ok(tests.flat_map(|test| ["--test".to_owned(), test.name.clone()]).collect())
 }
 
 /// What they are run with.
-#[derive(Clone)]
 pub(super) struct Integration<'a> {
     pub(super) release: &'a Release,
     pub(super) interrupt: &'a Interrupt,
@@ -68,8 +72,9 @@ impl Integration<'_> {
     ///
     /// # Errors
     ///
-    /// When a program cannot be started or heard, or the machine fails.
+    /// When they were not built, a program cannot be started or heard, or the machine fails.
     pub(super) fn run(&self, tests: &[TestProgram]) -> anyhow::Result<Counts> {
+        ensure!(!tests.is_empty(), "not run, since they were not built");
         let lane = |wanted: &dyn Fn(&str) -> bool| {
             let ours = tests.iter().filter(|test| test.is_of(PACKAGE) && wanted(&test.name));
             Lane::of(ours.map(|test| self.program(test)).collect())
@@ -78,12 +83,12 @@ impl Integration<'_> {
         let apart = [&[ENGINES, NOT_HERE], &DAEMONS[..]].concat();
         let others = lane(&|test| !apart.contains(&test));
         let static_programs = || self.release.static_programs();
-        let host_programs = || self.release.host_programs();
+        let all_programs = || self.release.all_programs();
         let mut lanes = vec![named(ENGINES).after(&static_programs), others.after(&static_programs)];
-        lanes.extend(DAEMONS.map(|name| named(name).after(&host_programs)));
+        lanes.extend(DAEMONS.map(|name| named(name).after(&all_programs)));
         std::thread::scope(|scope| {
             let machine = scope.spawn(|| self.virtual_machine(tests));
-            let mut counts = lanes::run(lanes)?;
+            let mut counts = lanes::run(lanes, self.interrupt)?;
             counts.add(machine.join().map_err(|_| anyhow::anyhow!("the machine's thread panicked"))??);
             Ok(counts)
         })
@@ -96,9 +101,9 @@ impl Integration<'_> {
     ///
     /// When a program cannot be started or heard.
     pub(super) fn linked(&self, tests: &[TestProgram]) -> anyhow::Result<Counts> {
-        let host_programs = || self.release.host_programs();
+        let all_programs = || self.release.all_programs();
         let linked = tests.iter().filter(|test| test.is_of(LINKED)).map(|test| self.program(test)).collect();
-        lanes::run(vec![Lane::of(linked).after(&host_programs)])
+        lanes::run(vec![Lane::of(linked).after(&all_programs)], self.interrupt)
     }
 
     fn program(&self, test: &TestProgram) -> Program {
@@ -109,11 +114,9 @@ impl Integration<'_> {
         command.env("FLINT_DIST", &dist).env("FLINT_BIN", dist.join("flint"));
         command.env("FLINT_FAULTS_BIN", workspace::target_folder().join("debug/flint"));
         command.env("FLINT_DEBUG_BIN", dist.join("debug/flint"));
-        if [&[ENGINES], &DAEMONS[..]].concat().contains(&test.name.as_str())
-            && let Ok(cores) = std::thread::available_parallelism()
-        {
-            // They wait for daemons of their own, each test: two at a time for each core, where libtest has one.
-            command.env("RUST_TEST_THREADS", (2 * cores.get()).to_string());
+        if test.name == ENGINES && std::env::var_os("RUST_TEST_THREADS").is_none() {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            command.env("RUST_TEST_THREADS", ENGINES_AT_ONCE.max(cores).to_string());
         }
         Program { name: test.name.clone(), command, is_check: false }
     }

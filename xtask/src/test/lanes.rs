@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::interrupt::Interrupt;
 use crate::tally::{self, Counts};
 
 /// A program that is to be run.
@@ -38,16 +39,17 @@ impl<'a> Lane<'a> {
 }
 
 /// Runs all lanes at once; what libtest counted. A program that ended badly and counted no failure is one, and so is a lane
-/// that could not start.
+/// that could not start. After an interrupt no further program is started.
 ///
 /// # Errors
 ///
-/// When a program cannot be started or heard.
-pub(super) fn run(lanes: Vec<Lane<'_>>) -> anyhow::Result<Counts> {
+/// When a program cannot be started or heard, or xtask was interrupted.
+pub(super) fn run(lanes: Vec<Lane<'_>>, interrupt: &Interrupt) -> anyhow::Result<Counts> {
     let console = Console::default();
     let counts = std::thread::scope(|scope| {
         let console = &console;
-        let running: Vec<_> = lanes.into_iter().map(|lane| scope.spawn(move || run_lane(lane, console))).collect();
+        let start = |lane| scope.spawn(move || run_lane(lane, console, interrupt));
+        let running: Vec<_> = lanes.into_iter().map(start).collect();
         let ended = running.into_iter().map(|lane| lane.join().map_err(|_| anyhow::anyhow!("a lane panicked"))?);
         ended.collect::<anyhow::Result<Vec<Counts>>>()
     })?;
@@ -57,7 +59,7 @@ pub(super) fn run(lanes: Vec<Lane<'_>>) -> anyhow::Result<Counts> {
     }))
 }
 
-fn run_lane(all: Lane<'_>, console: &Console) -> anyhow::Result<Counts> {
+fn run_lane(all: Lane<'_>, console: &Console, interrupt: &Interrupt) -> anyhow::Result<Counts> {
     let mut sum = Counts::default();
     if let Some(after) = all.after
         && let Err(error) = after()
@@ -67,6 +69,7 @@ fn run_lane(all: Lane<'_>, console: &Console) -> anyhow::Result<Counts> {
         return Ok(Counts::one(false));
     }
     for Program { name, mut command, is_check } in all.programs {
+        interrupt.check()?;
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {name}"))?;
         let mut counts = Counts::default();

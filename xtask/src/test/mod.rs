@@ -81,52 +81,54 @@ impl Run {
         let integration =
             release.as_ref().map(|release| Integration { release, interrupt: &interrupt, skips: &skips, options });
         std::thread::scope(|scope| {
-            let mut beside: Vec<(&str, ScopedJoinHandle<'_, anyhow::Result<Counts>>)> = Vec::new();
+            let mut beside: Vec<(&str, Instant, ScopedJoinHandle<'_, anyhow::Result<Counts>>)> = Vec::new();
             if !quick {
-                self.step("packages", |_| packages::install().map(|()| Counts::default()))?;
+                self.step("packages", || packages::install().map(|()| Counts::default()))?;
                 if vm::missing().is_none() {
                     // Who needs the machine waits for it by its lock, and says why there is none.
                     let _ = std::thread::spawn(vm::prepare);
                 }
             }
-            self.step("format", |_| passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
+            self.step("format", || passes(workspace::cargo().args(["fmt", "--all", "--check"])))?;
             let mut lints = Lints::Denied;
             if let Some(integration) = &integration {
                 // Made from a mirror, which takes minutes and little of a core. Who needs one before it is there waits for it.
-                let targets = ["--test".to_owned(), SYSTEMS.to_owned()];
-                let made_by = self.build("the program that makes systems for the others", &targets, &mut lints)?;
+                let targets = || Ok(vec!["--test".to_owned(), SYSTEMS.to_owned()]);
+                let made_by = self.build("the program that makes systems for the others", targets, &mut lints)?;
                 let lane = Lane::of(made_by.iter().map(|program| self.entry(program)).collect());
-                beside.push(("systems for the others", scope.spawn(|| lanes::run(vec![lane]))));
-                let tests = self.build("programs of the integration tests", &integration::targets()?, &mut lints)?;
-                beside.push(("integration tests", scope.spawn(move || integration.run(&tests))));
+                beside.push((
+                    "systems for the others",
+                    Instant::now(),
+                    scope.spawn(|| lanes::run(vec![lane], &interrupt)),
+                ));
+                let tests = self.build("programs of the integration tests", integration::targets, &mut lints)?;
+                beside.push(("integration tests", Instant::now(), scope.spawn(move || integration.run(&tests))));
             }
-            let tests = self.build("programs of all tests", &[], &mut lints)?;
+            // The lanes that wait for these are short.
+            let tests = unhurried(|| self.build("programs of all tests", || Ok(Vec::new()), &mut lints))?;
             for check in check::ALL {
-                self.step(check.name, |_| check.run().map(Counts::one))?;
+                self.step(check.name, || check.run().map(Counts::one))?;
             }
             if workspace::find_program("cargo-deny").is_some() {
                 let deny = ["deny", "--offline", "check", "bans", "licenses", "sources"];
-                self.step("cargo-deny", |_| passes(workspace::cargo().args(deny)))?;
+                self.step("cargo-deny", || passes(workspace::cargo().args(deny)))?;
             }
             // They wait more than they work: beside the rest, too.
             let is_apart = |test: &&TestProgram| {
-                [integration::PACKAGE, integration::LINKED, MAKING_SYSTEMS].iter().any(|of| test.is_of(of))
+                let of_a_lane = [integration::PACKAGE, MAKING_SYSTEMS].iter().any(|of| test.is_of(of));
+                (of_a_lane && test.is_integration) || test.is_of(integration::LINKED)
             };
             let of_units = Lane::of(tests.iter().filter(|test| !is_apart(test)).map(|test| self.entry(test)).collect());
-            beside.push(("unit tests", scope.spawn(|| lanes::run(vec![of_units]))));
-            // It waits for nothing but cores, and nothing waits for it: beside the rest, where that leaves a core idle.
-            let by_cargo = self.by_cargo(lints)?;
-            let checked = scope.spawn(move || {
-                // Linux has a priority for each thread, and gives it to the thread's children.
-                rustix::process::nice(10).context("lowering a thread's priority")?;
-                lanes::run(vec![by_cargo])
-            });
-            beside.push(("lints for aarch64, and doc tests", checked));
+            beside.push(("unit tests", Instant::now(), scope.spawn(|| lanes::run(vec![of_units], &interrupt))));
+            let (by_cargo, interrupt) = (self.by_cargo(lints)?, &interrupt);
+            let checked = scope.spawn(move || unhurried(|| lanes::run(vec![by_cargo], interrupt)));
+            beside.push(("lints for aarch64, and doc tests", Instant::now(), checked));
             if let Some(integration) = &integration {
-                beside.push(("the linked programs", scope.spawn(move || integration.linked(&tests))));
+                beside.push(("the linked programs", Instant::now(), scope.spawn(move || integration.linked(&tests))));
             }
-            for (name, lanes) in beside {
-                self.step(name, |_| lanes.join().map_err(|_| anyhow::anyhow!("a thread of lanes panicked"))?)?;
+            for (name, started, lanes) in beside {
+                let counts = lanes.join().map_err(|_| anyhow::anyhow!("a thread of lanes panicked"));
+                self.ended(name, started, counts.flatten())?;
             }
             anyhow::Ok(())
         })?;
@@ -135,18 +137,23 @@ impl Run {
 
     /// Builds programs of tests, the workspace's own crates with lints. Where that fails, it is a failure of its own, and these and
     /// later ones are built without: what is told of the lints should not hide what the tests say.
-    fn build(&mut self, name: &str, targets: &[String], lints: &mut Lints) -> anyhow::Result<Vec<TestProgram>> {
+    fn build(
+        &mut self,
+        name: &str,
+        targets: impl Fn() -> anyhow::Result<Vec<String>>,
+        lints: &mut Lints,
+    ) -> anyhow::Result<Vec<TestProgram>> {
         let mut built = None;
         if *lints == Lints::Denied {
-            self.step(&format!("lints, and {name}"), |_| {
-                built = Some(programs::build(targets, Lints::Denied)?);
+            self.step(&format!("lints, and {name}"), || {
+                built = Some(programs::build(&targets()?, Lints::Denied)?);
                 Ok(Counts::one(true))
             })?;
         }
         if built.is_none() {
             *lints = Lints::None;
-            self.step(name, |_| {
-                built = Some(programs::build(targets, Lints::None)?);
+            self.step(name, || {
+                built = Some(programs::build(&targets()?, Lints::None)?);
                 Ok(Counts::default())
             })?;
         }
@@ -158,16 +165,17 @@ impl Run {
     /// # Errors
     ///
     /// When xtask was interrupted.
-    fn step(&mut self, name: &str, run: impl FnOnce(&Self) -> anyhow::Result<Counts>) -> anyhow::Result<()> {
+    fn step(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<Counts>) -> anyhow::Result<()> {
         println!("\n== {name}");
         let started = Instant::now();
-        let counts = match run(self) {
-            Ok(counts) => counts,
-            Err(error) => {
-                println!("error: {error:#}");
-                Counts::one(false)
-            }
-        };
+        self.ended(name, started, run())
+    }
+
+    fn ended(&mut self, name: &str, started: Instant, counts: anyhow::Result<Counts>) -> anyhow::Result<()> {
+        let counts = counts.unwrap_or_else(|error| {
+            println!("error: {name}: {error:#}");
+            Counts::one(false)
+        });
         self.interrupt.check()?;
         if counts.failed > 0 {
             self.failed.push(name.to_owned());
@@ -234,6 +242,16 @@ impl Run {
         println!("{}", self.counts);
         Ok(if self.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Works where that leaves a core idle: on a thread of a lower priority, which Linux has for each thread and gives to its children.
+fn unhurried<T: Send>(work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    let at_work = || {
+        rustix::process::nice(5).context("lowering a thread's priority")?;
+        work()
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(at_work).join());
+    ended.map_err(|_| anyhow::anyhow!("an unhurried thread panicked"))?
 }
 
 /// Runs a program that is one check: it passes with exit status 0.

@@ -1,4 +1,4 @@
-//! The programs of the tests: built once, by one cargo, and then executed without it.
+//! The programs of the tests: built once, by cargo, and then executed without it.
 //!
 //! Cargo chooses features for the packages that it is told to build, so two calls for other packages build most of what
 //! they share twice; and two cargos that run tests wait for each other.
@@ -18,6 +18,8 @@ pub(crate) struct TestProgram {
     pub(crate) name: String,
     /// Its package's folder, where cargo would execute it.
     pub(crate) folder: PathBuf,
+    /// Of a file in the package's `tests/`; otherwise unit tests.
+    pub(crate) is_integration: bool,
     path: PathBuf,
 }
 
@@ -52,6 +54,7 @@ struct Message {
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    kind: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +115,9 @@ fn program(line: &str) -> Option<TestProgram> {
         return None;
     }
     let folder = message.manifest_path?.parent()?.to_owned();
-    Some(TestProgram { name: message.target?.name, folder, path: message.executable? })
+    let target = message.target?;
+    let is_integration = target.kind.iter().any(|kind| kind == "test");
+    Some(TestProgram { name: target.name, folder, is_integration, path: message.executable? })
 }
 
 #[cfg(test)]
@@ -129,8 +134,8 @@ mod tests {
         };
         let found = program(&line(true, r#""/w/target/t""#)).unwrap();
         assert_eq!(
-            (found.name.as_str(), found.folder.to_str(), found.path().to_str()),
-            ("t", Some("/w/a"), Some("/w/target/t"))
+            (found.name.as_str(), found.folder.to_str(), found.is_integration, found.path().to_str()),
+            ("t", Some("/w/a"), true, Some("/w/target/t"))
         );
         assert!(program(&line(false, r#""/w/target/t""#)).is_none(), "a program that is no test");
         assert!(program(&line(true, "null")).is_none(), "a library");

@@ -44,12 +44,13 @@ impl Release {
         self.shipped_static.clone().map_err(anyhow::Error::msg)
     }
 
-    /// Waits for the programs of the host's own target, which are built after the static ones.
+    /// Waits for all programs: those of the host's own target are built after the static ones.
     ///
     /// # Errors
     ///
     /// Why they were not built.
-    pub(super) fn host_programs(&self) -> anyhow::Result<()> {
+    pub(super) fn all_programs(&self) -> anyhow::Result<()> {
+        self.static_programs()?;
         self.for_host.clone().map_err(anyhow::Error::msg)
     }
 }

@@ -253,3 +253,24 @@ fn a_seccomp_profile_of_the_node_is_applied() {
     }
     node.finish();
 }
+
+/// A mask of signals outlives execve: flintd and what it starts do not keep their caller's.
+#[test]
+fn what_the_caller_had_blocked_is_heard() {
+    let Some(mut node) = Node::start() else { return };
+    node.end(rustix::process::Signal::TERM);
+    node.launch_by(&["env", "--block-signal"]);
+    node.apply(&node.manifest("one", "", "sleep 1000"));
+    node.wait_for("one", "Running");
+    let shims = node.shims();
+    assert!(!shims.is_empty());
+    for pid in [node.pid()].into_iter().chain(shims.into_iter().map(i32::cast_unsigned)) {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).expect("its mask").trim();
+        assert_eq!(blocked, "0000000000000000", "{status}");
+    }
+    remove(&node, "one");
+    node.end(rustix::process::Signal::TERM);
+    node.launch();
+    node.finish();
+}

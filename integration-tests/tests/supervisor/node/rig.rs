@@ -188,8 +188,16 @@ impl Node {
     /// Starts flintd, and waits until it takes requests.
     #[track_caller]
     pub(crate) fn launch(&mut self) {
+        self.launch_by(&[]);
+    }
+
+    /// The same by these words: a program that executes another.
+    #[track_caller]
+    pub(crate) fn launch_by(&mut self, words: &[&str]) {
+        let words = words.iter().map(std::ffi::OsStr::new).chain([self.flintd.as_os_str()]).collect::<Vec<_>>();
         let log = fs::File::options().create(true).append(true).open(self.log()).expect("open flintd's log");
-        let child = std::process::Command::new(&self.flintd)
+        let child = std::process::Command::new(words[0])
+            .args(&words[1..])
             .arg("--config")
             .arg(self.bundler.path().join("config.toml"))
             .args(["--log", self.level])

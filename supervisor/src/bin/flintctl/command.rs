@@ -64,7 +64,10 @@ pub(crate) const FAILURE: u8 = 1;
 /// Runs what was typed.
 pub(crate) fn run() -> ExitCode {
     let CommandLine { session, verb } = CommandLine::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // What the caller had blocked outlives execve (signal(7)): Ctrl-C, or that the terminal's size has changed, would not be heard.
+    let unblocked = nix::sys::signal::SigSet::empty().thread_set_mask().map_err(std::io::Error::from);
+    let runtime = unblocked.and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("flintctl: start: {error}");

@@ -4,9 +4,8 @@ use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::sync::{Mutex, Once, PoisonError};
 
 use anyhow::{Context, Result};
-use flintd::signals::hear;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use tokio::signal::unix::{Signal, SignalKind};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// The terminal's attributes before, while it is raw. A panic ends the process without unwinding; its hook finds them here.
@@ -88,7 +87,7 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 
 /// Tells when the terminal's size may have changed.
 pub(crate) fn resized() -> Result<Signal> {
-    hear(SignalKind::window_change()).context("hear of the terminal's size")
+    signal(SignalKind::window_change()).context("hear of the terminal's size")
 }
 
 /// Waits for a signal that would end this process, and tells which: what has to be restored comes first.
@@ -96,7 +95,7 @@ pub(crate) async fn ended() -> Result<i32> {
     let mut signals =
         [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()].map(|kind| {
             let number = kind.as_raw_value();
-            hear(kind).map(|signal| (number, signal))
+            signal(kind).map(|signal| (number, signal))
         });
     let [hangup, interrupt, terminate, quit] = &mut signals;
     let told = |signal: &std::io::Result<(i32, Signal)>| signal.as_ref().map_or(0, |(number, _)| *number);
