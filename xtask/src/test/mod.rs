@@ -81,7 +81,7 @@ impl Run {
         let integration =
             release.as_ref().map(|release| Integration { release, interrupt: &interrupt, skips: &skips, options });
         std::thread::scope(|scope| {
-            let mut beside: Vec<(&str, Instant, ScopedJoinHandle<'_, anyhow::Result<Counts>>)> = Vec::new();
+            let mut beside: Vec<(&str, ScopedJoinHandle<'_, anyhow::Result<Counts>>)> = Vec::new();
             if !quick {
                 self.step("packages", || packages::install().map(|()| Counts::default()))?;
                 if vm::missing().is_none() {
@@ -96,13 +96,9 @@ impl Run {
                 let targets = || Ok(vec!["--test".to_owned(), SYSTEMS.to_owned()]);
                 let made_by = self.build("the program that makes systems for the others", targets, &mut lints)?;
                 let lane = Lane::of(made_by.iter().map(|program| self.entry(program)).collect());
-                beside.push((
-                    "systems for the others",
-                    Instant::now(),
-                    scope.spawn(|| lanes::run(vec![lane], &interrupt)),
-                ));
+                beside.push(("systems for the others", scope.spawn(|| lanes::run(vec![lane], &interrupt))));
                 let tests = self.build("programs of the integration tests", integration::targets, &mut lints)?;
-                beside.push(("integration tests", Instant::now(), scope.spawn(move || integration.run(&tests))));
+                beside.push(("integration tests", scope.spawn(move || integration.run(&tests))));
             }
             // The lanes that wait for these are short.
             let tests = unhurried(|| self.build("programs of all tests", || Ok(Vec::new()), &mut lints))?;
@@ -119,16 +115,17 @@ impl Run {
                 (of_a_lane && test.is_integration) || test.is_of(integration::LINKED)
             };
             let of_units = Lane::of(tests.iter().filter(|test| !is_apart(test)).map(|test| self.entry(test)).collect());
-            beside.push(("unit tests", Instant::now(), scope.spawn(|| lanes::run(vec![of_units], &interrupt))));
+            beside.push(("unit tests", scope.spawn(|| lanes::run(vec![of_units], &interrupt))));
             let (by_cargo, interrupt) = (self.by_cargo(lints)?, &interrupt);
             let checked = scope.spawn(move || unhurried(|| lanes::run(vec![by_cargo], interrupt)));
-            beside.push(("lints for aarch64, and doc tests", Instant::now(), checked));
+            beside.push(("lints for aarch64, and doc tests", checked));
             if let Some(integration) = &integration {
-                beside.push(("the linked programs", Instant::now(), scope.spawn(move || integration.linked(&tests))));
+                beside.push(("the linked programs", scope.spawn(move || integration.linked(&tests))));
             }
-            for (name, started, lanes) in beside {
+            // Their programs have said how long they took.
+            for (name, lanes) in beside {
                 let counts = lanes.join().map_err(|_| anyhow::anyhow!("a thread of lanes panicked"));
-                self.ended(name, started, counts.flatten())?;
+                self.ended(name, counts.flatten(), "")?;
             }
             anyhow::Ok(())
         })?;
@@ -168,10 +165,11 @@ impl Run {
     fn step(&mut self, name: &str, run: impl FnOnce() -> anyhow::Result<Counts>) -> anyhow::Result<()> {
         println!("\n== {name}");
         let started = Instant::now();
-        self.ended(name, started, run())
+        let counts = run();
+        self.ended(name, counts, &format!(" ({:.1} s)", started.elapsed().as_secs_f64()))
     }
 
-    fn ended(&mut self, name: &str, started: Instant, counts: anyhow::Result<Counts>) -> anyhow::Result<()> {
+    fn ended(&mut self, name: &str, counts: anyhow::Result<Counts>, time: &str) -> anyhow::Result<()> {
         let counts = counts.unwrap_or_else(|error| {
             println!("error: {name}: {error:#}");
             Counts::one(false)
@@ -180,7 +178,7 @@ impl Run {
         if counts.failed > 0 {
             self.failed.push(name.to_owned());
         }
-        println!("-- {name}: {counts} ({:.1} s)", started.elapsed().as_secs_f64());
+        println!("-- {name}: {counts}{time}");
         self.counts.add(counts);
         Ok(())
     }
