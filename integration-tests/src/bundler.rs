@@ -219,7 +219,7 @@ pub fn tree(root: &Path) -> BTreeMap<String, String> {
     entries
 }
 
-/// Of its content. By a crate that is optimised in tests, too: std's hash took a third of what the comparison of trees takes.
+/// Of its content. By a crate that is optimised in tests, too: std's hash took more than a quarter of the test of trees.
 fn checksum(path: &Path) -> impl std::fmt::LowerHex {
     Sha256::digest(fs::read(path).expect("read a file"))
 }

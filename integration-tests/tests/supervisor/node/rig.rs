@@ -270,10 +270,11 @@ impl Node {
         command
     }
 
-    /// flintctl on a terminal of 33 times 77.
+    /// flintctl on a terminal of 33 times 77, whose changes of size its caller has blocked: it hears of them all the same.
     pub(crate) fn ctl_on_terminal(&self, args: &[&str]) -> PtyRun {
-        let socket = self.socket().display().to_string();
-        PtyRun::start(&self.flintctl, args, &[("FLINT_SOCKET", &socket)], 33, 77)
+        let (socket, flintctl) = (self.socket().display().to_string(), self.flintctl.display().to_string());
+        let words = [&["--block-signal=WINCH", flintctl.as_str()], args].concat();
+        PtyRun::start(Path::new("/usr/bin/env"), &words, &[("FLINT_SOCKET", &socket)], 33, 77)
     }
 
     /// The programs of `exec` that flintd knows of.
