@@ -60,6 +60,17 @@ pub enum Found {
     },
 }
 
+/// What a shim has been taken over with.
+#[derive(Debug)]
+pub struct TakenOver {
+    /// The containers that it was asked for.
+    pub containers: Vec<ContainerState>,
+    /// Those of them that it could not take over; why.
+    pub refused: Vec<(String, Failure)>,
+    /// What it has beside.
+    pub strangers: Strangers,
+}
+
 /// What a shim has beside what it was asked for.
 #[derive(Debug)]
 pub struct Strangers {
@@ -215,7 +226,7 @@ impl Executor {
         shim: &str,
         sandboxes: Vec<Sandbox>,
         containers: Vec<Container>,
-    ) -> Result<(Vec<ContainerState>, Strangers)> {
+    ) -> Result<TakenOver> {
         let id = shim;
         let known = self.shims().by_id.get(id).filter(|shim| shim.is_alive()).cloned();
         let shim = match known {
@@ -229,13 +240,12 @@ impl Executor {
             }
         }
         let asked: Vec<String> = containers.iter().map(|container| container.id.clone()).collect();
-        let mut states = Vec::new();
-        for state in shim.node.adopt(&AdoptRequest { containers }).await.map_err(told)?.containers {
-            if let Some(failure) = &state.failure {
-                tracing::warn!(container = state.id, shim = shim.id, "take over a container: {}", failure.message);
-                continue;
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        for mut state in shim.node.adopt(&AdoptRequest { containers }).await.map_err(told)?.containers {
+            match state.failure.take() {
+                None => taken.push(read(state)),
+                Some(failure) => refused.push((state.id, Failure { code: failure.code, message: failure.message })),
             }
-            states.push(read(state));
         }
         let all = shim.node.list(&ListRequest {}).await.map_err(told)?;
         let strangers = Strangers {
@@ -253,7 +263,7 @@ impl Executor {
                 .collect(),
         };
         self.shims().by_id.insert(id.to_owned(), shim);
-        Ok((states, strangers))
+        Ok(TakenOver { containers: taken, refused, strangers })
     }
 
     /// Where a pod's network namespace is bound.

@@ -18,7 +18,7 @@ mod execs;
 mod shim;
 mod start;
 
-pub use calls::{ContainerState, Failure, Found, Strangers, is_lost, is_missing};
+pub use calls::{ContainerState, Failure, Found, Strangers, TakenOver, is_lost, is_missing};
 pub use events::{Listener, Occurrence, Told};
 
 use std::collections::{BTreeMap, BTreeSet};

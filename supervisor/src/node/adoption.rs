@@ -28,6 +28,8 @@ impl Node {
     /// Reads what was written down, takes over what runs, and has a worker for each pod.
     pub(super) async fn adopt(self: &Arc<Self>) -> Result<()> {
         let entries = self.read_records().await?;
+        // Who is taken over is probed at once, and its hook run, by new programs.
+        *super::locked(&self.old_execs) = self.find_old_execs();
         let (listener, events) = self.executor.listen().await?;
         let node = self.clone();
         tokio::spawn(async move {
@@ -38,9 +40,6 @@ impl Node {
         self.take_over_all(&entries).await?;
         self.remove_strangers().await;
         for entry in entries {
-            for name in entry.read(|record| record.containers.keys().cloned().collect::<Vec<_>>()) {
-                begin_post_start(self, &entry, &name);
-            }
             tokio::spawn(crate::pod::work(self.clone(), entry));
         }
         if let Some(losses) = losses {
@@ -99,17 +98,18 @@ impl Node {
         for shim in shims {
             let node = self.clone();
             taking.spawn(async move {
-                let taken = node.take_over(&shim).await;
-                (shim, taken)
+                let mut known = BTreeSet::new();
+                let taken = node.take_over(&shim, &mut known).await;
+                (shim, known, taken)
             });
         }
         while let Some(taken) = taking.join_next().await {
-            let (shim, taken) = taken?;
+            let (shim, known, taken) = taken?;
             if let Err(error) = taken {
                 // Its containers run on. It is tried again beside the rest.
                 tracing::error!(shim, "take over its containers: {error:#}");
                 let node = self.clone();
-                tokio::spawn(async move { node.take_over_again(shim).await });
+                tokio::spawn(async move { node.take_over_again(shim, known).await });
             }
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Node {
             let sentence = format!("the shim {shim} has died; another one adopts its containers");
             self.tell(None, None, true, Reason { word: "ShimLost".to_owned(), sentence });
             let node = self.clone();
-            tokio::spawn(async move { node.take_over_again(shim).await });
+            tokio::spawn(async move { node.take_over_again(shim, BTreeSet::new()).await });
         }
     }
 
@@ -138,20 +138,20 @@ impl Node {
                 tokio::time::sleep(PAUSES.1).await;
             }
             if !node.executor.is_dead(&shim) {
-                node.clone().take_over_again(shim.clone()).await;
+                node.clone().take_over_again(shim.clone(), BTreeSet::new()).await;
             }
             super::locked(&node.doubted).remove(&shim);
         });
     }
 
-    async fn take_over_again(self: Arc<Self>, shim: String) {
+    async fn take_over_again(self: Arc<Self>, shim: String, mut known: BTreeSet<String>) {
         let mut pause = PAUSES.0;
         loop {
             let taken = {
                 let _alone = self.adopting.write().await;
                 // Calls that are not answered from here on are looked into by the next.
                 super::locked(&self.doubted).remove(&shim);
-                self.take_over(&shim).await
+                self.take_over(&shim, &mut known).await
             };
             let Err(error) = taken else { return };
             tracing::error!(shim, "take over its containers, again in {pause:?}: {error:#}");
@@ -160,8 +160,8 @@ impl Node {
         }
     }
 
-    /// Takes over what a shim has, or what one that has died had.
-    async fn take_over(self: &Arc<Self>, shim: &str) -> Result<()> {
+    /// Takes over what a shim has, or what one that has died had. `known`: what an earlier try of the same has found.
+    async fn take_over(self: &Arc<Self>, shim: &str, known: &mut BTreeSet<String>) -> Result<()> {
         let (mut sandboxes, mut containers) = (Vec::new(), Vec::new());
         for entry in self.entries() {
             entry.read(|record| {
@@ -179,14 +179,25 @@ impl Node {
         if is_nobodys && !self.executor.listens(shim).await {
             return self.executor.end(shim).await;
         }
-        let (states, strangers) = self.executor.take_over(shim, sandboxes, containers).await?;
+        let taken = self.executor.take_over(shim, sandboxes, containers).await?;
+        self.end_old_execs(shim).await;
         // Programs that were to be run meanwhile wait for it.
         self.tell_change();
-        for state in states {
-            self.found(state).await?;
+        for state in taken.containers {
+            if !known.contains(&state.id) {
+                let id = state.id.clone();
+                self.found(state).await?;
+                known.insert(id);
+            }
         }
-        self.remove_from(shim, strangers).await;
-        if is_nobodys { self.executor.end(shim).await } else { Ok(()) }
+        self.remove_from(shim, taken.strangers).await;
+        if is_nobodys {
+            return self.executor.end(shim).await;
+        }
+        match taken.refused.into_iter().next() {
+            None => Ok(()),
+            Some((id, why)) => Err(anyhow::Error::from(why).context(format!("the container {id}"))),
+        }
     }
 
     /// What nobody knows is removed from a shim: of a record or a store that was damaged.
@@ -221,10 +232,13 @@ impl Node {
         if let Some(exit) = exit {
             self.tell(Some(&entry.key()), Some(name), exit.word != "Completed", exit);
         }
-        if runs && stops {
+        if !runs {
+            super::probing::forget(self, &state.id);
+        } else if stops {
             signal_again(self, &entry, name);
-        } else if runs {
+        } else {
             super::watch(self, &entry, name);
+            begin_post_start(self, &entry, name);
         }
         Ok(())
     }

@@ -50,7 +50,10 @@ impl Node {
         let applied = change.applied();
         match change {
             Change::Insert(pod) => self.add(pod, None).await?,
-            Change::Alter(entry, pod, _) => self.alter(&entry, pod).await?,
+            Change::Alter(entry, pod, _) => {
+                let stop_by = entry.read(|record| record.stop_by).filter(|_| pod.goal == Goal::Stopped);
+                self.alter(&entry, pod, stop_by).await?;
+            }
             Change::Replace(entry, pod) => {
                 self.add(pod, None).await?;
                 self.dismiss(&entry, None).await?;
@@ -125,17 +128,21 @@ impl Node {
         Ok(all)
     }
 
-    /// Stops or starts a pod's containers; it stays as it is otherwise, whoever wants it.
+    /// Stops a pod's containers and keeps it, whoever wants it; `grace` in place of its own. A second word may shorten the time
+    /// that the first one gave.
     ///
     /// # Errors
     ///
     /// There is no such pod; the store cannot be written.
-    pub async fn set_goal(&self, key: &Key, goal: Goal) -> Result<(), Refused> {
+    pub async fn stop(&self, key: &Key, grace: Option<Duration>) -> Result<(), Refused> {
         let _changing = self.changing.lock().await;
         self.present(key)?;
+        let until = grace.map(|grace| SystemTime::now() + grace);
         for entry in self.all_present(key) {
-            let pod = Pod { goal, ..entry.read(|record| record.pod.as_ref().clone()) };
-            self.alter(&entry, pod).await?;
+            let (pod, before) = entry.read(|record| (record.pod.as_ref().clone(), record.stop_by));
+            let before = before.filter(|_| pod.goal == Goal::Stopped);
+            let stop_by = before.into_iter().chain(until).min();
+            self.alter(&entry, Pod { goal: Goal::Stopped, ..pod }, stop_by).await?;
         }
         Ok(())
     }
@@ -255,8 +262,8 @@ impl Node {
         tokio::spawn(crate::pod::work(self.clone(), entry));
     }
 
-    async fn alter(&self, entry: &Entry, pod: Pod) -> Result<(), Refused> {
-        let old = entry.view().pod;
+    async fn alter(&self, entry: &Entry, pod: Pod, stop_by: Option<SystemTime>) -> Result<(), Refused> {
+        let old = entry.read(|record| (record.pod.clone(), record.stop_by));
         let changed = entry.change(self, |record| {
             // What failed may go well now.
             record.sandbox.retry = crate::store::Retry::default();
@@ -264,11 +271,11 @@ impl Node {
                 container.retry = crate::store::Retry::default();
             }
             record.sandbox.is_stale |= record.pod.volumes != pod.volumes;
-            record.pod = Arc::new(pod);
+            (record.pod, record.stop_by) = (Arc::new(pod), stop_by);
         });
         if let Err(error) = changed.await {
             // It is not promised, so it does not happen.
-            let _ = entry.change(self, |record| record.pod = old).await;
+            let _ = entry.change(self, |record| (record.pod, record.stop_by) = old).await;
             return Err(Refused(format!("{error:#}")));
         }
         Ok(())

@@ -32,12 +32,36 @@ pub struct Entry {
 struct State {
     record: PodRecord,
     status: Arc<PodStatus>,
+    writes: Writes,
+}
+
+/// Numbers of this record's writes: each is of the whole record, and they are made in their order.
+#[derive(Debug, Default)]
+struct Writes {
+    last: u64,
+    done: u64,
+    failed: u64,
+}
+
+impl Writes {
+    /// Whether the store has less than memory, as far as is known.
+    fn are_behind(&self) -> bool {
+        self.failed > self.done
+    }
+
+    fn ended(&mut self, number: u64, is_done: bool) {
+        let last = if is_done { &mut self.done } else { &mut self.failed };
+        *last = number.max(*last);
+    }
 }
 
 impl Entry {
     pub(super) fn new(record: PodRecord) -> Arc<Self> {
         let status = Arc::new(reconciler::status(&record, 0, SystemTime::now()));
-        Arc::new(Self { state: Mutex::new(State { record, status }), changed: Notify::new() })
+        Arc::new(Self {
+            state: Mutex::new(State { record, status, writes: Writes::default() }),
+            changed: Notify::new(),
+        })
     }
 
     /// Looks at the record.
@@ -78,15 +102,17 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// A store that cannot be written: the change counts until flintd ends.
+    /// A store that cannot be written: the change counts until flintd ends, and the next one, though it be the same, is written again.
     pub(crate) async fn change<T>(&self, node: &Node, change: impl FnOnce(&mut PodRecord) -> T) -> Result<T> {
-        let (result, written) = {
+        let (result, written, number) = {
             let mut state = locked(&self.state);
             let before = state.record.clone();
             let result = change(&mut state.record);
-            if state.record == before {
+            if state.record == before && !state.writes.are_behind() {
                 return Ok(result);
             }
+            state.writes.last += 1;
+            let number = state.writes.last;
             let uid = state.record.pod.uid.clone();
             let written = node.store.put(Table::Pods, &uid, &state.record);
             let status = reconciler::status(&state.record, state.status.revision, SystemTime::now());
@@ -94,9 +120,10 @@ impl Entry {
                 let revision = state.status.revision + 1;
                 state.status = Arc::new(PodStatus { revision, ..status });
             }
-            (result, written)
+            (result, written, number)
         };
         let written = written.await;
+        locked(&self.state).writes.ended(number, written.is_ok());
         node.tell_change();
         self.wake();
         written.map(|()| result)

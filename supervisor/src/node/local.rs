@@ -13,7 +13,7 @@ use super::{ExecRequest, Node, View};
 use crate::api::{
     Attach, Backend, Change, Exec, Failure, ImageView, Manifest, NodeFacts, PodUsage, PodView, PullStep, Session,
 };
-use crate::desired::{Goal, Key, Pod, Source};
+use crate::desired::{Key, Pod, Source};
 use crate::observed::{ContainerState, Event};
 use crate::scheduler::Refused;
 
@@ -218,19 +218,6 @@ impl Node {
             schedulers: standings.iter().map(|(name, standing)| (name.clone(), standing.sentence.clone())).collect(),
             limitations: standings.into_values().flat_map(|standing| standing.limitations).collect(),
         }
-    }
-
-    /// Stops a pod's containers and keeps it; `grace` in place of its own.
-    ///
-    /// # Errors
-    ///
-    /// There is no such pod; the store cannot be written.
-    pub async fn stop(&self, key: &Key, grace: Option<Duration>) -> Result<(), Refused> {
-        self.set_goal(key, Goal::Stopped).await?;
-        let (Some(grace), Some(entry)) = (grace, self.find(key)) else { return Ok(()) };
-        let until = SystemTime::now() + grace;
-        let shortened = entry.change(self, |record| record.stop_by = Some(until));
-        shortened.await.map_err(|error| Refused(format!("{error:#}")))
     }
 }
 

@@ -88,6 +88,12 @@ pub struct Node {
     pub(crate) adopting: RwLock<()>,
     /// Ids of shims that live and did not answer a call.
     doubted: Mutex<BTreeSet<String>>,
+    /// Programs that a flintd before this one had started, until their shims are taken over.
+    old_execs: Mutex<Vec<process::Program>>,
+    /// Containers, by their ids in the runtime, whose hook after the start is on its way.
+    pub(crate) hooks: Mutex<BTreeSet<String>>,
+    /// The same of the hook before the signal.
+    pub(crate) last_hooks: Mutex<BTreeSet<String>>,
     logs: Arc<Logs>,
     /// What pods of the local API refer to.
     objects: tokio::sync::Mutex<Objects>,
@@ -124,7 +130,7 @@ impl Pods {
 }
 
 /// Nothing panics under these locks.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -175,6 +181,9 @@ impl Node {
             journal: Journal::default(),
             adopting: RwLock::default(),
             doubted: Mutex::default(),
+            old_execs: Mutex::default(),
+            hooks: Mutex::default(),
+            last_hooks: Mutex::default(),
             logs: Arc::new(Logs::new().context("watch folders of logs (inotify)")?),
             objects: tokio::sync::Mutex::new(objects),
             probes: OnceLock::new(),
@@ -188,7 +197,6 @@ impl Node {
         node.adopt().await?;
         tokio::spawn(eviction::keep(node.clone()));
         tokio::spawn(images::keep(node.clone()));
-        node.end_old_execs();
         Ok(node)
     }
 

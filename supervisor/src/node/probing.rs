@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -11,8 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{Entry, ExecRequest, Node};
 use crate::desired::{Container, Network};
+use crate::executor::is_lost;
 use crate::observed::Reason;
-use crate::probes::{self, Change, Exited, Report, Scheduler, Target, Watch};
+use crate::probes::{self, Change, Exited, NotRun, Report, Scheduler, Target, Watch};
 use crate::store::{ContainerPhase, Stopping};
 
 /// So much of a probe's output is kept.
@@ -21,33 +21,53 @@ const OUTPUT: usize = 10 << 10;
 const REPORTS: usize = 64;
 /// A hook after the start has no limit of its own in Kubernetes; something that hangs shall be told.
 const POST_START: Duration = Duration::from_secs(300);
+/// So long a hook that was lost with its shim waits before it is run again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The node, for programs that probes run. Weak: the node holds the probes.
 struct InContainers(Weak<Node>);
 
 #[async_trait]
 impl probes::Exec for InContainers {
-    async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, String> {
-        let node = self.0.upgrade().ok_or("flintd ends")?;
+    async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, NotRun> {
+        let node = self.0.upgrade().ok_or_else(|| NotRun::Lost("flintd ends".to_owned()))?;
         let mut command = argv.to_vec();
-        let (uid, ..) = super::exits::parse_id(&target.id).ok_or("its id is none of flintd's")?;
+        let ours = super::exits::parse_id(&target.id);
+        let (uid, ..) = ours.ok_or_else(|| NotRun::Failed("its id is none of flintd's".to_owned()))?;
         super::addresses::put_in(&node, uid, command.iter_mut());
         let request = ExecRequest { command, ..ExecRequest::default() };
-        let run = async { run(&node, uid, target, &request).await.map_err(|error| format!("{error:#}")) };
+        // How long its containers take to be adopted is not the program's time.
+        let shim = node.entry(uid).and_then(|entry| entry.read(|record| record.sandbox.shim.clone()));
+        let lost = || match &shim {
+            Some(shim) if node.executor.is_dead(shim) => Err(NotRun::Lost(format!("its shim {shim} has died"))),
+            _ => Ok(()),
+        };
+        lost()?;
         // What runs still is killed when it is dropped.
-        tokio::time::timeout(timeout, run).await.map_err(|_| format!("it took longer than {timeout:?}"))?
+        let Ok(ended) = tokio::time::timeout(timeout, run(&node, uid, target, &request)).await else {
+            lost()?;
+            return Err(NotRun::Failed(format!("it took longer than {timeout:?}")));
+        };
+        ended
     }
 }
 
 /// Runs a program to its end: of two pods of a name in the target's, and in no later container than that.
-async fn run(node: &Arc<Node>, uid: &str, target: &Target, request: &ExecRequest) -> anyhow::Result<Exited> {
-    let entry = node.entry(uid).context("its pod is gone")?;
+async fn run(node: &Arc<Node>, uid: &str, target: &Target, request: &ExecRequest) -> Result<Exited, NotRun> {
+    let failed = |why: &str| NotRun::Failed(why.to_owned());
+    let entry = node.entry(uid).ok_or_else(|| failed("its pod is gone"))?;
     let last = entry.read(|record| record.runtime_id(&target.container));
-    anyhow::ensure!(last.as_ref() == Some(&target.id), "the container has ended");
-    let mut executed = node.exec_in(&entry, &target.container, request).await?;
+    if last.as_ref() != Some(&target.id) {
+        return Err(failed("the container has ended"));
+    }
+    let mut executed = node.exec_in(&entry, &target.container, request).await.map_err(|error| {
+        // What a shim refuses is an answer; what went with it is none.
+        if is_lost(&error) { NotRun::Lost(format!("{error:#}")) } else { failed(&format!("{error:#}")) }
+    })?;
     let (stdout, stderr) = (executed.stdout.take(), executed.stderr.take());
     let (out, err) = tokio::join!(beginning(stdout), beginning(stderr));
-    let status = executed.wait().await?;
+    // Else its shim has died, and the next one does not know the program.
+    let status = executed.wait().await.map_err(|error| NotRun::Lost(format!("{error:#}")))?;
     Ok(Exited { status, output: out + &err })
 }
 
@@ -136,10 +156,11 @@ pub(crate) fn watch(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
         return;
     }
     let (Some(target), Some(probes)) = (target(entry, name), node.probes.get()) else { return };
-    let watch = entry.read(|record| {
-        let there = record.containers.get(name)?;
-        let ContainerPhase::Running { started: since } = there.phase else { return None };
-        Some(Watch {
+    entry.read(|record| {
+        let Some(there) = record.containers.get(name) else { return };
+        let ContainerPhase::Running { started: since } = there.phase else { return };
+        // Under the record's lock: who forgets it has written down its end before.
+        probes.watch(Watch {
             target,
             since,
             started: there.started,
@@ -147,11 +168,8 @@ pub(crate) fn watch(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
             startup: container.startup,
             liveness: container.liveness,
             readiness: container.readiness,
-        })
+        });
     });
-    if let Some(watch) = watch {
-        probes.watch(watch);
-    }
 }
 
 /// A container has ended: nobody asks it any more.
@@ -161,20 +179,37 @@ pub(crate) fn forget(node: &Node, id: &str) {
     }
 }
 
-/// Runs the hook that comes after a start; what it failed with.
+/// Runs the hook that comes after a start, again if its shim died in it; what it failed with.
 pub(crate) async fn after_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> Result<(), String> {
     let Some(hook) = find(entry, name).and_then(|container| container.lifecycle.post_start) else { return Ok(()) };
     let Some(target) = target(entry, name) else { return Ok(()) };
-    probes::run_hook(&hook, &target, POST_START, &InContainers(Arc::downgrade(node))).await
+    loop {
+        match probes::run_hook(&hook, &target, POST_START, &InContainers(Arc::downgrade(node))).await {
+            Ok(()) => return Ok(()),
+            Err(NotRun::Failed(sentence)) => return Err(sentence),
+            Err(NotRun::Lost(why)) => {
+                if entry.read(|record| record.containers.get(name).is_none_or(|there| there.stopping.is_some())) {
+                    return Err(why);
+                }
+                tracing::warn!(pod = %target.pod, container = name, "the hook after its start is run again: {why}");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 /// Runs the hook that comes before the stop signal, within the grace.
 pub(crate) async fn before_stop(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
     let Some(hook) = find(entry, name).and_then(|container| container.lifecycle.pre_stop) else { return };
     let until = entry.read(|record| Some(record.containers.get(name)?.stopping.as_ref()?.until));
+    if let Some(shim) = entry.read(|record| record.sandbox.shim.clone()) {
+        node.revived(&shim).await;
+    }
     let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok()).unwrap_or_default();
     let Some(target) = target(entry, name) else { return };
-    if let Err(sentence) = probes::run_hook(&hook, &target, left, &InContainers(Arc::downgrade(node))).await {
+    if let Err(NotRun::Failed(sentence) | NotRun::Lost(sentence)) =
+        probes::run_hook(&hook, &target, left, &InContainers(Arc::downgrade(node))).await
+    {
         let reason = Reason { word: "FailedPreStopHook".to_owned(), sentence };
         node.tell(Some(&entry.key()), Some(name), true, reason);
     }

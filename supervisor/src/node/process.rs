@@ -38,12 +38,7 @@ pub struct ExecRequest {
 #[derive(Debug)]
 pub struct Executed {
     node: Arc<Node>,
-    shim: String,
-    /// The container's id in the runtime.
-    container: String,
-    /// The program's id there.
-    id: String,
-    folder: PathBuf,
+    program: Program,
     /// Its input; dropped: the end of it.
     pub stdin: Option<pipe::Sender>,
     /// Its output, and all of a terminal.
@@ -52,7 +47,20 @@ pub struct Executed {
     pub stderr: Option<pipe::Receiver>,
 }
 
+/// Where a program is.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    shim: String,
+    /// The container's id in the runtime.
+    container: String,
+    /// The program's id there.
+    id: String,
+    folder: PathBuf,
+}
+
 const SIGKILL: u32 = 9;
+/// So long those that take containers over wait for the end of programs there that are killed.
+const ENDING: std::time::Duration = std::time::Duration::from_secs(10);
 /// In a program's folder: its shim and its container, a line each.
 const PLACE: &str = "place";
 /// How long a program waits for a shim that has died to be replaced.
@@ -98,18 +106,11 @@ impl Node {
         super::make_private(&folder)?;
         // Before it is there: the next flintd ends what nobody waits for any more.
         std::fs::write(folder.join(PLACE), format!("{shim}\n{runtime_id}\n")).context("note where a program runs")?;
-        let mut executed = Executed {
-            node: self.clone(),
-            shim,
-            container: runtime_id,
-            id: exec,
-            folder,
-            stdin: None,
-            stdout: None,
-            stderr: None,
-        };
+        let program = Program { shim, container: runtime_id, id: exec, folder };
+        let mut executed = Executed { node: self.clone(), program, stdin: None, stdout: None, stderr: None };
         let streams = executed.open(request)?;
-        let started = self.executor.exec(&executed.shim, &executed.container, &executed.id, process, streams).await;
+        let Program { shim, container: runtime_id, id, .. } = &executed.program;
+        let started = self.executor.exec(shim, runtime_id, id, process, streams).await;
         started.with_context(|| format!("run {:?} in {container} of {key}", request.command))?;
         if let Some((rows, columns)) = request.size.filter(|_| request.tty) {
             executed.resize(rows, columns).await?;
@@ -123,36 +124,41 @@ impl Node {
         self.config.run.join("execs")
     }
 
-    /// Ends the programs that a flintd before this one had started: their clients have gone with it.
-    pub(super) fn end_old_execs(self: &Arc<Self>) {
-        let Ok(folders) = std::fs::read_dir(self.execs()) else { return };
-        for entry in folders.flatten() {
-            let (folder, name) = (entry.path(), entry.file_name());
+    /// The programs that a flintd before this one had started: their clients have gone with it. To be asked before this one starts
+    /// any.
+    pub(super) fn find_old_execs(&self) -> Vec<Program> {
+        let folders = std::fs::read_dir(self.execs()).into_iter().flatten().flatten();
+        let found = folders.filter_map(|entry| {
+            let folder = entry.path();
             let place = std::fs::read_to_string(folder.join(PLACE)).unwrap_or_default();
-            let place = place
-                .trim_end()
-                .split_once('\n')
-                .filter(|(_, container)| parse_id(container).is_some_and(|(uid, ..)| self.entry(uid).is_some()));
-            let (Some((shim, container)), Some(id)) = (place, name.to_str()) else {
+            let program = place.trim_end().split_once('\n').and_then(|(shim, container)| {
+                let (uid, ..) = parse_id(container)?;
+                self.entry(uid)?;
+                let id = entry.file_name().into_string().ok()?;
+                Some(Program { shim: shim.to_owned(), container: container.to_owned(), id, folder: folder.clone() })
+            });
+            if program.is_none() {
                 // It was not started yet, or went with its pod.
                 let _ = std::fs::remove_dir_all(folder);
-                continue;
-            };
-            drop(Executed {
-                node: self.clone(),
-                shim: shim.to_owned(),
-                container: container.to_owned(),
-                id: id.to_owned(),
-                folder,
-                stdin: None,
-                stdout: None,
-                stderr: None,
-            });
+            }
+            program
+        });
+        found.collect()
+    }
+
+    /// Ends those of them that are in a shim. They have ended when this returns, unless it does not answer in time.
+    pub(super) async fn end_old_execs(self: &Arc<Self>, shim: &str) {
+        let ending = super::locked(&self.old_execs).extract_if(.., |program| program.shim == shim).collect::<Vec<_>>();
+        let mut ending: tokio::task::JoinSet<()> =
+            ending.into_iter().map(|program| program.end(self.clone())).collect();
+        let all = async { while ending.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENDING, all).await.is_err() {
+            ending.detach_all();
         }
     }
 
     /// Until a shim that has died is back with its containers; not for ever.
-    async fn revived(&self, shim: &str) {
+    pub(super) async fn revived(&self, shim: &str) {
         let mut changes = self.changes();
         let back = async { while self.executor.is_dead(shim) && changes.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(REVIVAL, back).await;
@@ -172,7 +178,7 @@ impl Executed {
     fn open(&mut self, request: &ExecRequest) -> Result<Fifos> {
         let mut fifos = Fifos { terminal: request.tty, ..Fifos::default() };
         let make = |name: &str| -> Result<(PathBuf, String)> {
-            let path = self.folder.join(name);
+            let path = self.program.folder.join(name);
             mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
                 .with_context(|| format!("make the fifo {}", path.display()))?;
             let text = path.display().to_string();
@@ -201,7 +207,8 @@ impl Executed {
     ///
     /// The program has ended.
     pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        self.node.executor.resize(&self.shim, &self.container, &self.id, rows, columns).await
+        let Program { shim, container, id, .. } = &self.program;
+        self.node.executor.resize(shim, container, id, rows, columns).await
     }
 
     /// Its input has ended: the shim lets go of it.
@@ -210,7 +217,8 @@ impl Executed {
     ///
     /// The program has ended.
     pub async fn close_stdin(&self) -> Result<()> {
-        self.node.executor.close_stdin(&self.shim, &self.container, &self.id).await
+        let Program { shim, container, id, .. } = &self.program;
+        self.node.executor.close_stdin(shim, container, id).await
     }
 
     /// Its exit status, once it has ended.
@@ -219,7 +227,8 @@ impl Executed {
     ///
     /// Nobody knows it any more.
     pub async fn wait(&self) -> Result<u32> {
-        let status = self.node.executor.wait(&self.shim, &self.container, &self.id).await?;
+        let Program { shim, container, id, .. } = &self.program;
+        let status = self.node.executor.wait(shim, container, id).await?;
         status.ok_or_else(|| anyhow!("nobody saw how the program ended"))
     }
 
@@ -229,29 +238,39 @@ impl Executed {
     ///
     /// The shim does not answer.
     pub async fn kill(&self) -> Result<()> {
-        match self.node.executor.kill(&self.shim, &self.container, &self.id, SIGKILL).await {
-            Err(error) if !crate::executor::is_missing(&error) => Err(error),
-            _ => Ok(()),
-        }
+        self.program.kill(&self.node).await
     }
 }
 
 impl Drop for Executed {
     /// The shim forgets it, and its fifos go.
     fn drop(&mut self) {
-        let (node, shim, container, id) =
-            (self.node.clone(), self.shim.clone(), self.container.clone(), self.id.clone());
-        let folder = std::mem::take(&mut self.folder);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // One that runs still is somebody's who did not wait: it is not left behind.
-                let _ = node.executor.kill(&shim, &container, &id, SIGKILL).await;
-                let _ = node.executor.wait(&shim, &container, &id).await;
-                let _ = node.executor.delete_exec(&shim, &container, &id).await;
-                // Last: if flintd ends before, the next one does it again.
-                let _ = std::fs::remove_dir_all(folder);
-            });
+            runtime.spawn(self.program.clone().end(self.node.clone()));
         }
+    }
+}
+
+impl Program {
+    async fn kill(&self, node: &Node) -> Result<()> {
+        match node.executor.kill(&self.shim, &self.container, &self.id, SIGKILL).await {
+            Err(error) if !crate::executor::is_missing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// One that runs still is somebody's who did not wait: it is not left behind.
+    async fn end(self, node: Arc<Node>) {
+        let Self { shim, container, id, folder } = &self;
+        let _ = self.kill(&node).await;
+        if node.executor.delete_exec(shim, container, id).await.is_err() {
+            // It is on its way out, or was on its way in.
+            let _ = self.kill(&node).await;
+            let _ = node.executor.wait(shim, container, id).await;
+            let _ = node.executor.delete_exec(shim, container, id).await;
+        }
+        // Last: if flintd ends before, the next one does it again.
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 

@@ -14,9 +14,9 @@ use super::{Entry, Node};
 use crate::desired::{Key, Pod};
 use crate::observed::Reason;
 use crate::pod::blocking;
-use crate::reconciler;
+use crate::reconciler::{self, Action, Decision};
 use crate::scheduler::Refused;
-use crate::store::{Removal, Retry, Rollout};
+use crate::store::{PodRecord, Removal, Retry, Rollout};
 
 /// So long a pod is left as it is after its host ports lead to another: connections that were made in the last moment are
 /// accepted by then. Whoever wants more has a preStop hook (`sleep`).
@@ -43,7 +43,10 @@ impl Node {
     pub(crate) async fn take_over_from(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<()> {
         // Nobody takes the pod back meanwhile, or puts another one beside it.
         let _changing = self.changing.lock().await;
-        let rollout = entry.read(|record| record.rollout.clone().filter(|_| record.removal.is_none()));
+        // While this waited for its turn it may have failed, been stopped, or be going.
+        let is_due =
+            |record: &PodRecord| reconciler::next(record, SystemTime::now()) == Decision::Act(Action::TakeOver);
+        let rollout = entry.read(|record| record.rollout.clone().filter(|_| is_due(record)));
         let Some(Rollout { replaces, .. }) = rollout else { return Ok(()) };
         let (node, uid, from) = (self.clone(), entry.uid(), replaces.clone());
         let ports = match blocking(move || Ok(node.networks.take_over(&uid, &from)?)).await {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::make::{left, sandbox_of};
 use super::{blocking, failed, of, reason};
 use crate::executor::{is_lost, is_missing};
-use crate::node::{Entry, Node};
+use crate::node::{Entry, Node, locked};
 use crate::observed::Reason;
 use crate::store::{ContainerPhase, ContainerRecord, Ending, PodRecord, Retry, Sandbox, SandboxRecord, Stopping};
 
@@ -37,7 +37,12 @@ pub(crate) fn signal_again(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
     let (node, entry, name) = (node.clone(), entry.clone(), name.to_owned());
     // The hook before it may take the whole grace.
     tokio::spawn(async move {
+        if !locked(&node.last_hooks).insert(id.clone()) {
+            // Who waits for its hook sends the signal.
+            return;
+        }
         crate::node::before_stop(&node, &entry, &name).await;
+        locked(&node.last_hooks).remove(&id);
         let signal = signal(&node, &entry, &name).await;
         if let Err(error) = node.executor.kill(&shim, &id, "", signal).await
             && !is_missing(&error)

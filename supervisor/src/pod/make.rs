@@ -13,7 +13,7 @@ use super::{blocking, failed, of};
 use crate::desired::{Container, Network, Pids, Pod};
 use crate::executor::{Executor, is_lost};
 use crate::images;
-use crate::node::{Entry, Node};
+use crate::node::{Entry, Node, locked};
 use crate::observed::{Exit, Reason};
 use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Retry};
 use crate::volumes::Bind;
@@ -262,20 +262,37 @@ async fn started(node: &Arc<Node>, entry: &Arc<Entry>, container: &Container, re
     Ok(())
 }
 
-/// Runs the hook after the start, if it is due; again, if flintd died in it.
+/// Runs the hook after the start, if it is due and not on its way; again, if flintd died in it.
 pub(crate) fn begin_post_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
-    let due = |there: &ContainerRecord| there.hook_due && matches!(there.phase, ContainerPhase::Running { .. });
-    if entry.read(|record| record.containers.get(name).is_some_and(due)) {
-        tokio::spawn(run_post_start(node.clone(), entry.clone(), name.to_owned()));
+    let Some(id) = hook_due(entry, name) else { return };
+    if !locked(&node.hooks).insert(id.clone()) {
+        return;
     }
+    let (node, entry, name) = (node.clone(), entry.clone(), name.to_owned());
+    tokio::spawn(async move {
+        // One that was on its way a moment ago is due no more.
+        if hook_due(&entry, &name).as_ref() == Some(&id) {
+            run_post_start(&node, &entry, &name).await;
+        }
+        locked(&node.hooks).remove(&id);
+    });
+}
+
+/// The id in the runtime of a container that runs and whose hook has not.
+fn hook_due(entry: &Entry, name: &str) -> Option<String> {
+    entry.read(|record| {
+        let there = record.containers.get(name)?;
+        let is_due = there.hook_due && matches!(there.phase, ContainerPhase::Running { .. });
+        is_due.then(|| record.runtime_id(name)).flatten()
+    })
 }
 
 /// A hook after the start that fails kills the container; its restart policy decides.
-async fn run_post_start(node: Arc<Node>, entry: Arc<Entry>, name: String) {
-    let attempt = entry.read(|record| record.containers.get(&name).map(|there| there.attempt));
-    let Err(sentence) = crate::node::after_start(&node, &entry, &name).await else {
-        let done = entry.change(&node, |record| {
-            let there = of(record, &name);
+async fn run_post_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
+    let attempt = entry.read(|record| record.containers.get(name).map(|there| there.attempt));
+    let Err(sentence) = crate::node::after_start(node, entry, name).await else {
+        let done = entry.change(node, |record| {
+            let there = of(record, name);
             there.hook_due &= Some(there.attempt) != attempt;
         });
         if let Err(error) = done.await {
@@ -284,18 +301,18 @@ async fn run_post_start(node: Arc<Node>, entry: Arc<Entry>, name: String) {
         return;
     };
     let why = Reason { word: "FailedPostStartHook".to_owned(), sentence };
-    node.tell(Some(&entry.key()), Some(&name), true, why.clone());
+    node.tell(Some(&entry.key()), Some(name), true, why.clone());
     // One that has ended meanwhile, or is told to, is what failed the hook.
     let runs = |there: &ContainerRecord| {
         Some(there.attempt) == attempt
             && there.stopping.is_none()
             && matches!(there.phase, ContainerPhase::Running { .. })
     };
-    if !entry.read(|record| record.containers.get(&name).is_some_and(runs)) {
+    if !entry.read(|record| record.containers.get(name).is_some_and(runs)) {
         return;
     }
     let grace = entry.read(|record| record.pod.grace);
-    if let Err(error) = super::end::stop(&node, &entry, &name, grace, why).await {
+    if let Err(error) = super::end::stop(node, entry, name, grace, why).await {
         tracing::error!(pod = %entry.key(), container = name, "{error:#}");
     }
 }

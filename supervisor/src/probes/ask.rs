@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::{Exec, Target, grpc, http};
+use super::{Exec, NotRun, Target, grpc, http};
 use crate::desired::Check;
 
 /// So much of what a program wrote is told with its failure.
@@ -13,21 +13,13 @@ const TOLD: usize = 512;
 
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Whether it was yes.
-    pub yes: bool,
-    /// Why not.
-    pub text: String,
-}
-
-impl Answer {
-    pub(super) fn yes() -> Self {
-        Self { yes: true, text: String::new() }
-    }
-
-    pub(super) fn no(text: impl Into<String>) -> Self {
-        Self { yes: false, text: text.into() }
-    }
+pub enum Answer {
+    /// It was yes.
+    Yes,
+    /// It was no; why.
+    No(String),
+    /// Nobody knows it, through no fault of the container; why.
+    Lost(String),
 }
 
 /// Puts one question; no answer within `timeout` is a no.
@@ -36,18 +28,18 @@ pub async fn ask(check: &Check, target: &Target, timeout: Duration, exec: &dyn E
         match check {
             // The program is killed after its timeout by the one who runs it: a future that is dropped would leave it running.
             Check::Exec(argv) => run(argv, target, timeout, exec).await,
-            Check::Http(check) => http::get(check, target).await.map_or_else(Answer::no, |()| Answer::yes()),
+            Check::Http(check) => http::get(check, target).await.map_or_else(Answer::No, |()| Answer::Yes),
             Check::Tcp { host, port } => connect(host.as_deref(), *port, target).await,
             Check::Grpc { port, service } => match address(None, target) {
-                Ok(host) => grpc::check(&host, *port, service).await.map_or_else(Answer::no, |()| Answer::yes()),
-                Err(text) => Answer::no(text),
+                Ok(host) => grpc::check(&host, *port, service).await.map_or_else(Answer::No, |()| Answer::Yes),
+                Err(text) => Answer::No(text),
             },
         }
     };
     let patience = if matches!(check, Check::Exec(_)) { timeout + Duration::from_secs(5) } else { timeout };
     match tokio::time::timeout(patience, question).await {
         Ok(answer) => answer,
-        Err(_) => Answer::no(format!("{}: no answer within {} s", words(check), timeout.as_secs_f32())),
+        Err(_) => Answer::No(format!("{}: no answer within {} s", words(check), timeout.as_secs_f32())),
     }
 }
 
@@ -63,24 +55,25 @@ fn words(check: &Check) -> String {
 
 async fn run(argv: &[String], target: &Target, timeout: Duration, exec: &dyn Exec) -> Answer {
     match exec.exec(target, argv, timeout).await {
-        Ok(exited) if exited.status == 0 => Answer::yes(),
+        Ok(exited) if exited.status == 0 => Answer::Yes,
         Ok(exited) => {
             let told: String = exited.output.trim().chars().take(TOLD).collect();
             let program = argv.first().map_or("", String::as_str);
-            Answer::no(format!("{program} ended with status {}: {told}", exited.status))
+            Answer::No(format!("{program} ended with status {}: {told}", exited.status))
         }
-        Err(text) => Answer::no(text),
+        Err(NotRun::Failed(text)) => Answer::No(text),
+        Err(NotRun::Lost(text)) => Answer::Lost(text),
     }
 }
 
 async fn connect(host: Option<&str>, port: u16, target: &Target) -> Answer {
     let host = match address(host, target) {
         Ok(host) => host,
-        Err(text) => return Answer::no(text),
+        Err(text) => return Answer::No(text),
     };
     match TcpStream::connect((host.as_str(), port)).await {
-        Ok(_closed) => Answer::yes(),
-        Err(error) => Answer::no(format!("connection to {host} port {port}: {error}")),
+        Ok(_closed) => Answer::Yes,
+        Err(error) => Answer::No(format!("connection to {host} port {port}: {error}")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Exec, Target, ask};
+use super::{Answer, Exec, NotRun, Target, ask};
 use crate::desired::{Check, Hook};
 
 /// Runs a hook to its end, for no longer than `limit`: what is left of the grace period for preStop; for postStart, which
@@ -10,8 +10,9 @@ use crate::desired::{Check, Hook};
 ///
 /// # Errors
 ///
-/// A sentence. A postStart hook that fails kills the container; a preStop hook that fails is told, and the stop goes on.
-pub async fn run_hook(hook: &Hook, target: &Target, limit: Duration, exec: &dyn Exec) -> Result<(), String> {
+/// A postStart hook that fails kills the container, and one that was lost is run again; a preStop hook that fails or was lost is
+/// told, and the stop goes on.
+pub async fn run_hook(hook: &Hook, target: &Target, limit: Duration, exec: &dyn Exec) -> Result<(), NotRun> {
     let check = match hook {
         Hook::Exec(argv) => Check::Exec(argv.clone()),
         Hook::Http(check) => Check::Http(check.clone()),
@@ -20,6 +21,9 @@ pub async fn run_hook(hook: &Hook, target: &Target, limit: Duration, exec: &dyn 
             return Ok(());
         }
     };
-    let answer = ask(&check, target, limit, exec).await;
-    if answer.yes { Ok(()) } else { Err(answer.text) }
+    match ask(&check, target, limit, exec).await {
+        Answer::Yes => Ok(()),
+        Answer::No(why) => Err(NotRun::Failed(why)),
+        Answer::Lost(why) => Err(NotRun::Lost(why)),
+    }
 }

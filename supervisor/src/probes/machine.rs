@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The rules are kubelet's: before a container has started only its startup probe is asked; a container is not ready until a
-//! readiness probe said so, and alive until a liveness probe denied it; after a Kill nothing is asked any more.
+//! readiness probe said so, and alive until a liveness probe denied it; after a Kill nothing is asked any more; an answer that was
+//! lost counts for nothing.
 
 use std::time::{Duration, Instant};
 
@@ -112,15 +113,13 @@ impl Machine {
         }
     }
 
-    /// Its answer came.
-    pub fn answered(&mut self, kind: Kind, yes: bool, now: Instant) -> Vec<Change> {
+    /// Its answer came; none: nobody knows it, and it is as if it had not been put.
+    pub fn answered(&mut self, kind: Kind, answer: Option<bool>, now: Instant) -> Vec<Change> {
         let is_over = self.is_over;
         let Some(track) = self.track(kind) else { return Vec::new() };
         track.is_asked = false;
         track.due = (track.due + track.probe.period).max(now);
-        if is_over || !track.counts(yes) {
-            return Vec::new();
-        }
+        let Some(yes) = answer.filter(|yes| !is_over && track.counts(*yes)) else { return Vec::new() };
         let grace = track.probe.grace;
         match (kind, yes) {
             (Kind::Startup, true) => self.start(now),

@@ -54,6 +54,15 @@ pub struct Exited {
     pub output: String,
 }
 
+/// Why there is no exit status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRun {
+    /// It was not started, or took too long: a sentence.
+    Failed(String),
+    /// Who ran it has died, or was about to: nobody knows how it ended, or will. A sentence.
+    Lost(String),
+}
+
 /// Runs programs in containers.
 #[async_trait]
 pub trait Exec: Send + Sync + 'static {
@@ -62,8 +71,8 @@ pub trait Exec: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// It was not started, or took too long: a sentence.
-    async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, String>;
+    /// See [`NotRun`].
+    async fn exec(&self, target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, NotRun>;
 }
 
 /// Which of a container's probes.

@@ -160,14 +160,21 @@ impl Worker {
 
     fn take(&mut self, Answered { id, serial, kind, answer }: Answered) -> Option<Report> {
         let watched = self.watched.get_mut(&id).filter(|watched| watched.serial == serial)?;
-        let changes = watched.machine.answered(kind, answer.yes, now());
         let target = watched.watch.target.clone();
+        let (answer, failure) = match answer {
+            Answer::Yes => (Some(true), None),
+            Answer::No(why) => (Some(false), Some(why)),
+            Answer::Lost(why) => {
+                tracing::warn!(pod = %target.pod, container = target.container, "the {} probe: {why}", kind.name());
+                (None, None)
+            }
+        };
+        let changes = watched.machine.answered(kind, answer, now());
         if changes.iter().any(|change| matches!(change, Change::Kill(_))) {
             self.watched.remove(&id);
         } else {
             self.queue(&id);
         }
-        let failure = (!answer.yes).then_some(answer.text);
         (failure.is_some() || !changes.is_empty()).then_some(Report { target, kind, failure, changes })
     }
 }

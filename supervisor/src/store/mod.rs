@@ -23,19 +23,19 @@ pub use table::Table;
 pub use version::VERSION;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, Result};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::de::DeserializeOwned;
 
-use writer::Writer;
 pub use writer::Written;
+use writer::{Opened, Writer};
 
 /// An open store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    database: Arc<Database>,
+    opened: Arc<Opened>,
     writer: Writer,
 }
 
@@ -71,8 +71,8 @@ impl Store {
             }
             Err(error) => return Err(error.context(told())),
         };
-        let database = Arc::new(database);
-        Ok((Self { writer: Writer::start(database.clone()), database }, damage))
+        let opened = Arc::new(Opened { path: path.to_owned(), database: RwLock::new(Some(database)) });
+        Ok((Self { writer: Writer::start(opened.clone()), opened }, damage))
     }
 
     /// Reads a whole table; sets aside what is damaged.
@@ -83,8 +83,10 @@ impl Store {
     pub fn load<T: DeserializeOwned>(&self, table: Table) -> Result<Loaded<T>> {
         let mut loaded = Loaded { records: Vec::new(), damaged: Vec::new() };
         let mut aside = Vec::new();
+        let opened = self.opened.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = opened.as_ref().context("the store is not open: its disk is full, or fails")?;
         {
-            let read = self.database.begin_read()?;
+            let read = database.begin_read()?;
             let definition: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(table.name());
             let opened = match read.open_table(definition) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(loaded),
@@ -105,31 +107,15 @@ impl Store {
                 }
             }
         }
-        self.set_aside(table, &aside)?;
+        set_records_aside(database, table, &aside)?;
         Ok(loaded)
-    }
-
-    fn set_aside(&self, table: Table, records: &[(String, Vec<u8>)]) -> Result<()> {
-        if records.is_empty() || table == Table::Damaged {
-            return Ok(());
-        }
-        let write = self.database.begin_write()?;
-        {
-            let mut from = write.open_table(TableDefinition::<&str, &[u8]>::new(table.name()))?;
-            let mut to = write.open_table(TableDefinition::<&str, &[u8]>::new(Table::Damaged.name()))?;
-            for (key, value) in records {
-                to.insert(format!("{}/{key}", table.name()).as_str(), value.as_slice())?;
-                from.remove(key.as_str())?;
-            }
-        }
-        Ok(write.commit()?)
     }
 
     /// Writes a record; it is on the disk when the future is done. The order of calls is the order of what is written.
     ///
     /// # Errors
     ///
-    /// A disk that is full or fails. Nothing was written then.
+    /// A disk that is full or fails. Nothing was written then, as far as is known; the next write tries again.
     #[must_use = "it is on the disk when this is done"]
     pub fn put(&self, table: Table, key: &str, record: &impl serde::Serialize) -> Written {
         // Only maps with keys that are no strings fail, and no record has such.
@@ -146,6 +132,22 @@ impl Store {
     pub fn remove(&self, table: Table, key: &str) -> Written {
         self.writer.write(table, key.to_owned(), None)
     }
+}
+
+fn set_records_aside(database: &Database, table: Table, records: &[(String, Vec<u8>)]) -> Result<()> {
+    if records.is_empty() || table == Table::Damaged {
+        return Ok(());
+    }
+    let write = database.begin_write()?;
+    {
+        let mut from = write.open_table(TableDefinition::<&str, &[u8]>::new(table.name()))?;
+        let mut to = write.open_table(TableDefinition::<&str, &[u8]>::new(Table::Damaged.name()))?;
+        for (key, value) in records {
+            to.insert(format!("{}/{key}", table.name()).as_str(), value.as_slice())?;
+            from.remove(key.as_str())?;
+        }
+    }
+    Ok(write.commit()?)
 }
 
 #[cfg(test)]

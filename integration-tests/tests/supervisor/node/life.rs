@@ -163,7 +163,8 @@ fn hooks_run_after_the_start_and_before_the_signal() {
         hook("preStop", "sleep 0.3; echo before the stop >> /out/hooks")
     );
     let script = "trap 'echo signalled >> /out/hooks; exit 0' TERM; while true; do sleep 0.1; done";
-    node.apply(&with_hooks(&node, "hooked", &lifecycle, script));
+    let manifest = with_hooks(&node, "hooked", &lifecycle, script);
+    node.apply(&manifest.replace("Seconds: 5\n", "Seconds: 60\n"));
     let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
     wait_until("the hook after the start has run", || told() == "after the start\n");
     remove(&node, "hooked");
@@ -203,15 +204,99 @@ fn a_hook_after_the_start_that_flintd_died_in_is_run_again() {
     node.wait_for("hooked", "Running");
     assert_eq!(container(&node)["ready"], false, "it is not ready before its hook has run");
     node.end(rustix::process::Signal::KILL);
+    // So many programs of the last one take the next one a while to end: long enough for its own to begin meanwhile.
+    for number in 0..5000 {
+        let _ = node.folder(&format!("run/execs/not-started-{number}"));
+    }
     node.launch();
     let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
     wait_until("the hook has begun again", || told().matches("begun\n").count() == 2);
+    wait_until("the programs of the last flintd have ended, the hook runs", || node.execs() == 1);
     assert_eq!(container(&node)["ready"], false);
     fs::write(node.path().join("out/go"), "").expect("let it end");
     wait_until("it is ready", || container(&node)["ready"] == true);
-    assert!(told().ends_with("done\n"), "{}", told());
-    assert_eq!(container(&node)["restarts"], 0);
+    assert_eq!(told(), "begun\nbegun\ndone\n", "that of the last flintd was ended before");
+    assert_eq!(container(&node)["restarts"], 0, "{:#?}", node.events());
     remove(&node, "hooked");
+    node.finish();
+}
+
+/// A shim that dies takes with it what nobody knows of then: that is not held against the container.
+#[test]
+fn a_hook_and_probes_whose_shim_has_died_are_run_again() {
+    let Some(node) = Node::start() else { return };
+    let script = "echo begun >> /out/hooks; while [ ! -e /out/go ]; do sleep 0.05; done; echo done >> /out/hooks";
+    let lifecycle = format!("{{postStart: {{exec: {{command: [/bin/sh, -c, {script:?}]}}}}}}");
+    // One such probe is always on its way; a single no would end the container.
+    let probe = "{exec: {command: [/bin/sleep, '0.9']}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}";
+    let manifest = with_hooks(&node, "hooked", &lifecycle, "while true; do sleep 0.1; done");
+    node.apply(&manifest.replace("    lifecycle:", &format!("    livenessProbe: {probe}\n    lifecycle:")));
+    let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
+    let container = || node.status("hooked")["containers"]["main"].clone();
+    wait_until("the hook has begun", || told() == "begun\n");
+    node.wait_for("hooked", "Running");
+    wait_until("the probe asks", || node.execs() == 2);
+    let first = container()["pid"].clone();
+    for shim in node.shims() {
+        let shim = rustix::process::Pid::from_raw(shim).expect("a pid");
+        rustix::process::kill_process(shim, rustix::process::Signal::KILL).expect("end the shim");
+    }
+    wait_until("there is another one", || !node.shims().is_empty());
+    assert_eq!((told().as_str(), &container()["ready"]), ("begun\n", &false.into()));
+    fs::write(node.path().join("out/go"), "").expect("let it end");
+    wait_until("it is ready", || container()["ready"] == true);
+    assert_eq!(told(), "begun\ndone\nbegun\ndone\n", "how the first has ended nobody knows");
+    // What was lost of the first probe would be told by now.
+    wait_until("the probe asks again", || node.execs() == 0);
+    wait_until("and again", || node.execs() == 1);
+    let container = container();
+    assert_eq!((&container["restarts"], &container["pid"]), (&0.into(), &first), "{:#?}", node.events());
+    remove(&node, "hooked");
+    node.finish();
+}
+
+/// Nobody asks a container that has ended while its shim was dead.
+#[test]
+fn probes_end_with_their_container_though_its_shim_has_died_before() {
+    let Some(node) = Node::start() else { return };
+    let probe = "{exec: {command: [/bin/true]}, periodSeconds: 1, timeoutSeconds: 60}";
+    let manifest = node.manifest("asked", "", "while true; do sleep 0.1; done");
+    node.apply(&manifest.replace("    command:", &format!("    readinessProbe: {probe}\n    command:")));
+    let container = || node.status("asked")["containers"]["main"].clone();
+    wait_until("it is ready", || container()["ready"] == true);
+    let init = pid(&node, "asked");
+    for pid in node.shims().into_iter().chain([init as i32]) {
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("end it");
+    }
+    wait_until("it is ready again", || container()["ready"] == true && container()["restarts"] == 1);
+    // Long enough for one more question to the first.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let told = node.events();
+    assert!(told.iter().all(|(word, _)| word != "Unhealthy"), "{told:#?}");
+    remove(&node, "asked");
+    node.finish();
+}
+
+/// The grace that was given to one stop is not that of the next.
+#[test]
+fn a_short_grace_ends_with_its_stop() {
+    let Some(node) = Node::start() else { return };
+    let script =
+        "trap 'echo signalled >> /out/hooks; exit 3' TERM; echo up >> /out/hooks; while true; do sleep 0.1; done";
+    let manifest = with_hooks(&node, "stopped", "{}", script).replace("Seconds: 5\n", "Seconds: 60\n");
+    let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
+    node.apply(&manifest);
+    wait_until("it is up", || told() == "up\n");
+    let _ = node.ctl(["stop", "--grace", "0s", "stopped"]).ok();
+    wait_until("it was killed", || node.state("stopped")["exited"]["status"] == 137);
+    node.apply(&manifest);
+    wait_until("it is up again", || told() == "up\nup\n");
+    let _ = node.ctl(["stop", "stopped"]).ok();
+    wait_until("it has ended", || node.state("stopped")["exited"].is_object());
+    assert_eq!(node.state("stopped")["exited"]["status"], 3, "it had its own grace");
+    assert_eq!(told(), "up\nup\nsignalled\n");
+    remove(&node, "stopped");
     node.finish();
 }
 

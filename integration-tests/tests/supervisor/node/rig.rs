@@ -147,13 +147,19 @@ impl Node {
         let _ = self.bundler.call(["import", &layout.display().to_string(), name]).ok();
     }
 
-    /// The process ids of its shims.
+    /// The process ids of its shims; not of their children, which are such a program, too, until they execute another.
     pub(crate) fn shims(&self) -> Vec<i32> {
         let is_shim = |pid: &i32| {
             let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             program.file_name() == self.shim.file_name()
         };
-        processes_with(&self.prefix).into_iter().filter(is_shim).collect()
+        let all = processes_with(&self.prefix).into_iter().filter(is_shim).collect::<Vec<_>>();
+        let is_child = |pid: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+            parent.is_none_or(|parent: i32| all.contains(&parent))
+        };
+        all.iter().copied().filter(|pid| !is_child(pid)).collect()
     }
 
     /// The names of all images, as flintctl tells them.

@@ -23,7 +23,9 @@ fn a_container_whose_shim_answers_too_late_is_found_and_not_made_twice() {
     // After its second end it rests for 10 s.
     let script = "echo begun >> /out/begun; [ $(wc -l < /out/begun) -lt 3 ] && exit 1; sleep 100000";
     let manifest = node.manifest("late", &volume, script);
-    node.apply(&manifest.replace("    command:", "    volumeMounts: [{name: out, mountPath: /out}]\n    command:"));
+    let more = "    volumeMounts: [{name: out, mountPath: /out}]\n    \
+                lifecycle: {postStart: {exec: {command: [/bin/sh, -c, 'echo hook >> /out/hooks']}}}\n    command:";
+    node.apply(&manifest.replace("    command:", more));
     let begun = || std::fs::read_to_string(out.join("begun")).unwrap_or_default().lines().count();
     wait_until("it rests", || begun() == 2 && node.state("late")["waiting"]["word"] == "CrashLoopBackOff");
     let shims = node.shims();
@@ -44,6 +46,7 @@ fn a_container_whose_shim_answers_too_late_is_found_and_not_made_twice() {
     wait_until("it has begun", || begun() == 3);
     wait_until("its record says so", || node.state("late")["running"].is_object());
     assert_eq!(node.shims(), shims, "it is the same shim");
+    wait_until("its hook has run, too", || node.status("late")["containers"]["main"]["ready"] == true);
     let _ = node.ctl(["rm", "late"]).ok();
     node.wait_gone("late");
     assert_eq!(begun(), 3);

@@ -25,11 +25,11 @@ fn watch(startup: Option<Probe>, liveness: Option<Probe>, readiness: Option<Prob
 }
 
 /// Asks what is due next, and gives the answer a second after it was due.
-fn answer(machine: &mut Machine, kind: Kind, yes: bool) -> (Instant, Vec<Change>) {
+fn answer(machine: &mut Machine, kind: Kind, yes: impl Into<Option<bool>>) -> (Instant, Vec<Change>) {
     let (due, next) = machine.next().expect("something is due");
     assert_eq!(next, kind);
     machine.asked(kind);
-    (due, machine.answered(kind, yes, due + SECOND))
+    (due, machine.answered(kind, yes.into(), due + SECOND))
 }
 
 #[test]
@@ -65,11 +65,12 @@ fn a_startup_that_fails_too_often_kills_with_its_own_grace_period() {
 }
 
 #[test]
-fn only_failures_in_a_row_count() {
+fn only_failures_in_a_row_count_and_what_was_lost_is_neither() {
     let now = Instant::now();
     let mut machine = Machine::new(&watch(None, Some(probe(0, 3, 1)), None), now, now, 0);
-    for yes in [false, false, true, false, false] {
-        assert_eq!(answer(&mut machine, Kind::Liveness, yes).1, []);
+    let (yes, no, lost) = (Some(true), Some(false), None);
+    for told in [no, no, yes, no, lost, lost, no, lost] {
+        assert_eq!(answer(&mut machine, Kind::Liveness, told).1, []);
     }
     let killed = answer(&mut machine, Kind::Liveness, false).1;
     assert_eq!(
@@ -97,7 +98,7 @@ fn a_question_on_its_way_is_not_put_again_and_a_late_answer_delays_the_next() {
     let mut machine = Machine::new(&watch(None, Some(probe(0, 3, 1)), None), now, now, 0);
     machine.asked(Kind::Liveness);
     assert_eq!(machine.next(), None);
-    machine.answered(Kind::Liveness, true, now + SECOND * 25);
+    machine.answered(Kind::Liveness, Some(true), now + SECOND * 25);
     assert_eq!(machine.next(), Some((now + SECOND * 25, Kind::Liveness)), "at once, and not three times");
 }
 

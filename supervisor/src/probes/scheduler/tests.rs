@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::{Beginning, Scheduler};
 use crate::desired::{Check, Key, Probe};
-use crate::probes::{Change, Exec, Exited, Kind, Report, Target, Watch};
+use crate::probes::{Change, Exec, Exited, Kind, NotRun, Report, Target, Watch};
 
-/// Answers with what stands in the program's place: a status, or `hang`.
+/// Answers with what stands in the program's place: a status, `lost`, or `hang`.
 #[derive(Default)]
 struct Script {
     asked: AtomicUsize,
@@ -17,13 +17,16 @@ struct Script {
 
 #[async_trait]
 impl Exec for Script {
-    async fn exec(&self, _target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, String> {
+    async fn exec(&self, _target: &Target, argv: &[String], timeout: Duration) -> Result<Exited, NotRun> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if let Ok(status) = argv[0].parse() {
             return Ok(Exited { status, output: "said so".to_owned() });
         }
+        if argv[0] == "lost" {
+            return Err(NotRun::Lost("its shim has died".to_owned()));
+        }
         tokio::time::sleep(timeout).await;
-        Err("took too long".to_owned())
+        Err(NotRun::Failed("took too long".to_owned()))
     }
 }
 
@@ -76,6 +79,16 @@ async fn only_changes_of_what_goes_well_are_reported() {
     assert_eq!(beginning, Beginning { started: true, ready: false });
     let report = reports.recv().await.unwrap();
     assert_eq!((report.kind, report.failure, report.changes), (Kind::Readiness, None, vec![Change::Ready(true)]));
+    while script.asked.load(Ordering::Relaxed) < 20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(reports.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_asked_again_and_not_reported() {
+    let (script, scheduler, mut reports) = begin();
+    scheduler.watch(watch("a", Some(probe("lost")), Some(probe("lost"))));
     while script.asked.load(Ordering::Relaxed) < 20 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
