@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -44,6 +45,11 @@ impl Case {
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
         let leaks = Leaks::watch(&prefix, &dir.path().join("state"));
         Self { runtime: runtime.clone(), prefix, dir, leaks, bundles: AtomicU32::new(0), is_clean: false }
+    }
+
+    /// See [`Leaks::settle_in`].
+    pub const fn settle_in(&mut self, settle: Duration) {
+        self.leaks.settle_in(settle);
     }
 
     /// The case's own folder.

@@ -161,16 +161,26 @@ impl Dockerd {
         Reply { output, id }
     }
 
-    /// `docker run -d` of a shell that waits and ends on SIGTERM; its id.
+    /// `docker run -d` of a shell that waits and ends with 7 on SIGTERM; its id.
     #[track_caller]
     #[must_use]
     pub fn forever(&self, runtime: &str, options: &[&str]) -> String {
         let mut all = vec!["--detach"];
         all.extend_from_slice(options);
-        let script = "trap 'exit 7' TERM; while :; do sleep 1000 & wait $!; done";
+        let script = "trap 'exit 7' TERM; echo up; while :; do sleep 1000 & wait $!; done";
         let reply = self.run(runtime, &all, &["sh", "-c", script]);
         let _ = reply.output.ok();
+        // Only then the trap is set.
+        let up = becomes_true(|| self.ups(&reply.id) > 0);
+        assert!(up, "the container {} never printed", reply.id);
         reply.id
+    }
+
+    /// How often the shell of [`Self::forever`] has set its trap: once after each start.
+    #[track_caller]
+    #[must_use]
+    pub fn ups(&self, id: &str) -> usize {
+        self.call(&["logs", id]).stdout.matches("up").count()
     }
 
     /// The client on a terminal of 33 times 77.

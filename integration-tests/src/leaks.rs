@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The kernel ends processes and mounts asynchronously; what is still there after this time is a leak.
-const SETTLE: Duration = Duration::from_secs(5);
+/// The kernel ends processes and mounts asynchronously, and a busy machine takes its time; what is still there after this is a leak.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// A watch over everything that carries a prefix.
 ///
@@ -20,19 +20,25 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub struct Leaks {
     prefix: String,
     state: PathBuf,
+    settle: Duration,
 }
 
 impl Leaks {
     /// Watches things whose name holds `prefix`, and entries in the `state` folder, which is empty or not there yet.
     #[must_use]
     pub fn watch(prefix: &str, state: &Path) -> Self {
-        Self { prefix: prefix.to_owned(), state: state.to_owned() }
+        Self { prefix: prefix.to_owned(), state: state.to_owned(), settle: SETTLE }
+    }
+
+    /// Another time after which what is there is a leak: for who knows that there is one.
+    pub const fn settle_in(&mut self, settle: Duration) {
+        self.settle = settle;
     }
 
     /// What is there; empty when all is clean.
     #[must_use]
     pub fn remaining(&self) -> Vec<String> {
-        let deadline = Instant::now() + SETTLE;
+        let deadline = Instant::now() + self.settle;
         loop {
             let found = self.look();
             if found.is_empty() || Instant::now() > deadline {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use crate::process::patience;
+
 /// How long one race is run: two seconds, or what `FLINT_RACE_SECONDS` says (30 in the long run).
 #[must_use]
 pub fn race_time() -> Duration {
@@ -57,17 +59,21 @@ impl Drop for Swap {
     }
 }
 
-/// Calls `attempt` again and again while the race lasts, and tells how often.
+/// Calls `attempt` again and again while the race lasts, and tells how often; it says whether one has come through.
+///
+/// Past its time the race goes on until one has, and until there were more exchanges than attempts: on a busy machine either side
+/// may wait for long.
 ///
 /// # Panics
 ///
 /// When the paths were never exchanged: then there was no race.
-pub fn race(swap: &Swap, mut attempt: impl FnMut()) -> u32 {
+pub fn race(swap: &Swap, mut attempt: impl FnMut() -> bool) -> u32 {
     let end = Instant::now() + race_time();
-    let mut attempts = 0;
-    while Instant::now() < end || attempts < 3 {
-        attempt();
+    let (mut attempts, mut is_run) = (0, false);
+    while Instant::now() < end || attempts < 3 || (!is_run && Instant::now() < end + patience()) {
+        let has_come_through = attempt();
         attempts += 1;
+        is_run = has_come_through && swap.count() > u64::from(attempts);
     }
     println!("{}: {attempts} attempts, {} exchanges", crate::test_name(), swap.count());
     assert!(swap.count() > u64::from(attempts), "{} exchanges in {attempts} attempts", swap.count());

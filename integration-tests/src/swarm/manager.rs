@@ -69,7 +69,13 @@ impl Manager {
         let token = self.get(&["swarm", "join-token", "--quiet", "manager"]);
         let first = self.address();
         let join = [&["swarm", "join", "--token", &token][..], &manager.drained(), &[&first]].concat();
-        let _ = manager.docker(&join).ok();
+        let joined = manager.docker(&join);
+        // The client waits for twenty seconds; the daemon goes on.
+        if joined.stderr.contains("will continue in the background") {
+            wait_until("it is a manager", || manager.docker(&["node", "ls"]).code == 0);
+        } else {
+            let _ = joined.ok();
+        }
         Some(manager)
     }
 
@@ -231,13 +237,21 @@ impl Manager {
     /// STATUS and AVAILABILITY of a node.
     #[must_use]
     pub fn node(&self, id: &str) -> String {
-        self.get(&["node", "inspect", "--format", "{{.Status.State}} {{.Spec.Availability}}", id])
+        self.inspect_node(id).ok().stdout.trim().to_owned()
+    }
+
+    fn inspect_node(&self, id: &str) -> Output {
+        self.docker(&["node", "inspect", "--format", "{{.Status.State}} {{.Spec.Availability}}", id])
     }
 
     /// Waits until a node has a STATUS and AVAILABILITY.
     #[track_caller]
     pub fn wait_node(&self, id: &str, status: &str) {
-        wait_until(&format!("the node is {status}"), || self.node(id) == status);
+        wait_until(&format!("the node is {status}"), || {
+            // While managers choose a leader none answers.
+            let told = self.inspect_node(id);
+            told.code == 0 && told.stdout.trim() == status
+        });
     }
 
     /// Kills it.

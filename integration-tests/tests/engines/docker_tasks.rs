@@ -98,7 +98,9 @@ fn stop_kill_and_restart() {
         let _ = docker.call(&["kill", &id]).ok();
         wait_until("the container is killed", || docker.inspect(&id, "{{.State.Running}}") == "false");
         assert_eq!(docker.inspect(&id, "{{.State.ExitCode}}"), "137", "{runtime}");
+        let before = docker.ups(&id);
         let _ = docker.call(&["restart", &id]).ok();
+        wait_until("its trap is set again", || docker.ups(&id) > before);
         let _ = docker.call(&["kill", "--signal", "TERM", &id]).ok();
         wait_until("the container has ended", || docker.inspect(&id, "{{.State.Running}}") == "false");
         assert_eq!(docker.inspect(&id, "{{.State.ExitCode}}"), "7", "{runtime}");

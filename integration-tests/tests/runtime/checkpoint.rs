@@ -349,7 +349,10 @@ fn podman_finds_what_it_probes_for() {
 fn connections_can_come_back_closed() {
     let (Some([runtime]), Some(path)) = (under_test_only("runc has no --tcp-close"), criu()) else { return };
     let saved = Saved::new(&runtime, &path);
-    let script = "exec >/dev/null 2>&1; nc -l -p 7 -e sleep 1000 & sleep 0.3; sleep 1000 | nc 127.0.0.1 7 & sleep 1000";
+    // State 0A of tcp(7): it listens, on the address of IPv6 that takes both.
+    let script = "exec >/dev/null 2>&1; nc -l -p 7 -e sleep 1000 & \
+                  until grep -q ':0007 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; \
+                  sleep 1000 | nc 127.0.0.1 7 & sleep 1000";
     let bundle = saved.case.bundle().shell(script);
     let id = saved.case.detached(&bundle, "a");
     // State 1 of tcp(7).

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use integration_tests::{Case, Command, Leaks, merge, peers, processes_with};
 use serde_json::json;
@@ -31,9 +32,11 @@ fn leak(case: &Case) -> PathBuf {
 fn every_kind_of_leak_is_seen_and_swept_after_a_panic() {
     let Some(peers) = peers() else { return };
     let [runtime, _] = peers;
-    let case = Case::new(&runtime);
+    let mut case = Case::new(&runtime);
+    case.settle_in(Duration::ZERO);
     let (prefix, path) = (case.prefix.clone(), case.path().to_owned());
-    let watch = Leaks::watch(&prefix, &case.state_root());
+    let mut watch = Leaks::watch(&prefix, &case.state_root());
+    watch.settle_in(Duration::ZERO);
     let cgroup = leak(&case);
     let open = fs::File::open(case.state_root().join("file")).expect("open");
     let seen = watch.remaining().join("\n");

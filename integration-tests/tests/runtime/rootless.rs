@@ -263,7 +263,7 @@ fn processes_are_told_and_signalled_without_cgroups() {
     each(peers, |rootless| {
         // What ignores the signal, in pid namespaces of its own too, and one more by exec.
         let script = "trap : USR1; trap 'exit 0' TERM; \
-                      (trap 'echo got >> /tmp/got; exit 0' USR1; while :; do sleep 0.1; done) & \
+                      (trap 'echo got >> /tmp/got; exit 0' USR1; : > /tmp/ready; while :; do sleep 0.1; done) & \
                       while :; do sleep 1 & wait $!; done";
         let bundle = rootless
             .bundle()
@@ -282,6 +282,8 @@ fn processes_are_told_and_signalled_without_cgroups() {
                 .unwrap_or_default()
         };
         integration_tests::wait_until("three and more", || pids().len() >= 3);
+        let ready = || rootless.call(&["exec", &id, "test", "-e", "/tmp/ready"]).code == 0;
+        integration_tests::wait_until("the child's trap is set", ready);
         assert!(pids().into_iter().any(|pid| name(pid).contains("4242")), "what exec started is the container's");
         let _ = rootless.call(&["kill", "--all", &id, "USR1"]).ok();
         integration_tests::wait_until("all got it", || !pids().into_iter().any(|pid| name(pid).contains("4242")));

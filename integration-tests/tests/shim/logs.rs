@@ -21,6 +21,11 @@ fn lines(path: &Path) -> Vec<(String, String, String)> {
     text.lines().map(line).collect()
 }
 
+/// So many lines are there. For waits: the next one may be written just now.
+fn has_lines(path: &Path, count: usize) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.matches('\n').count() == count)
+}
+
 fn run(node: &Node, name: &str, script: &str, query: &str) -> (Container, PathBuf) {
     let log = node.case.path().join(format!("logs/{name}/0.log"));
     let uri = format!("cri-log://{}{query}", log.display());
@@ -79,7 +84,7 @@ fn long_lines_are_parts_and_a_prompt_is_seen() {
     let Some(node) = Node::start("true") else { return };
     let script = "head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'login: '; exec sleep 1000";
     let (container, log) = run(&node, "a", script, "");
-    wait_until("the prompt is written", || log.exists() && lines(&log).len() == 4);
+    wait_until("the prompt is written", || has_lines(&log, 4));
     let seen = lines(&log);
     let shape: Vec<_> = seen.iter().map(|(_, tag, text)| (tag.as_str(), text.len())).collect();
     assert_eq!(shape, [("P", 16384), ("P", 16384), ("F", 40_000 - 2 * 16384), ("P", 7)]);
@@ -98,7 +103,7 @@ fn a_terminals_output_is_logged() {
     fs::write(&config, json.to_string()).expect("write");
     (container.terminal, container.stdout) = (true, format!("cri-log://{}", log.display()));
     node.run(std::slice::from_ref(&container));
-    wait_until("it is written", || log.exists() && lines(&log).len() == 2);
+    wait_until("it is written", || has_lines(&log, 2));
     let seen: Vec<_> = lines(&log).into_iter().map(|(stream, tag, text)| (stream + &tag, text)).collect();
     assert_eq!(seen[0], ("stdoutF".to_owned(), "/dev/pts/0".to_owned()));
     node.remove(&[container]);

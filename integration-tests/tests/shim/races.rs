@@ -110,7 +110,8 @@ fn tasks_that_are_forgotten_are_deleted() {
     let bundle = case.bundle().forever();
     let first = bundle.write();
     let start = shim_command(&case, &program, &first, &case.id("first"), "start");
-    let start = start.env("TTRPC_ADDRESS", events.address()).env("FLINT_SHIM_FORGOTTEN_AFTER", "1");
+    // Enough to make the first task in.
+    let start = start.env("TTRPC_ADDRESS", events.address()).env("FLINT_SHIM_FORGOTTEN_AFTER", "5");
     let shim = Shim::connect(&case, start.output().ok().stdout.trim());
     let run = |name: &str| {
         let (id, folder) = (case.id(name), bundle_of(&case, &bundle, name));

@@ -66,14 +66,16 @@ fn pause_update_and_stats() {
 #[test]
 fn signals_of_a_paused_container() {
     let Some((case, program, events, _server)) = shim_case() else { return };
-    let bundle = case.bundle().shell("trap 'exit 7' TERM; while :; do sleep 1000 & wait $!; done");
+    let bundle = case.bundle().shell("trap 'exit 7' TERM; : > /dev/shm/ready; while :; do sleep 1000 & wait $!; done");
     let shim = Shim::start(&case, &program, &bundle, &case.id("first"), &events);
     let process = json!({"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
     for (name, signal, status) in [("term", 15, 7), ("kill", 9, 137)] {
         let id = case.id(name);
         let none = Streams::default();
         shim.create(&id, bundle.path(), &none).expect("create");
-        shim.run(&id, "").expect("start");
+        let init = shim.run(&id, "").expect("start");
+        let ready = format!("/proc/{init}/root/dev/shm/ready");
+        wait_until("its trap is set", || fs::remove_file(&ready).is_ok());
         for exec in ["runs", "waits"] {
             shim.exec(&id, exec, &process, &none).expect("exec");
         }

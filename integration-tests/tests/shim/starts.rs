@@ -35,8 +35,9 @@ impl Starting {
         Some(Self { case, program, events, strace, bundle, _listener: listener })
     }
 
-    /// A container's folder, in which `start` was killed as it entered a system call.
-    fn killed_at(&self, step: usize, id: &str) -> PathBuf {
+    /// A container's folder, in which `start` was killed as it entered a system call. The shim that it has started ends after so
+    /// many seconds in which nobody needs it.
+    fn killed_at(&self, step: usize, id: &str, forgotten_after: &str) -> PathBuf {
         let folder = self.case.path().join(id);
         fs::create_dir(&folder).expect("make a bundle");
         let config = fs::read_to_string(self.bundle.path().join("config.json")).expect("config.json");
@@ -52,7 +53,7 @@ impl Starting {
             .args(["-address", &self.case.path().join("containerd.sock").display().to_string()])
             .args(["-publish-binary", "/bin/false", "start"])
             .env("TTRPC_ADDRESS", self.events.address())
-            .env("FLINT_SHIM_FORGOTTEN_AFTER", "1")
+            .env("FLINT_SHIM_FORGOTTEN_AFTER", forgotten_after)
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -80,7 +81,8 @@ fn a_killed_start_is_followed_by_one_that_works() {
     let Some(starting) = Starting::new() else { return };
     for step in 0..STEPS.len() {
         let id = starting.case.id(&format!("s{step}"));
-        let folder = starting.killed_at(step, &id);
+        // It must not end between the next `start` and the container.
+        let folder = starting.killed_at(step, &id, "30");
         let shim = Shim::start_in(&starting.case, &starting.program, &folder, &id, &starting.events);
         starting.lives(shim, &id, &folder);
     }
@@ -93,7 +95,7 @@ fn a_killed_start_leaves_nothing_to_its_delete() {
     let Some(starting) = Starting::new() else { return };
     for (step, name) in STEPS.iter().enumerate() {
         let id = starting.case.id(&format!("s{step}"));
-        let folder = starting.killed_at(step, &id);
+        let folder = starting.killed_at(step, &id, "1");
         let socket = fs::read_to_string(folder.join("address")).ok();
         assert_eq!(socket.is_none(), step == 0, "{name:?}: where its socket is");
         let output = shim_delete(&starting.case, &starting.program, &folder, &id);

@@ -111,7 +111,7 @@ fn a_logger_takes_both_outputs() {
         let (_, why) = refused(shim.run(id, "v2"));
         assert!(why.contains("descriptor 5"), "{why}");
         shim.delete(id, "v2").expect("delete");
-        fs::write(&logger, script.replace("exec 5>&-", "echo ready >&5; exec 5>&-")).unwrap();
+        write_program(&logger, script.replace("exec 5>&-", "echo ready >&5; exec 5>&-"));
         started(shim, id, "v2", &process("echo out"), &streams);
         ended(shim, id, "v2");
         assert_eq!(fs::read_to_string(&target).unwrap(), format!("{id} to {}\nout\n", target.display()));

@@ -37,6 +37,8 @@ fn every_documented_verb_does_something_and_no_other_is_there() {
     run(&["ps"], 0, "Running");
     run(&["ps", "-q"], 0, "one");
     run(&["inspect", "one"], 0, "\"containers\"");
+    // It runs before its shell has said anything.
+    wait_until("it has begun", || node.ctl(["logs", "one"]).stdout.contains("begun"));
     run(&["logs", "-t", "--tail", "1", "--since", "5m", "one"], 0, "begun");
     run(&["exec", "-w", "/bin", "-e", "A=b", "one", "--", "/bin/sh", "-c", "echo $PWD $A"], 0, "/bin b");
     run(&["stats"], 0, "one");

@@ -199,10 +199,20 @@ pub(crate) fn containerd_dies_within_calls(containerd: &mut Containerd) {
     nothing_is_left(containerd, &ids);
 }
 
+/// The topics of events of tasks that containerd took, behind a place in its log.
+fn forwarded(containerd: &Containerd, told: usize) -> Vec<String> {
+    let log = containerd.log();
+    let forwarded = log[told..].lines().filter(|line| line.contains("\"event forwarded\""));
+    forwarded.filter_map(|line| Some(line.split_once("topic=/tasks/")?.1.split(' ').next()?.to_owned())).collect()
+}
+
 /// What happens while containerd is away is told when it is back, in its order.
 pub(crate) fn events_wait_for_containerd(containerd: &mut Containerd) {
     let id = containerd.id();
+    let told = containerd.log().len();
     run(containerd, &id, FOREVER);
+    // It is told after the client has its answer.
+    wait_until("its start is told", || forwarded(containerd, told).iter().any(|topic| topic == "start"));
     let bundle = containerd.place().path().join("state/io.containerd.runtime.v2.task").join(containerd.namespace());
     let address = std::fs::read_to_string(bundle.join(&id).join("address")).expect("the shim's address");
     containerd.crash();
@@ -225,13 +235,8 @@ pub(crate) fn events_wait_for_containerd(containerd: &mut Containerd) {
 
     containerd.restart();
     let expected = ["paused", "resumed", "exec-added", "exec-started", "exit", "exit"];
-    let topics = || -> Vec<String> {
-        let log = containerd.log();
-        let forwarded = log[told..].lines().filter(|line| line.contains("\"event forwarded\""));
-        forwarded.filter_map(|line| Some(line.split_once("topic=/tasks/")?.1.split(' ').next()?.to_owned())).collect()
-    };
-    wait_until("all events are delivered", || topics().len() >= expected.len());
-    assert_eq!(topics(), expected);
+    wait_until("all events are delivered", || forwarded(containerd, told).len() >= expected.len());
+    assert_eq!(forwarded(containerd, told), expected);
     let removed = containerd.ctr(&["task", "rm", &id]).ok();
     assert!(removed.stderr.contains("exit code 7"), "{}", removed.stderr);
     remove(containerd, &id);

@@ -33,7 +33,11 @@ pub(crate) fn checkpoint_and_restore(docker: &Dockerd, runtimes: &[&str], told: 
             started.code == 0
         });
         wait_until("it runs again", || docker.inspect(&id, "{{.State.Running}}") == "true");
-        let again = count(docker, &id);
+        let mut again = 0;
+        wait_until("its count is told", || {
+            again = count(docker, &id);
+            again > 0
+        });
         assert!(again > 3, "{runtime}: it began anew: {again}");
         wait_until("it counts on", || count(docker, &id) > again);
         docker.remove(&id);

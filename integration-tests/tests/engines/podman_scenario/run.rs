@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use integration_tests::{Podman, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, cgroup_of};
+use integration_tests::{Podman, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, cgroup_of, remove_by_force};
 
 use super::{RUNTIMES, prints};
 
@@ -38,13 +38,13 @@ pub(crate) fn exit_codes(podman: &Podman) {
         ] {
             let (name, output) = podman.run(runtime, &[], program);
             assert_eq!(output.code, code, "{runtime} {program:?}: {}", output.stderr);
-            let _ = podman.call(&["rm", "--force", &name]).ok();
+            remove_by_force(|args| podman.call(args), &name);
         }
         let (_, output) = podman.run(runtime, &["--no-such-option"], &["true"]);
         assert_eq!(output.code, 125, "{runtime}: {}", output.stderr);
         let (name, output) = podman.run(runtime, &["-w", "/etc/passwd"], &["true"]);
         assert!([125, 126, 127].contains(&output.code), "{runtime}: {output:?}");
-        let _ = podman.call(&["rm", "--force", &name]).ok();
+        remove_by_force(|args| podman.call(args), &name);
     }
 }
 

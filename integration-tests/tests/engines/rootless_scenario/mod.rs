@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use integration_tests::{Bundle, Command, Output, remove_by_force};
+use integration_tests::{Bundle, Command, Output, remove_by_force, wait_until};
 
 /// podman with this runtime, storage of its own and no cgroups but by files.
 pub(crate) fn podman(command: Command, runtime: &Path, storage: &Path) -> Command {
@@ -42,7 +42,12 @@ fn a_life(call: &dyn Fn(&[&str]) -> Output, name: &str) {
     assert!(call(&["ps"]).ok().stdout.contains(name));
     assert!(call(&["top", name]).ok().stdout.contains("sleep"));
     let _ = call(&["stop", "--time", "0", name]).ok();
-    let _ = call(&["rm", name]).ok();
+    // See `remove_by_force`: the clean-up of conmon may have its /dev/shm still.
+    wait_until("podman removes it", || {
+        let removed = call(&["rm", name]);
+        assert!(removed.code == 0 || removed.stderr.contains("busy"), "{}", removed.stderr);
+        removed.code == 0
+    });
     // By force, while it runs.
     let _ = call(&["run", "--detach", "--name", name, "--network", "none", "flint/busybox", "sleep", "1000"]).ok();
     remove_by_force(call, name);

@@ -134,7 +134,7 @@ fn pods_do_not_reach_the_hosts_loopback_address() {
     host.space.answer(9000);
     let get = || {
         let target = "127.0.0.1:9000".parse().expect("an address");
-        let connect = || std::net::TcpStream::connect_timeout(&target, std::time::Duration::from_millis(300));
+        let connect = || std::net::TcpStream::connect_timeout(&target, std::time::Duration::from_secs(5));
         pod.space.within(connect).map(drop).map_err(|error| error.kind())
     };
     // What a pod with NET_ADMIN and NET_RAW can do: send packets for 127.0.0.1 to the host's end of its pair.

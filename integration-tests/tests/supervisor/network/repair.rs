@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flintd::desired::{Key, Network, Protocol};
 use flintd::network::{Attach, Networks};
+use integration_tests::{processes_with, wait_until};
 
 use super::place::{Host, Space, port};
 
@@ -123,6 +124,9 @@ fn a_kill_at_any_moment_is_repaired() {
             std::thread::sleep(Duration::from_millis(round * 7 % 80));
             child.kill().expect("kill");
             child.wait().expect("wait");
+            // An `nft` that it has started goes on, and writes its table when it comes to it.
+            let folder = host.folder().display().to_string();
+            wait_until("what it has started has ended", || processes_with(&folder).is_empty());
         });
         leftovers += std::fs::read_dir(host.folder()).map_or(0, Iterator::count);
         let networks = host.networks();

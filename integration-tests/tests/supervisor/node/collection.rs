@@ -37,7 +37,9 @@ fn images_that_no_pod_needs_go_and_others_never() {
     for name in [IMAGE, "tests/rests:1", "tests/stopped:1"] {
         assert!(images.iter().any(|image| image.ends_with(name)), "{name} is gone: {images:?}");
     }
-    let told = node.events().into_iter().find(|(word, _)| word == "ImagesRemoved").expect("it is told");
+    let told = || node.events().into_iter().find(|(word, _)| word == "ImagesRemoved");
+    wait_until("it is told", || told().is_some());
+    let told = told().expect("it is told");
     assert!(told.1.contains("tests/unused:1"), "{told:?}");
     // What is kept can be used: the stopped pod's image is whole.
     let _ = node.ctl(["restart", "stopped"]).ok();

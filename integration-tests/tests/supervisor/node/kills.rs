@@ -43,12 +43,13 @@ fn one_of(pods: &BTreeMap<String, Option<u64>>, random: &mut Random) -> String {
 /// It was started once, and has ended with its status, or runs if it has none.
 fn is_as_promised(node: &Node, out: &Path, name: &str, status: Option<u64>, seed: u64) {
     let told = format!("seed {seed}: {name}");
-    match status {
-        Some(status) => {
-            wait_until(&format!("{told} has ended"), || node.state(name)["exited"]["status"].is_u64());
-            assert_eq!(node.state(name)["exited"]["status"], status, "{told}");
-        }
-        None => node.wait_for(name, "Running"),
+    if let Some(status) = status {
+        wait_until(&format!("{told} has ended"), || node.state(name)["exited"]["status"].is_u64());
+        assert_eq!(node.state(name)["exited"]["status"], status, "{told}");
+    } else {
+        node.wait_for(name, "Running");
+        // Its shell may have said nothing yet.
+        wait_until(&format!("{told} has begun"), || begun(out, name) >= 1);
     }
     assert_eq!(begun(out, name), 1, "{told} was started so often");
 }

@@ -20,7 +20,9 @@ const SERVICE: &str = "echo begun; trap 'exit 3' TERM; while true; do sleep 0.1;
 #[test]
 fn a_pod_runs_is_stopped_and_leaves_nothing() {
     let Some(node) = Node::start() else { return };
-    node.apply(&node.manifest("one", "", SERVICE));
+    // Its own status is wanted: it must not be killed before it has come to its trap.
+    let manifest = node.manifest("one", "", SERVICE);
+    node.apply(&manifest.replace("terminationGracePeriodSeconds: 5", "terminationGracePeriodSeconds: 60"));
     node.wait_for("one", "Running");
     wait_until("its output is in its log", || node.ctl(["logs", "one"]).stdout == "begun\n");
     let ran = node.ctl(["exec", "one", "--", "/bin/echo", "inside"]).ok();

@@ -36,7 +36,7 @@ spec:
     ports: [{{name: http, containerPort: 80, hostPort: {port}}}]
     startupProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 60}}
     readinessProbe: {{httpGet: {{path: /ready, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}
-    livenessProbe: {{httpGet: {{path: /alive, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 2}}
+    livenessProbe: {{httpGet: {{path: /alive, port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 10}}
     lifecycle: {{postStart: {{exec: {{command: [touch, /srv/alive]}}}}}}
     volumeMounts:
     - {{name: pages, mountPath: /srv}}
@@ -82,8 +82,10 @@ fn nginx_is_reached_by_its_host_port_and_asked_by_its_probes() {
         wait_until("it was started again", || container()["restarts"] == 1);
         wait_ready(&node, "web");
         assert_eq!(answer("/greeting"), (200, "good day\n".to_owned()));
-        let log = node.ctl(["logs", "web"]).ok().stdout;
-        assert!(log.contains("GET /greeting HTTP/1.1"), "what nginx writes to its log is in the container's: {log}");
+        // nginx writes the line after its answer.
+        wait_until("what nginx writes to its log is in the container's", || {
+            node.ctl(["logs", "web"]).ok().stdout.contains("GET /greeting HTTP/1.1")
+        });
         remove(&node, &["web"]);
         node.finish();
     });

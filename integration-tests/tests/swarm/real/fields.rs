@@ -67,8 +67,10 @@ fn an_init_reaps_and_leaves_signals_their_defaults() {
     let Some(manager) = Manager::start(System::Host) else { return };
     let Some(host) = Host::join(&manager, manager.pid(), "one") else { return };
     let once = ["--restart-condition", "none", "--init", "--stop-grace-period", "10m"];
-    let script =
-        "(sleep 0.1 &); sleep 0.5; grep -l zombie /proc/[0-9]*/status; echo pid $$; sleep 100001 & exec sleep 100000";
+    // Its pid is there until it is reaped.
+    let script = "orphan=$(sleep 0.1 >/dev/null & echo $!); n=0; \
+                  while [ -e /proc/$orphan ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; \
+                  grep -l zombie /proc/[0-9]*/status; echo pid $$; sleep 100001 & exec sleep 100000";
     host.create_of(&manager, "web", &once, Flintd::IMAGE, script);
     manager.wait_for("web", "Running", 1);
     let id = manager.tasks("web").remove(0).id;

@@ -46,6 +46,8 @@ fn containers_of_a_service_live_as_its_tasks_do() {
     let many = many();
     let _ = manager.docker(&["service", "scale", "--detach", &format!("web={many}")]).ok();
     manager.wait_for("web", "Running", many);
+    // A task runs before its process is the shell.
+    wait_until("all containers are there", || Flintd::containers(&marker).len() >= many);
     let (tasks, before) = (running(&manager), Flintd::containers(&marker));
     assert_eq!((tasks.len(), before.len()), (many, many));
     let once: BTreeMap<String, usize> = tasks.iter().map(|task| (task.clone(), 1)).collect();
@@ -68,6 +70,7 @@ fn containers_of_a_service_live_as_its_tasks_do() {
         let failed: Vec<_> = all.iter().filter(|task| task.state == "Failed").collect();
         failed.len() == 1 && failed[0].error.contains("(137)") && running(&manager).len() == many
     });
+    wait_until("its container is there", || Flintd::containers(&marker).len() >= many);
     let after = Flintd::containers(&marker);
     assert_eq!(
         (after.len(), after.intersection(&before).count()),

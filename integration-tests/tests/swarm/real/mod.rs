@@ -82,16 +82,15 @@ impl Host {
             let running: BTreeMap<String, usize> = running.map(|task| (task.id, 1)).collect();
             (running, self.containers())
         };
-        let mut last = seen();
-        for _ in 0..200 {
-            let have_begun = |begun: &BTreeMap<String, usize>| last.0.keys().all(|task| begun.contains_key(task));
-            if last.0.len() == count && last.0 == last.1 && have_begun(&self.begun()) {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            last = seen();
-        }
-        panic!("the manager shows {:#?}\nand the host has {:#?}", last.0, last.1);
+        let mut last = (BTreeMap::new(), BTreeMap::new());
+        let agreed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until("both agree", || {
+                last = seen();
+                let begun = self.begun();
+                last.0.len() == count && last.0 == last.1 && last.0.keys().all(|task| begun.contains_key(task))
+            });
+        }));
+        assert!(agreed.is_ok(), "the manager shows {:#?}\nand the host has {:#?}", last.0, last.1);
     }
 
     /// Asserts that no task was started twice, that each that the manager calls running has begun, each that it calls over is over

@@ -11,8 +11,14 @@ use super::{Host, scale};
 /// How long the network is away: the managers call the node down after three periods of five seconds.
 const CUT: Duration = Duration::from_secs(30);
 
+/// Of a service that has tasks: a manager that cannot answer for a moment tells of none.
 fn ids(manager: &Manager, service: &str) -> BTreeSet<String> {
-    manager.tasks(service).into_iter().map(|task| task.id).collect()
+    let mut ids = BTreeSet::new();
+    wait_until("the manager tells of tasks", || {
+        ids = manager.tasks(service).into_iter().map(|task| task.id).collect();
+        !ids.is_empty()
+    });
+    ids
 }
 
 #[test]
@@ -73,13 +79,13 @@ fn a_change_of_the_leader_among_three_managers() {
     host.end(&third, "web");
 }
 
-/// Waits until one of two leads.
+/// Waits until one of two leads, and both know it.
 fn leads(one: &Manager, other: &Manager) {
-    let leader = |manager: &Manager| {
-        let told = manager.docker(&["node", "ls", "--format", "{{.ManagerStatus}} {{.Self}}"]);
-        told.code == 0 && told.stdout.contains("Leader true")
-    };
-    wait_until("one of the others leads", || leader(one) || leader(other));
+    let told = |manager: &Manager| manager.docker(&["node", "ls", "--format", "{{.ManagerStatus}} {{.Self}}"]);
+    wait_until("one of the others leads", || {
+        let told = [told(one), told(other)];
+        told.iter().all(|told| told.code == 0) && told.iter().any(|told| told.stdout.contains("Leader true"))
+    });
 }
 
 fn reachable(manager: &Manager) -> usize {
@@ -110,7 +116,7 @@ fn a_network_that_is_cut() {
 
     manager.cut(8, true);
     std::thread::sleep(CUT);
-    assert_eq!(manager.node(one.flintd.id()), "down active");
+    manager.wait_node(one.flintd.id(), "down active");
     // The manager has given its tasks to the other; here they go on, since nobody has said otherwise.
     wait_until("the other has all", || on(other.flintd.id()) == 6);
     wait_until("three more have begun", || one.begun().len() == 9);
