@@ -8,10 +8,12 @@
 //! What a shim says of a container is the truth; the record tells what it is about.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry as Place;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
 use super::exits::{message, parse_id, saw_exit};
@@ -144,8 +146,13 @@ impl Node {
         });
     }
 
+    /// Until it has worked. One at a time: who comes meanwhile has the first begin anew.
     async fn take_over_again(self: Arc<Self>, shim: String, mut known: BTreeSet<String>) {
-        let mut pause = PAUSES.0;
+        let anew = match super::locked(&self.taking_over).entry(shim.clone()) {
+            Place::Occupied(there) => return there.get().notify_one(),
+            Place::Vacant(place) => place.insert(Arc::default()).clone(),
+        };
+        let (mut pause, mut told) = (PAUSES.0, String::new());
         loop {
             let taken = {
                 let _alone = self.adopting.write().await;
@@ -153,10 +160,28 @@ impl Node {
                 super::locked(&self.doubted).remove(&shim);
                 self.take_over(&shim, &mut known).await
             };
-            let Err(error) = taken else { return };
-            tracing::error!(shim, "take over its containers, again in {pause:?}: {error:#}");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            let Err(error) = taken else {
+                let mut taking_over = super::locked(&self.taking_over);
+                // Who has come since then waits for another try.
+                if anew.notified().now_or_never().is_none() {
+                    taking_over.remove(&shim);
+                    return;
+                }
+                known.clear();
+                continue;
+            };
+            let error = format!("{error:#}");
+            if error != told {
+                tracing::error!(shim, "take over its containers, again and again from {pause:?} on: {error}");
+                told = error;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+                () = anew.notified() => {
+                    known.clear();
+                    pause = PAUSES.0;
+                }
+            }
         }
     }
 
@@ -224,19 +249,27 @@ impl Node {
         let Some(entry) = self.entry(uid) else { return Ok(()) };
         let pid = state.pid;
         let result = entry.change(self, |record| {
+            let wanted = record.pod.all_containers().find(|container| container.name == name);
+            let is_ready = wanted.is_none_or(|container| container.readiness.is_none() && container.startup.is_none());
             let there = record.containers.get_mut(name).filter(|there| there.attempt == attempt)?;
+            let ran = matches!(there.phase, ContainerPhase::Running { .. });
             let exit = correct(there, &state.found, pid, || message(&self.config.messages(uid, name)));
-            Some((exit, matches!(there.phase, ContainerPhase::Running { .. }), there.stopping.is_some()))
+            let runs = matches!(there.phase, ContainerPhase::Running { .. });
+            if !runs {
+                super::probing::forget(self, &state.id);
+            } else if !ran {
+                // The answer to its start was lost.
+                there.set_ready(is_ready && there.stopping.is_none());
+            }
+            Some((exit, runs, there.stopping.is_some()))
         });
         let Some((exit, runs, stops)) = result.await? else { return Ok(()) };
         if let Some(exit) = exit {
             self.tell(Some(&entry.key()), Some(name), exit.word != "Completed", exit);
         }
-        if !runs {
-            super::probing::forget(self, &state.id);
-        } else if stops {
+        if runs && stops {
             signal_again(self, &entry, name);
-        } else {
+        } else if runs {
             super::watch(self, &entry, name);
             begin_post_start(self, &entry, name);
         }

@@ -38,21 +38,10 @@ struct State {
 /// Numbers of this record's writes: each is of the whole record, and they are made in their order.
 #[derive(Debug, Default)]
 struct Writes {
+    /// That was begun last.
     last: u64,
+    /// That is known to be in the store. Others have failed, or are on their way.
     done: u64,
-    failed: u64,
-}
-
-impl Writes {
-    /// Whether the store has less than memory, as far as is known.
-    fn are_behind(&self) -> bool {
-        self.failed > self.done
-    }
-
-    fn ended(&mut self, number: u64, is_done: bool) {
-        let last = if is_done { &mut self.done } else { &mut self.failed };
-        *last = number.max(*last);
-    }
 }
 
 impl Entry {
@@ -102,13 +91,13 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// A store that cannot be written: the change counts until flintd ends, and the next one, though it be the same, is written again.
+    /// A store that cannot be written: the change counts until flintd ends. The next one is written, though it be none.
     pub(crate) async fn change<T>(&self, node: &Node, change: impl FnOnce(&mut PodRecord) -> T) -> Result<T> {
         let (result, written, number) = {
             let mut state = locked(&self.state);
             let before = state.record.clone();
             let result = change(&mut state.record);
-            if state.record == before && !state.writes.are_behind() {
+            if state.record == before && state.writes.done == state.writes.last {
                 return Ok(result);
             }
             state.writes.last += 1;
@@ -123,7 +112,10 @@ impl Entry {
             (result, written, number)
         };
         let written = written.await;
-        locked(&self.state).writes.ended(number, written.is_ok());
+        if written.is_ok() {
+            let done = &mut locked(&self.state).writes.done;
+            *done = number.max(*done);
+        }
         node.tell_change();
         self.wake();
         written.map(|()| result)

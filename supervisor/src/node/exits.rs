@@ -61,11 +61,13 @@ impl Node {
                     there.oom = true;
                     None
                 }
-                Occurrence::Exit { status, at, .. } => saw_exit(there, status, at, message),
+                Occurrence::Exit { status, at, .. } => {
+                    super::probing::forget(self, &id);
+                    saw_exit(there, status, at, message)
+                }
             }
         });
         if let Some(exit) = told.await? {
-            super::probing::forget(self, &id);
             let is_warning = exit.reason.word != "Completed";
             self.tell(Some(&entry.key()), Some(name), is_warning, exit.reason);
         }

@@ -88,6 +88,8 @@ pub struct Node {
     pub(crate) adopting: RwLock<()>,
     /// Ids of shims that live and did not answer a call.
     doubted: Mutex<BTreeSet<String>>,
+    /// Shims whose containers are being taken over again, and how the one who does it is told to begin anew.
+    taking_over: Mutex<BTreeMap<String, Arc<tokio::sync::Notify>>>,
     /// Programs that a flintd before this one had started, until their shims are taken over.
     old_execs: Mutex<Vec<process::Program>>,
     /// Containers, by their ids in the runtime, whose hook after the start is on its way.
@@ -181,6 +183,7 @@ impl Node {
             journal: Journal::default(),
             adopting: RwLock::default(),
             doubted: Mutex::default(),
+            taking_over: Mutex::default(),
             old_execs: Mutex::default(),
             hooks: Mutex::default(),
             last_hooks: Mutex::default(),

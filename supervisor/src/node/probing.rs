@@ -102,6 +102,12 @@ async fn take(node: &Arc<Node>, report: Report) -> anyhow::Result<()> {
     let Report { target, kind, failure, changes } = report;
     let Some((uid, name, attempt)) = super::exits::parse_id(&target.id) else { return Ok(()) };
     let Some(entry) = node.entry(uid) else { return Ok(()) };
+    let runs = |there: &crate::store::ContainerRecord| {
+        there.attempt == attempt && matches!(there.phase, ContainerPhase::Running { .. })
+    };
+    if !entry.read(|record| record.containers.get(name).is_some_and(runs)) {
+        return Ok(());
+    }
     if let Some(failure) = &failure {
         let sentence = format!("the {} probe says no: {failure}", kind.name());
         node.tell(Some(&target.pod), Some(name), true, Reason { word: "Unhealthy".to_owned(), sentence });
@@ -192,6 +198,9 @@ pub(crate) async fn after_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str
                     return Err(why);
                 }
                 tracing::warn!(pod = %target.pod, container = name, "the hook after its start is run again: {why}");
+                if let Some(shim) = entry.read(|record| record.sandbox.shim.clone()) {
+                    node.revived(&shim).await;
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

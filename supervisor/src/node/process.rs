@@ -133,7 +133,10 @@ impl Node {
             let place = std::fs::read_to_string(folder.join(PLACE)).unwrap_or_default();
             let program = place.trim_end().split_once('\n').and_then(|(shim, container)| {
                 let (uid, ..) = parse_id(container)?;
-                self.entry(uid)?;
+                let in_shim = self.entry(uid)?.read(|record| record.sandbox.shim.as_deref() == Some(shim));
+                if !in_shim {
+                    return None;
+                }
                 let id = entry.file_name().into_string().ok()?;
                 Some(Program { shim: shim.to_owned(), container: container.to_owned(), id, folder: folder.clone() })
             });

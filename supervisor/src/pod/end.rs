@@ -23,7 +23,11 @@ pub(super) async fn stop(node: &Arc<Node>, entry: &Arc<Entry>, name: &str, grace
     let noted = entry.change(node, |record| {
         of(record, name).stopping = Some(Stopping { until, killed: false, reason: why });
     });
-    noted.await?;
+    if let Err(error) = noted.await {
+        // It is begun when this can be written.
+        entry.change(node, |record| of(record, name).stopping = None).await?;
+        return Err(error);
+    }
     if !grace.is_zero() {
         signal_again(node, entry, name);
     }
@@ -91,8 +95,13 @@ fn place(record: &PodRecord, name: &str) -> (Option<String>, Option<String>) {
 /// SIGKILL. One that never ran is taken away as a whole.
 pub(super) async fn kill(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> Result<()> {
     let runs = entry.change(node, |record| note_kill(of(record, name)));
-    if !runs.await? {
-        return Ok(());
+    match runs.await {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        Err(error) => {
+            entry.change(node, |record| unkilled(record, name)).await?;
+            return Err(error);
+        }
     }
     let (Some(shim), Some(id)) = entry.read(|record| place(record, name)) else { return Ok(()) };
     match node.executor.kill(&shim, &id, "", SIGKILL).await {

@@ -133,7 +133,11 @@ pub(super) async fn create(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) -> 
         there.hook_due = container.lifecycle.post_start.is_some();
         there.oom = false;
     });
-    noted.await?;
+    if let Err(error) = noted.await {
+        // It is not there: it is to be made when this can be written.
+        entry.change(node, |record| of(record, name).phase = ContainerPhase::Absent).await?;
+        return Err(error);
+    }
     let (shim, description) = entry.read(|record| (record.sandbox.shim.clone(), container_of(node, record, name)));
     let (Some(shim), Some(description)) = (shim, description) else { return Ok(()) };
     if let Err(error) = furnish(node, &pod, &container, &description).await {
@@ -254,12 +258,13 @@ async fn started(node: &Arc<Node>, entry: &Arc<Entry>, container: &Container, re
             there.set_ready(is_ready);
         }
     });
-    done.await?;
+    let written = done.await;
     let why = Reason { word: "Started".to_owned(), sentence: format!("started as process {pid}") };
     node.tell(Some(&key), Some(name), false, why);
+    // It runs, whether that could be written or not.
     crate::node::watch(node, entry, name);
     begin_post_start(node, entry, name);
-    Ok(())
+    written
 }
 
 /// Runs the hook after the start, if it is due and not on its way; again, if flintd died in it.

@@ -44,21 +44,27 @@ pub(crate) async fn work(node: Arc<Node>, entry: Arc<Entry>) {
             }
             Decision::Act(Action::Forget) => match end::forget(&node, &entry).await {
                 Ok(()) => return,
-                Err(error) => pause(&entry, &error).await,
+                Err(error) => pause(&node, &entry, &error).await,
             },
             Decision::Act(action) => {
                 if let Err(error) = act(&node, &entry, action).await {
-                    pause(&entry, &error).await;
+                    pause(&node, &entry, &error).await;
                 }
             }
         }
     }
 }
 
-/// The store cannot be written: nothing was done, and nothing can be.
-async fn pause(entry: &Entry, error: &anyhow::Error) {
+/// The store cannot be written: nothing was done, and nothing can be until what memory has is in it.
+async fn pause(node: &Node, entry: &Entry, error: &anyhow::Error) {
     tracing::error!(pod = %entry.key(), "{error:#}");
-    tokio::time::sleep(STORE_PAUSE).await;
+    loop {
+        tokio::time::sleep(STORE_PAUSE).await;
+        match entry.change(node, |_| ()).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(pod = %entry.key(), "{error:#}"),
+        }
+    }
 }
 
 /// One step. Failures of the world are in the record when it returns; an error is the store's.

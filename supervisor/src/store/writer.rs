@@ -88,6 +88,8 @@ impl Opened {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // First of all it lets go of the file, which only one may have.
         *database = None;
+        // One that is not there is not made: its disk is gone perhaps.
+        std::fs::metadata(&self.path)?;
         *database = Some(super::damage::open_checked(&self.path)?);
         Ok(())
     }

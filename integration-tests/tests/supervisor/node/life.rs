@@ -227,8 +227,8 @@ fn a_hook_and_probes_whose_shim_has_died_are_run_again() {
     let Some(node) = Node::start() else { return };
     let script = "echo begun >> /out/hooks; while [ ! -e /out/go ]; do sleep 0.05; done; echo done >> /out/hooks";
     let lifecycle = format!("{{postStart: {{exec: {{command: [/bin/sh, -c, {script:?}]}}}}}}");
-    // One such probe is always on its way; a single no would end the container.
-    let probe = "{exec: {command: [/bin/sleep, '0.9']}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}";
+    // A single no would end the container.
+    let probe = "{exec: {command: [/bin/sleep, '1']}, periodSeconds: 2, timeoutSeconds: 60, failureThreshold: 1}";
     let manifest = with_hooks(&node, "hooked", &lifecycle, "while true; do sleep 0.1; done");
     node.apply(&manifest.replace("    lifecycle:", &format!("    livenessProbe: {probe}\n    lifecycle:")));
     let told = || fs::read_to_string(node.path().join("out/hooks")).unwrap_or_default();
