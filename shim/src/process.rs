@@ -185,16 +185,19 @@ pub(crate) async fn reap(running: &Arc<Running>) -> Result<u32> {
         match readiness::watch(Watched(running.clone()), Interest::READABLE) {
             Ok(watched) => {
                 let _ = watched.readable().await.map_err(|error| Error::system("watch a process", error))?;
-                break;
             }
             // Else it runs, whatever the kernel is short of: memory, or what fs.epoll.max_user_watches allows.
-            Err(_) if running.has_ended() => break,
-            Err(_) if told => {}
-            Err(error) => log::warn(&format!("watch process {}, again each {AGAIN:?}: {error}", running.pid())),
+            Err(_) if told || running.has_ended() => {}
+            Err(error) => {
+                log::warn(&format!("watch process {}, again each {AGAIN:?}: {error}", running.pid()));
+                told = true;
+            }
         }
-        told = true;
+        // None of one that has ended: another process traces it, perhaps one of the container's, and has to hear of it first. All
+        // other containers of this shim must not wait for that.
+        if let Some(status) = running.try_wait()? {
+            return Ok(status.code() as u32);
+        }
         tokio::time::sleep(AGAIN).await;
     }
-    // It has ended: this does not wait.
-    Ok(running.wait()?.code() as u32)
 }

@@ -185,3 +185,28 @@ fn exec_has_an_umask() {
         case.finish();
     }
 }
+
+/// A container that `run` has started looks as if it were being made while another command is at work on it.
+#[test]
+fn many_at_once_and_beside_other_commands() {
+    let Some(peers) = peers() else { return };
+    for runtime in peers {
+        let case = Case::new(&runtime);
+        let id = case.detached(&case.bundle().forever(), "a");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..25).for_each(|_| drop(case.exec(&id, &["true"]).ok())));
+            }
+            for args in [&["state"][..], &["update", "--pids-limit", "100"]] {
+                let (case, id) = (&case, &id);
+                scope.spawn(move || {
+                    for _ in 0..25 {
+                        let _ = case.command(args.iter().copied().chain([id.as_str()])).output().ok();
+                    }
+                });
+            }
+        });
+        case.delete(&id);
+        case.finish();
+    }
+}

@@ -5,6 +5,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use containerd_shim_protos::api::Status;
 use integration_tests::{Fifo, Streams, Tampered, processes_with, wait_until};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
@@ -129,5 +132,32 @@ fn containers_that_wait_for_their_hooks_hold_up_no_other() {
     for id in &ids {
         slow.shim.delete(id, "").expect("delete");
     }
+    slow.finish();
+}
+
+/// Who traces a process hears of its end first, and may take its time: a debugger at its prompt, or another process of the container
+/// that means harm to the others of the shim.
+#[test]
+fn a_traced_process_that_has_ended_holds_nobody_up() {
+    let Some(slow) = Slow::new() else { return };
+    let id = slow.run("a", &Streams::default());
+    slow.shim.exec(&id, "e", &process("sleep 1000; true"), &Streams::default()).expect("exec");
+    let pid = slow.shim.run(&id, "e").expect("start");
+    let traced = Pid::from_raw(pid as i32);
+    // By this thread, which does not wait for it. Not strace: that stops it on its way out.
+    ptrace::seize(traced, ptrace::Options::empty()).expect("trace it");
+    slow.shim.kill(&id, "e", 9).expect("kill");
+    let is_zombie = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    wait_until("it has ended", is_zombie);
+    // Longer than the shim takes to see it.
+    for _ in 0..10 {
+        assert_eq!(slow.shim.state(&id, "").expect("the shim answers").status.unwrap(), Status::RUNNING);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    waitpid(traced, Some(WaitPidFlag::__WALL)).expect("hear of its end");
+    assert_eq!(slow.shim.wait(&id, "e").expect("wait"), 137);
+    slow.end_it(&id);
+    slow.shim.delete(&id, "").expect("delete");
+    slow.events.wait_for(&id, &["create", "start", "exec-added:e", "exec-started:e", "exit:e", "exit", "delete"]);
     slow.finish();
 }

@@ -199,7 +199,7 @@ impl Runtime {
 
 /// What a container is doing: the record says how far its making came, the kernel the rest.
 pub(crate) fn status(folder: &Folder, record: Option<&Record>) -> Status {
-    or_paused(record, status_if(record, || matches!(folder.try_lock(), Ok(Some(_)))))
+    or_paused(record, status_if(record, || folder.is_idle()))
 }
 
 /// The same for a command that holds the container's lock: nobody else can be at work on it.
@@ -209,7 +209,7 @@ pub(crate) fn status_under_lock(record: &Record) -> Status {
 
 /// Whether the container's init has ended, or was never made; without a look at the freezer.
 pub(crate) fn has_stopped(folder: &Folder, record: &Record) -> bool {
-    status_if(Some(record), || matches!(folder.try_lock(), Ok(Some(_)))) == Status::Stopped
+    status_if(Some(record), || folder.is_idle()) == Status::Stopped
 }
 
 /// A freezer that cannot be read freezes nobody.

@@ -210,6 +210,20 @@ pub fn wait(pidfd: Fd) -> Result<Ended> {
     Ok(if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) })
 }
 
+/// Reaps a child by its pidfd if that can be done now (waitid with `P_PIDFD` and `WNOHANG`). None while it runs, and also while
+/// another process traces it that has not taken its end yet: its pidfd is readable then, and
+/// [`wait`] waits for that one (`wait_consider_task` in Linux's kernel/exit.c).
+///
+/// # Errors
+///
+/// ECHILD when it is no child of the caller, or somebody else reaped it.
+pub fn try_wait(pidfd: Fd) -> Result<Option<Ended>> {
+    const P_PIDFD: usize = 3;
+    let [_, _, code, _, pid, _, status, ..] = waitid(P_PIDFD, pidfd.argument(), libc::WEXITED | libc::WNOHANG)?;
+    let ended = if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) };
+    Ok((pid != 0).then_some(ended))
+}
+
 /// A child that has ended and is not reaped, whichever signal ended it; it is left so.
 ///
 /// # Errors

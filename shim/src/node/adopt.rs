@@ -64,8 +64,8 @@ impl Node {
         let Some((task, running)) = found else {
             return Ok(ContainerState { id, phase: Told::Absent.into(), ..ContainerState::default() });
         };
-        if let (Some(pod), Some(_)) = (pod, &running)
-            && let Err(error) = pod.take_over(task.init.pid())
+        if let (Some(pod), Some(running)) = (pod, &running)
+            && let Err(error) = pod.take_over(running)
         {
             // It has ended just now: the next one holds them, or they are made anew.
             log::warn(&format!("take over the namespaces of sandbox {}: {error}", task.sandbox));

@@ -27,6 +27,8 @@ const NSFS: u64 = 0x6e73_6673;
 pub(super) struct Held {
     pub(super) ipc: Option<OwnedFd>,
     pub(super) uts: Option<OwnedFd>,
+    /// Of process 1 of shared pids, once a container wanted it.
+    pub(super) pids: Option<OwnedFd>,
 }
 
 /// Runs in a thread of its own, whose namespaces end with it unless they are held.

@@ -66,9 +66,8 @@ impl Pod {
         if record.has_shm {
             mount_shm(folder, wanted.shm_bytes)?;
         }
-        let alive = |init: Init| flint_runtime::start_time(init.pid) == Some(init.started);
-        if let Some(init) = record.init.filter(|init| alive(*init)) {
-            let held = Mutex::new(of_process(&wanted, init.pid)?);
+        if let Some(init) = record.init.filter(is_alive) {
+            let held = Mutex::new(of_process(&wanted, init.pid, || is_alive(&init))?);
             return Ok((Self { wanted, held, init: Some(init), child: None }, was_ready));
         }
         let mut init = None;
@@ -106,10 +105,10 @@ impl Pod {
     }
 
     /// A container of it that runs was adopted: its namespaces are the pod's, and held from now on.
-    pub(super) fn take_over(&self, pid: u32) -> Result<()> {
+    pub(super) fn take_over(&self, container: &flint_runtime::Process) -> Result<()> {
         let mut held = locked(&self.held);
         if held.ipc.is_none() && held.uts.is_none() {
-            *held = of_process(&self.wanted, pid as i32)?;
+            *held = of_process(&self.wanted, container.pid(), || !container.has_ended())?;
         }
         Ok(())
     }
@@ -127,11 +126,21 @@ impl Pod {
             let keep = |_: Init| Err(Error::system("hold the pod's namespaces", "there are shared pids"));
             *held = namespaces::make(&Sandbox { share_pids: false, ..self.wanted.clone() }, keep)?.0;
         }
+        if let (Some(init), None) = (&self.init, &held.pids) {
+            held.pids = Some(open_namespace(init.pid, "pid")?);
+        }
+        // After it was opened: the pid may be another process's by now, whose namespace is none of the pod's.
+        if let Some(init) = self.init.filter(|init| !is_alive(init)) {
+            held.pids = None;
+            let id = &self.wanted.id;
+            let why = format!("process {}, the first of the pids that sandbox {id} shares, has ended", init.pid);
+            return Err(Error::wrong_state(format!("{why}: remove the pod and make it anew")));
+        }
         let paths = [
             ("ipc", held.ipc.as_ref().map(path_of)),
             ("uts", held.uts.as_ref().map(path_of)),
             ("network", Some(self.wanted.network_path.clone()).filter(|_| self.wanted.network() != Network::Host)),
-            ("pid", self.init.map(|init| format!("/proc/{}/ns/pid", init.pid))),
+            ("pid", held.pids.as_ref().map(path_of)),
         ];
         let malformed = |error| Error::system("put the pod's namespaces into config.json", error);
         let mut config: Value = serde_json::from_slice(bundle.json()).map_err(malformed)?;
@@ -170,15 +179,24 @@ fn check(wanted: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// Namespaces of a process that is in them.
-fn of_process(wanted: &Sandbox, pid: i32) -> Result<Held> {
-    let open = |kind: &str| {
-        let path = format!("/proc/{pid}/ns/{kind}");
-        std::fs::File::open(&path).map(Into::into).map_err(|error| Error::system(format!("open {path}"), error))
-    };
-    let ipc = (!wanted.host_ipc).then(|| open("ipc")).transpose()?;
-    let uts = (!wanted.hostname.is_empty()).then(|| open("uts")).transpose()?;
-    Ok(Held { ipc, uts })
+/// Namespaces of a process that is in them, which is known by more than its pid.
+fn of_process(wanted: &Sandbox, pid: i32, is_alive: impl FnOnce() -> bool) -> Result<Held> {
+    let ipc = (!wanted.host_ipc).then(|| open_namespace(pid, "ipc")).transpose()?;
+    let uts = (!wanted.hostname.is_empty()).then(|| open_namespace(pid, "uts")).transpose()?;
+    // After they were opened: the pid may be another process's by now.
+    if !is_alive() {
+        return Err(Error::wrong_state(format!("process {pid}, whose namespaces the pod shares, has ended")));
+    }
+    Ok(Held { ipc, uts, pids: None })
+}
+
+fn open_namespace(pid: i32, kind: &str) -> Result<std::os::fd::OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    std::fs::File::open(&path).map(Into::into).map_err(|error| Error::system(format!("open {path}"), error))
+}
+
+fn is_alive(init: &Init) -> bool {
+    flint_runtime::start_time(init.pid) == Some(init.started)
 }
 
 /// Puts paths into `linux.namespaces` in place of what is there without one; no path: the host's.

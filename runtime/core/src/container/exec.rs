@@ -20,7 +20,7 @@ use crate::container::process::{Process, open_pidfd, raise_hard_limits, start_ti
 use crate::container::start::{Execution, connect_to_init, hear_execution};
 use crate::container::{listener, sentence};
 use crate::plan::{Plan, SlotSource};
-use crate::runtime::status;
+use crate::runtime::{status, status_under_lock};
 use crate::state::{Record, Status};
 use crate::{Error, Kind, Result, Runtime};
 
@@ -59,8 +59,14 @@ impl Runtime {
     /// `WrongState` when the container has stopped or is paused; what the process's start fails with.
     pub fn exec(&self, id: &str, process: &oci_spec::runtime::Process, options: ExecOptions) -> Result<Process> {
         let folder = self.folder(id)?;
-        let record = folder.record()?;
-        let status = status(&folder, Some(&record));
+        let mut record = folder.record()?;
+        let mut status = status(&folder, Some(&record));
+        if status == Status::Creating {
+            // One that `run` has started looks so while another command is at work on it.
+            let _lock = folder.lock()?;
+            record = folder.record()?;
+            status = status_under_lock(&record);
+        }
         if status == Status::Paused && !options.ignore_paused {
             return Err(Error::new(
                 Kind::WrongState,

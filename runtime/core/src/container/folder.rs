@@ -143,11 +143,20 @@ impl Folder {
         }
     }
 
+    /// Whether nobody has the lock. Who asks is in the way of no other who asks.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.try_flock(FlockArg::LockSharedNonblock), Ok(Some(_)))
+    }
+
     /// Takes the lock if it is free.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
+        self.try_flock(FlockArg::LockExclusiveNonblock)
+    }
+
+    fn try_flock(&self, kind: FlockArg) -> Result<Option<Lock>> {
         // A lock belongs to an open file, so it gets one of its own.
         let own = openat(&self.fd, ".", FOLDER, Mode::empty()).map_err(|errno| self.failure("open", errno))?;
-        match Flock::lock(own, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(own, kind) {
             Ok(lock) => Ok(Some(Lock(lock))),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(self.failure("lock", errno)),

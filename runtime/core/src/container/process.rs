@@ -149,14 +149,30 @@ impl Process {
             return exit_of_stranger(self.pidfd.as_fd(), self.pid, started);
         }
         // Not nix's: it knows no real-time signals, and one may have ended the program.
-        match flint_sys::process::wait(flint_sys::Fd(self.pidfd.as_raw_fd())) {
-            Ok(ended) => Ok(ended.into()),
-            Err(flint_sys::Errno(libc::ECHILD)) => Err(Error::new(
-                Kind::NotFound,
-                format!("process {} has ended and another part of this program took its exit status", self.pid),
-            )),
-            Err(errno) => Err(Error::os(format!("wait for process {}", self.pid), Errno::from_raw(errno.0))),
+        let ended = flint_sys::process::wait(flint_sys::Fd(self.pidfd.as_raw_fd()));
+        ended.map(Into::into).map_err(|errno| self.unseen(errno))
+    }
+
+    /// Reaps it if it has ended, without waiting for anything. None: it runs; or another process traces it and has not heard of its
+    /// end yet, so that nobody else does, while [`Process::has_ended`] is true already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::wait`].
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        if self.adopted.is_some() {
+            return self.has_ended().then(|| self.wait()).transpose();
         }
+        let ended = flint_sys::process::try_wait(flint_sys::Fd(self.pidfd.as_raw_fd()));
+        ended.map(|ended| ended.map(Into::into)).map_err(|errno| self.unseen(errno))
+    }
+
+    fn unseen(&self, errno: flint_sys::Errno) -> Error {
+        if errno == flint_sys::Errno(libc::ECHILD) {
+            let sentence = "has ended and another part of this program took its exit status";
+            return Error::new(Kind::NotFound, format!("process {} {sentence}", self.pid));
+        }
+        Error::os(format!("wait for process {}", self.pid), Errno::from_raw(errno.0))
     }
 
     /// Sends it a signal by its pidfd.
