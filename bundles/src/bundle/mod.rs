@@ -337,9 +337,8 @@ fn mount_again(store: &Store, record: &ImageRecord, folder: &Path) -> Result<Cre
     if overlay::is_mounted(&folder.join(ROOTFS))? {
         return Err(told("its root filesystem is mounted"));
     }
-    let image = store.image(record)?;
     let is_new = make_writable(folder)?;
-    stack_up(folder, &store.stack(&image)?, is_new).map_err(overlay::Failure::into_error)?;
+    stack_up(folder, &store.noted_stack(&noted.layers)?, is_new).map_err(overlay::Failure::into_error)?;
     Ok(Created {
         folder: folder.to_owned(),
         overlay: true,

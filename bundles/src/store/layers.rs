@@ -3,6 +3,7 @@
 //! A layer's folder does not depend on the layers below it, so it goes by its diff id. The exception is a layer that
 //! writes into folders for which it has no entries: they must look as in the layers below, and so it goes by its chain id. So does
 //! one whose root is opaque: overlayfs believes no such mark of a root, and so what is below is whited out by its names.
+//! Of an image's lowest layer both ids are the same: what is noted of it says whether it is good above others, too.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -37,6 +38,9 @@ struct Record {
     bytes: u64,
     /// Whether the layer says how the root folder looks.
     has_root: bool,
+    /// Whether what is in it depends on the layers below; None in what was unpacked before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    depends_on_below: Option<bool>,
 }
 
 /// Where an unpacked layer is.
@@ -74,12 +78,32 @@ impl Store {
     pub(crate) fn layer(&self, layer: &Layer) -> Result<Option<LayerPlace>> {
         for digest in [&layer.diff_id, &layer.chain_id] {
             let key = digest.hex();
-            if let Some(Record { has_root, .. }) = self.layer_record(key)? {
-                let folder = self.layer_folder(key).join("fs");
-                return Ok(Some(LayerPlace { key: key.to_owned(), folder, has_root }));
+            if let Some(record) = self.layer_record(key)?
+                && (*digest == layer.chain_id || record.depends_on_below == Some(false))
+            {
+                return Ok(Some(self.place(key, &record)));
             }
         }
         Ok(None)
+    }
+
+    fn place(&self, key: &str, record: &Record) -> LayerPlace {
+        let folder = self.layer_folder(key).join("fs");
+        LayerPlace { key: key.to_owned(), folder, has_root: record.has_root }
+    }
+
+    /// The unpacked layers that a bundle was made of, by their names.
+    ///
+    /// # Errors
+    ///
+    /// When one is gone.
+    pub(crate) fn noted_stack(&self, keys: &[String]) -> Result<Vec<LayerPlace>> {
+        let place = |key: &String| {
+            let record = self.layer_record(key)?;
+            let record = record.ok_or_else(|| Error::not_found(format!("the unpacked layer {key} is gone")))?;
+            Ok(self.place(key, &record))
+        };
+        keys.iter().map(place).collect()
     }
 
     /// What is noted of an unpacked layer; None for one that is gone.
@@ -129,9 +153,12 @@ impl Store {
             entries: unpacked.entries,
             bytes: unpacked.bytes,
             has_root: !unpacked.implied.contains(&b""[..]),
+            depends_on_below: None,
         };
         let implied = unpacked.implied.into_iter().filter(|path| !path.is_empty()).collect();
-        Ok(Draft { scratch, record, implied, hides_below: unpacked.hides_below })
+        let mut draft = Draft { scratch, record, implied, hides_below: unpacked.hides_below };
+        draft.record.depends_on_below = Some(draft.depends_on_below());
+        Ok(draft)
     }
 
     /// Puts drafts of an image's layers into their places; `drafts` has one for each layer that was unpacked. A draft stays that has
@@ -182,8 +209,13 @@ impl Store {
             let key = if draft.depends_on_below() { &layer.chain_id } else { &layer.diff_id };
             let place = self.layer_folder(key.hex());
             match fs::rename(draft.scratch.path(), &place) {
-                // Another process was faster; ours goes.
-                Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
+                // Another process was faster; ours goes. Or it was there from before it was noted what it depends on: now it is.
+                Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+                    let noted = self.layer_record(key.hex())?.and_then(|record| record.depends_on_below);
+                    if noted != draft.record.depends_on_below {
+                        self.write(&place.join("layer.json"), &to_json(&draft.record))?;
+                    }
+                }
                 result => {
                     result.told(|| format!("putting the layer {} into its place", layer.diff_id))?;
                     let _ = draft.scratch.keep();

@@ -13,14 +13,13 @@ mod seccomp;
 pub(crate) use bundle::limits;
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use flint_bundle::image::Platform;
-use flint_bundle::registry::{self, Settings};
+use flint_bundle::registry::{self, Credentials, Settings};
 use flint_bundle::store::{Collected, ImageRecord, Policy, Store, trim};
 use flint_bundle::{Fetch, Progress, Reference, Silent};
 use tokio::sync::{Semaphore, watch};
@@ -52,6 +51,11 @@ struct Pulls {
 type Waiting = watch::Receiver<Option<Pulled>>;
 
 type Pulled = Result<ImageRecord, Reason>;
+
+/// Whether a collection failed because pulls went on in the store for too long.
+pub(crate) fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<flint_bundle::Error>().is_some_and(|error| error.kind() == flint_bundle::Kind::Unavailable)
+}
 
 fn reason(word: &str, sentence: impl std::fmt::Display) -> Reason {
     Reason { word: word.to_owned(), sentence: sentence.to_string() }
@@ -265,22 +269,82 @@ fn pull(
     credentials: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<ImageRecord> {
-    let mut _held = None;
     if let Some(credentials) = credentials {
-        let file = docker_config(name.registry(), credentials, Path::new("/dev/shm"))?;
-        settings.docker_config = Some(file.path().to_owned());
-        _held = Some(file);
+        let (user, password) = credentials.split_once(':').context("the credentials are not USER:PASSWORD")?;
+        settings.credentials =
+            vec![(name.registry().to_owned(), Credentials::Password(user.to_owned(), password.to_owned()))];
+        // It is the pod's alone: nothing else is shown what root has.
+        settings.docker_config = None;
     }
     let (record, _) = registry::pull(store, name, &Platform::host(), &Fetch::default(), &settings, progress)?;
     Ok(record)
 }
 
-/// Credentials in the form of docker's config.json, in memory; it goes with what is returned.
-fn docker_config(registry: &str, credentials: &str, folder: &Path) -> Result<tempfile::NamedTempFile> {
-    use base64::Engine as _;
-    let auth = base64::engine::general_purpose::STANDARD.encode(credentials);
-    let json = serde_json::json!({"auths": {registry: {"auth": auth}}});
-    let mut file = tempfile::Builder::new().prefix("flintd-pull-").tempfile_in(folder).context("keep credentials")?;
-    file.write_all(json.to_string().as_bytes()).context("keep credentials")?;
-    Ok(file)
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn images(root: &std::path::Path, change: impl FnOnce(&mut ImageConfig)) -> Images {
+        let mut config = ImageConfig { store: Some(root.join("store")), ..ImageConfig::default() };
+        change(&mut config);
+        Images::open(&config, root.join("seccomp")).unwrap()
+    }
+
+    /// What is in a file outlives a flintd that is killed.
+    #[tokio::test]
+    async fn credentials_of_a_pull_are_in_no_file() {
+        let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = registry.local_addr().unwrap().to_string();
+        let address = host.clone();
+        let asked = std::thread::spawn(move || {
+            for stream in registry.incoming() {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+                let shown = lines.filter_map(|line| {
+                    let (name, value) = line.split_once(": ")?;
+                    name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+                });
+                let shown = shown.last();
+                let status = if shown.is_some() { "404 Not Found" } else { "401 Unauthorized" };
+                let head = "www-authenticate: Basic realm=\"r\"\r\ncontent-length: 0\r\nconnection: close";
+                write!(stream, "HTTP/1.1 {status}\r\n{head}\r\n\r\n").unwrap();
+                if let Some(shown) = shown {
+                    let files = std::fs::read_dir("/dev/shm").unwrap().filter_map(|entry| {
+                        let path = entry.unwrap().path();
+                        let is_small =
+                            std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() < 4096);
+                        let text = is_small.then(|| std::fs::read_to_string(path).ok())??;
+                        text.contains(&address).then_some(text)
+                    });
+                    return (shown, files.count());
+                }
+            }
+            unreachable!()
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let images = images(folder.path(), |config| config.plain_http = vec![host.clone()]);
+        let name = format!("{host}/r:1");
+        let error = images.ensure(&name, PullPolicy::IfNotPresent, Some("me:pass:word")).await.unwrap_err();
+        assert!(error.sentence.contains("has no such thing"), "{error:?}");
+        let me = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, "me:pass:word");
+        assert_eq!(asked.join().unwrap(), (format!("Basic {me}"), 0));
+        let error = images.ensure(&name, PullPolicy::IfNotPresent, Some("hidden")).await.unwrap_err();
+        assert!(error.sentence.contains("USER:PASSWORD") && !error.sentence.contains("hidden"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_collection_that_pulls_hold_up_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut images = images(folder.path(), |_| {});
+        images.policy.patience = Duration::ZERO;
+        let pulls = images.store.lease().unwrap();
+        assert!(is_busy(&images.collect(BTreeSet::new(), true).await.unwrap_err()));
+        drop(pulls);
+        images.collect(BTreeSet::new(), true).await.unwrap();
+        std::fs::write(folder.path().join("store/images/damaged.json"), "{").unwrap();
+        assert!(!is_busy(&images.collect(BTreeSet::new(), true).await.unwrap_err()));
+    }
 }

@@ -281,7 +281,8 @@ impl Node {
         let uids: BTreeSet<String> = self.entries().iter().map(|entry| entry.uid()).collect();
         let node = self.clone();
         let removed = blocking(move || {
-            node.networks.retain(&uids.iter().cloned().collect())?;
+            // What fails must not keep the rest.
+            let networks = node.networks.retain(&uids.iter().cloned().collect());
             let (released, failed) = node.volumes.retain(&uids)?;
             for uid in released {
                 tracing::info!(uid, "volumes of a pod that nobody knows are released");
@@ -289,7 +290,8 @@ impl Node {
             for error in failed {
                 tracing::error!("release volumes of a pod that nobody knows: {error}");
             }
-            remove_others(&node, &uids)
+            remove_others(&node, &uids)?;
+            Ok(networks?)
         });
         if let Err(error) = removed.await {
             tracing::error!("remove what is left of pods that nobody knows: {error:#}");

@@ -3,6 +3,7 @@
 //! ```text
 //!  each interval:  look ─> conditions ─> pods over limits of their own: all of them go
 //!                   └─> short of something: unused images (disks) ─> one pod ─> until nothing of it runs, then again
+//!                                              └─> pulls go on, and there is time: the next look
 //! ```
 //!
 //! An evicted pod is `Failed` with the reason `Evicted`, and stays so until somebody restarts, changes or removes it.
@@ -18,7 +19,7 @@ use crate::desired::Goal;
 use crate::observed::{Phase, Reason};
 use crate::page::timings;
 use crate::pod::blocking;
-use crate::pressure::{Short, Signal, choose, evicted};
+use crate::pressure::{Amount, Short, Signal, choose, evicted};
 use crate::store::{Ending, Sandbox};
 
 /// What an evicted pod's containers have to end (the kubelet's `immediateEvictionGracePeriodSeconds`).
@@ -44,12 +45,41 @@ async fn look(node: &Arc<Node>) -> Result<()> {
         evict(node, &entry, "localStorage", why, GRACE).await?;
     }
     let Some((signal, short)) = short else { return Ok(()) };
-    if signal.is_disk() && free_images(node, signal).await {
-        // What is short now counts.
-        let Some((still, short)) = read(node).await? else { return Ok(()) };
-        return make_room(node, still, short).await;
+    let freed = if signal.is_disk() { free_images(node, signal).await } else { Freed::Nothing };
+    if freed == Freed::Nothing {
+        return make_room(node, signal, short).await;
     }
-    make_room(node, signal, short).await
+    // What is short now counts.
+    let Some((still, short)) = read(node).await? else { return Ok(()) };
+    if freed == Freed::Later && still.is_disk() && can_wait(node.pressure.amount(still), short) {
+        return Ok(());
+    }
+    make_room(node, still, short).await
+}
+
+/// What came of removing images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freed {
+    Something,
+    Nothing,
+    /// Pulls go on: images can go when these end.
+    Later,
+}
+
+impl Freed {
+    fn of(collected: &Result<u64>) -> Self {
+        match collected {
+            Ok(1..) => Self::Something,
+            Err(error) if crate::images::is_busy(error) => Self::Later,
+            Ok(0) | Err(_) => Self::Nothing,
+        }
+    }
+}
+
+/// Whether pods are spared until pulls end and images can go. The kubelet waits for nothing below a hard threshold, but no pull of its
+/// runtime holds up the removal of images: here it waits while half of what is to be left is there.
+const fn can_wait(amount: Amount, short: Short) -> bool {
+    short.is_soft || amount.left >= short.least / 2
 }
 
 /// Looks, tells conditions that have changed, and says what is to be mended first.
@@ -65,20 +95,18 @@ async fn read(node: &Arc<Node>) -> Result<Option<(Signal, Short)>> {
     Ok(look.short.into_iter().next())
 }
 
-/// Removes images that nobody needs; whether it was worth it.
-async fn free_images(node: &Arc<Node>, signal: Signal) -> bool {
+/// Removes images that nobody needs.
+async fn free_images(node: &Arc<Node>, signal: Signal) -> Freed {
     let is_elsewhere = matches!(signal, Signal::NodeDisk | Signal::NodeInodes) && !node.pressure.images_are_with_data();
     if is_elsewhere {
-        return false;
+        return Freed::Nothing;
     }
-    match super::images::collect(node, true).await {
-        Ok(freed) => freed > 0,
-        Err(error) => {
-            let sentence = format!("remove unused images: {error:#}");
-            node.tell(None, None, true, Reason { word: "FreeDiskSpaceFailed".to_owned(), sentence });
-            false
-        }
+    let collected = super::images::collect(node, true).await;
+    if let Err(error) = &collected {
+        let sentence = format!("remove unused images: {error:#}");
+        node.tell(None, None, true, Reason { word: "FreeDiskSpaceFailed".to_owned(), sentence });
     }
+    Freed::of(&collected)
 }
 
 /// Evicts the pod whose turn it is, and waits until nothing of it runs.
@@ -139,4 +167,29 @@ async fn evict(
         tracing::warn!(pod = %entry.key(), "it was evicted {CLEANUP:?} ago, and something of it is there still");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use flint_bundle::store::{Policy, Store, trim};
+
+    use super::*;
+
+    #[test]
+    fn pods_are_spared_while_pulls_hold_up_the_removal_of_images_and_there_is_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let _pull = store.lease().unwrap();
+        let policy = Policy { patience: Duration::ZERO, ..Policy::default() };
+        let busy = trim(&store, &policy).map(|_| 0).map_err(anyhow::Error::from);
+        let cases = [(Ok(1), Freed::Something), (Ok(0), Freed::Nothing), (busy, Freed::Later)];
+        for (collected, freed) in cases {
+            assert_eq!(Freed::of(&collected), freed, "{collected:?}");
+        }
+        assert_eq!(Freed::of(&Err(flint_bundle::Error::refused("damaged").into())), Freed::Nothing);
+        let left = |left| Amount { total: 1000, left };
+        let hard = Short { least: 100, is_soft: false };
+        assert!(can_wait(left(99), hard) && can_wait(left(50), hard) && !can_wait(left(49), hard));
+        assert!(can_wait(left(0), Short { is_soft: true, ..hard }), "it has a grace period as well");
+    }
 }

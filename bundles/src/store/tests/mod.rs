@@ -209,6 +209,81 @@ fn a_layer_may_stand_twice_in_an_image_and_look_as_what_is_below() {
     assert!(in_tmp(&store).is_empty(), "{:?}", in_tmp(&store));
 }
 
+/// The lowest layer of an image goes by its diff id, also one that would look as what is below it: on a base it is another one.
+#[test]
+fn a_lowest_layer_that_looks_as_what_is_below_is_another_one_on_a_base() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let base = layer(&["./", "a", "tmp/"]);
+    let (implied, opaque) = (layer(&["./", "tmp/x"]), layer(&["./", ".wh..wh..opq", "b"]));
+    for top in [implied, opaque] {
+        for alone_first in [true, false] {
+            let (_folder, store) = store();
+            let mut sender = Sender::default();
+            let images = [sender.image(std::slice::from_ref(&top)), sender.image(&[base.clone(), top.clone()])];
+            let take = |index: usize| taken(&store, &sender, &images[index], &format!("a:{index}"), true).unwrap();
+            for index in if alone_first { [0, 1] } else { [1, 0] } {
+                take(index);
+            }
+            let (alone, above) = (take(0), take(1));
+            let tops = [&alone, &above].map(|image| store.stack(image).unwrap().pop().unwrap());
+            assert_eq!(tops[0].key, alone.layers[0].diff_id.hex());
+            assert_eq!(tops[1].key, above.layers[1].chain_id.hex());
+            let modes = |name: &str| {
+                tops.each_ref().map(|place| {
+                    let status = fs::symlink_metadata(place.folder.join(name)).ok()?;
+                    Some(std::os::unix::fs::MetadataExt::mode(&status) & 0o777)
+                })
+            };
+            if tops[0].folder.join("b").exists() {
+                assert_eq!([modes("a"), modes("tmp")], [[None, Some(0)]; 2], "nothing, and whiteouts of the base's");
+            } else {
+                assert_eq!(modes("tmp"), [Some(0o755), Some(0o750)], "nobody's, and the base's");
+            }
+        }
+    }
+}
+
+/// In a store from before it was noted what a layer depends on, all may be used where it was put for certain, and no more.
+#[test]
+fn layers_of_which_it_is_not_noted_what_they_depend_on_are_unpacked_again_for_above_a_base() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_folder, store) = store();
+    let mut sender = Sender::default();
+    let (base, implied, own) = (layer(&["./", "tmp/"]), layer(&["./", "tmp/x"]), layer(&["./", "y"]));
+    let images: Vec<Image> = [vec![implied.clone()], vec![own.clone()], vec![base, own, implied]]
+        .iter()
+        .enumerate()
+        .map(|(index, layers)| {
+            let manifest = sender.image(layers);
+            // The first two are of the old program.
+            if index < 2 {
+                return taken(&store, &sender, &manifest, &format!("a:{index}"), true).unwrap();
+            }
+            for key in super::names::file_names(&store.root().join("layers")).unwrap() {
+                let path = store.root().join("layers").join(key).join("layer.json");
+                let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+                record.as_object_mut().unwrap().remove("dependsOnBelow").unwrap();
+                fs::write(&path, record.to_string()).unwrap();
+            }
+            taken(&store, &sender, &manifest, &format!("a:{index}"), true).unwrap()
+        })
+        .collect();
+    let keys = |image: &Image| store.stack(image).unwrap().into_iter().map(|place| place.key).collect::<Vec<_>>();
+    let diff_id = |image: usize, layer: usize| images[image].layers[layer].diff_id.hex().to_owned();
+    assert_eq!((keys(&images[0]), keys(&images[1])), (vec![diff_id(0, 0)], vec![diff_id(1, 0)]));
+    let above = images[2].layers[2].chain_id.hex().to_owned();
+    assert_eq!(keys(&images[2]), [diff_id(2, 0), diff_id(2, 1), above.clone()]);
+    // What a bundle was made of it stays, whatever the image's layers are now.
+    let noted = store.noted_stack(&[diff_id(0, 0), above]).unwrap();
+    assert!(noted.iter().all(|place| place.folder.join("tmp/x").exists()));
+    assert!(store.noted_stack(&["0".repeat(64)]).is_err());
+    assert!(in_tmp(&store).is_empty(), "{:?}", in_tmp(&store));
+}
+
 /// Counts what is taken, and stops in the layer `held` until it may go on.
 struct Counting<'a> {
     begun: Mutex<Vec<Digest>>,
