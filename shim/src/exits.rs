@@ -55,7 +55,7 @@ pub(crate) fn watch(task: Arc<Task>, process: Arc<Process>, running: Arc<flint_r
 }
 
 /// What comes before the end of init is told.
-async fn init_ended(task: &Arc<Task>) {
+pub(crate) async fn init_ended(task: &Arc<Task>) {
     // Whoever starts now is refused, whoever is starting has published.
     let execs = task.init_is_gone().await;
     // With a pid namespace of its own the kernel has killed them; with a shared one we do.
@@ -65,8 +65,10 @@ async fn init_ended(task: &Arc<Task>) {
             log::warn(&format!("exec {} of {} does not end after its container", exec.id, task.id));
         }
     }
-    if let Some(watch) = task.oom() {
-        watch.tell(task);
+    match task.oom() {
+        Some(watch) => watch.tell(task),
+        // There may have been too many watches (fs.inotify.max_user_instances), or it has ended before one was made.
+        None => task.tell_memory_that_ran_out(),
     }
 }
 

@@ -6,9 +6,11 @@
 //! ```
 
 mod found;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +72,8 @@ pub(crate) struct Task {
     pub(crate) adopted: bool,
     /// Whether memory had run out before that.
     pub(crate) had_oom: bool,
+    /// How many kills for want of memory need not be told: those before that, and those that no watch has told but we have.
+    known_kills: AtomicU64,
     /// Until Start takes it.
     checkpoint: Mutex<Option<Checkpoint>>,
     oom: OnceLock<Oom>,
@@ -141,7 +145,6 @@ impl Task {
     /// The container waits for Start; one of a checkpoint is not there yet.
     fn make(shared: Arc<Shared>, request: Request) -> Result<(Self, Running)> {
         let Request { id, bundle: folder, rootfs: mounts, streams, options, checkpoint, sandbox, pod, start } = request;
-        let rootfs = Rootfs::mount(&folder, &mounts)?;
         let bundle = Bundle::load(&folder)?;
         let bundle = match (pod, shared.sandbox()) {
             (Some(pod), _) => pod.furnish(&bundle)?,
@@ -150,7 +153,9 @@ impl Task {
         };
         let place =
             Place { rootfs: !mounts.is_empty(), ..Place::of(&options, &shared.namespace, cgroups_path(&bundle)) };
+        // Before what it speaks of: whatever happens, it is found.
         place.keep(&folder)?;
+        let rootfs = Rootfs::mount(&folder, &mounts)?;
         let runtime = shared.runtime(&place)?;
         let opened =
             streams.open(&shared.namespace, &id, owner(&bundle, bundle.spec().process().as_ref(), &options))?;
@@ -165,6 +170,7 @@ impl Task {
             sandbox,
             adopted: false,
             had_oom: false,
+            known_kills: AtomicU64::new(0),
             checkpoint: Mutex::default(),
             oom: OnceLock::new(),
             rootfs: Mutex::new(rootfs),
@@ -220,9 +226,10 @@ impl Task {
         }
     }
 
-    /// Of a container that ran before it was watched.
-    fn tell_memory_that_ran_out(&self) {
-        if self.runtime.oom_kills(&self.id).is_ok_and(|kills| kills > 0) {
+    /// Of a container that ran before it was watched, or was not watched at all.
+    pub(crate) fn tell_memory_that_ran_out(&self) {
+        let kills = self.runtime.oom_kills(&self.id).unwrap_or_default();
+        if kills > self.known_kills.fetch_max(kills, Ordering::Relaxed) {
             self.shared.events.publish(TaskOOM { container_id: self.id.clone(), ..TaskOOM::default() });
         }
     }

@@ -114,7 +114,8 @@ pub(super) fn make(sandbox: &Sandbox, keep: impl FnOnce(Init) -> Result<()> + Se
         own_ones.set(CloneFlags::CLONE_NEWUTS, !sandbox.hostname.is_empty());
         own_ones.set(CloneFlags::CLONE_NEWPID, sandbox.share_pids);
         unshare(own_ones).map_err(failed("make the pod's namespaces"))?;
-        let sets_network = sandbox.sysctls.keys().any(|name| name.starts_with("net."));
+        // `set` takes both separators.
+        let sets_network = sandbox.sysctls.keys().any(|name| name.starts_with("net.") || name.starts_with("net/"));
         // Process 1 is seen with its network by all who share its pids.
         if sandbox.network() != Network::Host && (sets_network || sandbox.share_pids) {
             let path = &sandbox.network_path;

@@ -109,7 +109,7 @@ fn enter(config: &PodConfig, network: &Path) -> Made {
         nix::unistd::sethostname(&config.hostname).map_err(failure("set the hostname"))?;
     }
     for (name, value) in &config.sysctls {
-        set(config, name, value)?;
+        set(config, network, name, value)?;
     }
     if own.contains(CloneFlags::CLONE_NEWPID) {
         // It dies with this thread; if that is too early, it finds its standard input left.
@@ -119,11 +119,11 @@ fn enter(config: &PodConfig, network: &Path) -> Made {
     Ok((nix::unistd::gettid().as_raw() as u32, None))
 }
 
-/// Only what the pod's own namespaces hold: anything else would be the host's.
-fn set(config: &PodConfig, name: &str, value: &str) -> Result<()> {
+/// Only what the pod's own namespaces hold: anything else would be the host's. So would its network without a path.
+fn set(config: &PodConfig, network: &Path, name: &str, value: &str) -> Result<()> {
     let path = name.replace('.', "/");
     let own = match path.split_once('/') {
-        Some(("net", _)) => config.network != Mode::Node,
+        Some(("net", _)) => config.network != Mode::Node && !network.as_os_str().is_empty(),
         Some(("fs", rest)) => config.ipc == Mode::Pod && rest.starts_with("mqueue/"),
         Some(("kernel", rest)) => {
             config.ipc == Mode::Pod && (rest.starts_with("shm") || rest.starts_with("msg") || rest == "sem")
@@ -135,4 +135,30 @@ fn set(config: &PodConfig, name: &str, value: &str) -> Result<()> {
     }
     std::fs::write(format!("/proc/sys/{path}"), value)
         .map_err(|error| Error::system(format!("set the sysctl {name} to {value}"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Mode, PodConfig, set};
+
+    #[test]
+    fn only_the_pods_own_sysctls_are_set() {
+        let own = PodConfig::default();
+        let host = PodConfig { network: Mode::Node, ipc: Mode::Node, ..PodConfig::default() };
+        // None is there, so that nothing is set.
+        for (config, network, name) in [
+            (&own, "", "net.no_such"),
+            (&own, "", "net/no_such"),
+            (&own, "/run/netns/x", "kernel.no_such"),
+            (&host, "/run/netns/x", "net.no_such"),
+            (&host, "/run/netns/x", "kernel.shm_no_such"),
+        ] {
+            let error = set(config, Path::new(network), name, "1").unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("not in a namespace of the pod's own"), "{error}");
+        }
+        let error = set(&own, Path::new("/run/netns/x"), "net.no_such", "1").unwrap_err().to_string();
+        assert!(error.contains("set the sysctl"), "{error}");
+    }
 }

@@ -33,7 +33,7 @@ impl Task {
         mounted: bool,
     ) -> Result<(Self, Running)> {
         let bundle = runtime.container_bundle(&request.id)?;
-        let had_oom = runtime.oom_kills(&request.id)? > 0;
+        let known_kills = runtime.oom_kills(&request.id)?;
         let paused = runtime.state(&request.id)?.status == Status::Paused;
         let held = request.streams.adopt()?;
         let init = Process::new(String::new(), request.streams);
@@ -55,7 +55,8 @@ impl Task {
             init: Arc::new(init),
             sandbox: request.sandbox,
             adopted: true,
-            had_oom,
+            had_oom: known_kills > 0,
+            known_kills: known_kills.into(),
             checkpoint: Mutex::default(),
             oom: OnceLock::new(),
             execs: Mutex::default(),

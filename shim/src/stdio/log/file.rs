@@ -1,6 +1,5 @@
 //! A log's file: appended to, rotated when it is full, and never waited for when it cannot be written.
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,6 +13,8 @@ use crate::{clock, log};
 
 /// Between attempts to open a file again that could not be.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Names differ by so much at least.
+const NANOSECOND: Duration = Duration::from_nanos(1);
 /// What is gathered before it is written, in bytes.
 const GATHERED: usize = 32 << 10;
 
@@ -32,8 +33,8 @@ pub(super) struct LogFile {
     tried: Option<Instant>,
     /// Lines that were lost since it could last be written.
     lost: u64,
-    /// The last name that a file was given.
-    last_name: OsString,
+    /// The last time that a file was named by.
+    last: Option<SystemTime>,
 }
 
 /// A log, and what is to be written to it; the buffer is lent by whoever has many of them.
@@ -74,7 +75,7 @@ impl LogFile {
     /// Opens it, behind what is in it already.
     pub(super) fn new(form: Form) -> Self {
         let limit = form.max_bytes;
-        let mut log = Self { form, file: None, written: 0, limit, tried: None, lost: 0, last_name: OsString::new() };
+        let mut log = Self { form, file: None, written: 0, limit, tried: None, lost: 0, last: None };
         log.open();
         log
     }
@@ -144,15 +145,17 @@ impl LogFile {
 
     /// Sorts behind all that were given before, whatever the clock does.
     fn rotated_name(&mut self) -> std::io::Result<PathBuf> {
-        let mut time = SystemTime::now();
+        // Those that another shim has named count, too.
+        let last = self.last.or_else(|| last_rotated(&self.form.path));
+        let mut time = last.map_or_else(SystemTime::now, |last| SystemTime::now().max(last + NANOSECOND));
         loop {
             let mut name = self.form.path.clone().into_os_string();
             name.push(format!(".{}", clock::compact(time)));
-            if name > self.last_name && !Path::new(&name).try_exists()? {
-                self.last_name.clone_from(&name);
+            if !Path::new(&name).try_exists()? {
+                self.last = Some(time);
                 return Ok(name.into());
             }
-            time += Duration::from_nanos(1);
+            time += NANOSECOND;
         }
     }
 }
@@ -197,6 +200,13 @@ fn rotated(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The last time that a rotated file of a log is named by.
+fn last_rotated(path: &Path) -> Option<SystemTime> {
+    let head = path.file_name()?.len() + 1;
+    let time = |file: PathBuf| clock::from_compact(file.file_name()?.to_str()?.get(head..)?);
+    rotated(path).unwrap_or_default().into_iter().filter_map(time).max()
 }
 
 fn remove_old(form: &Form) {
@@ -252,6 +262,23 @@ mod tests {
         assert!(read(&path).len() > 500);
         write(&mut file, &["y".to_owned()]);
         assert_eq!(read(&path), "T F y\n");
+    }
+
+    #[test]
+    fn names_go_on_behind_the_last_one_when_the_clock_was_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        std::fs::write(folder.path().join("0.log.29991231-235959.999999999"), "T F before\n").unwrap();
+        let texts: Vec<String> = (0..4).map(|number| format!("{number:016}")).collect();
+        write(&mut log(&path, 21, 5), &texts);
+        let names: Vec<String> = rotated(&path)
+            .unwrap()
+            .into_iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        let expected = ["29991231-235959.999999999", "30000101-000000.000000000", "30000101-000000.000000001"];
+        assert_eq!(names[..3], expected.map(|time| format!("0.log.{time}")));
+        assert_eq!(std::fs::read_to_string(folder.path().join(&names[3])).unwrap(), format!("T F {}\n", texts[2]));
     }
 
     #[test]

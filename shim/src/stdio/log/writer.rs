@@ -19,11 +19,14 @@ use super::file::{DROPPED, LogFile, Writing};
 use super::lines::Lines;
 use super::{Form, Stream};
 use crate::error::{Error, Result};
+use crate::log;
 
 /// Read at once, in bytes: half of what a pipe holds.
 const CHUNK: usize = 32 << 10;
 /// What is read of a stream at most when it is to be emptied; one that is still written to is never empty.
 const EMPTIED: usize = 1 << 20;
+/// Until a stream is read again that the kernel does not let us watch.
+const AGAIN: Duration = Duration::from_millis(100);
 /// For system calls and the standard library's; the buffers are on the heap.
 const STACK: usize = 128 << 10;
 /// Of the eventfd, among the streams' numbers.
@@ -141,6 +144,9 @@ struct Work {
     logs: HashMap<u64, LogFile>,
     /// Sources with a line that has not ended.
     unfinished: HashSet<u64>,
+    /// Sources that the epoll has not taken, and when they are read again.
+    refused: HashSet<u64>,
+    again: Instant,
     chunk: Vec<u8>,
     gathered: Vec<u8>,
 }
@@ -152,6 +158,8 @@ impl Work {
             sources: HashMap::new(),
             logs: HashMap::new(),
             unfinished: HashSet::new(),
+            refused: HashSet::new(),
+            again: Instant::now(),
             chunk: vec![0; CHUNK],
             gathered: Vec::new(),
         }
@@ -178,26 +186,35 @@ impl Work {
                     }
                 }
             }
+            self.read_refused();
             self.flush_due();
         }
     }
 
     fn until_due(&self) -> Option<Duration> {
-        let due = self.unfinished.iter().filter_map(|source| self.sources.get(source)?.lines.due()).min();
-        due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        let due = self.unfinished.iter().filter_map(|source| self.sources.get(source)?.lines.due());
+        let again = (!self.refused.is_empty()).then_some(self.again);
+        due.chain(again).min().map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
     fn obey(&mut self, command: Command) {
         match command {
             Command::Add { log, form, sources } => {
-                let delay = form.delay;
+                let (delay, path) = (form.delay, form.path.clone());
                 self.logs.insert(log, LogFile::new(form));
                 for (stream, pipe) in sources {
                     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-                    if epoll::add(&self.epoll, &pipe, EventData::new_u64(number), EventFlags::IN).is_ok() {
-                        let source = Source { pipe: pipe.into(), lines: Lines::new(stream, delay), log };
-                        self.sources.insert(number, source);
+                    let source = Source { pipe: pipe.into(), lines: Lines::new(stream, delay), log };
+                    // Whatever the kernel is short of: memory, or what fs.epoll.max_user_watches allows.
+                    if let Err(error) = watch(&self.epoll, &source.pipe, number) {
+                        log::warn(&format!(
+                            "watch {} of {}, again each {AGAIN:?}: {error}",
+                            stream.name(),
+                            path.display()
+                        ));
+                        self.refused.insert(number);
                     }
+                    self.sources.insert(number, source);
                 }
             }
             Command::Empty { log, done } => {
@@ -225,6 +242,22 @@ impl Work {
         for source in self.sources_of(log) {
             self.read(source, EMPTIED);
         }
+    }
+
+    /// Those that nobody is told of, and whether they can be watched now.
+    fn read_refused(&mut self) {
+        if self.refused.is_empty() || Instant::now() < self.again {
+            return;
+        }
+        for number in self.refused.iter().copied().collect::<Vec<_>>() {
+            let Some(source) = self.sources.get(&number) else { continue };
+            if watch(&self.epoll, &source.pipe, number).is_ok() {
+                self.refused.remove(&number);
+            } else {
+                self.read(number, EMPTIED);
+            }
+        }
+        self.again = Instant::now() + AGAIN;
     }
 
     /// Reads what there is, at most so many bytes.
@@ -255,6 +288,7 @@ impl Work {
     /// No more comes of it.
     fn end(&mut self, number: u64) {
         self.flush(number);
+        self.refused.remove(&number);
         // The pipe leaves the epoll when it is closed.
         let Some(Source { log, .. }) = self.sources.remove(&number) else { return };
         if !self.sources.values().any(|source| source.log == log) {
@@ -284,6 +318,56 @@ impl Work {
     }
 }
 
+fn watch(epoll: &OwnedFd, pipe: &File, number: u64) -> rustix::io::Result<()> {
+    epoll::add(epoll, pipe, EventData::new_u64(number), EventFlags::IN)
+}
+
 fn stamp() -> String {
     flint_runtime::rfc3339(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::{Duration, Instant};
+
+    use rustix::event::epoll::{self, CreateFlags};
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::{AGAIN, Command, Form, Stream, Work};
+
+    #[test]
+    fn a_stream_that_cannot_be_watched_is_read_again_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.log");
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        // It takes no descriptor at all.
+        let mut work = Work::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        let (ours, mut theirs) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        let form = Form { path: path.clone(), max_bytes: 1000, max_files: 2, delay: Duration::from_secs(1) };
+        work.obey(Command::Add { log: 1, form, sources: vec![(Stream::Stdout, ours.into())] });
+        theirs.write_all(b"one\n").unwrap();
+        work.read_refused();
+        assert_eq!(lines(), 1);
+        theirs.write_all(b"two\n").unwrap();
+        let patience = work.until_due().unwrap();
+        assert!(patience <= AGAIN + Duration::from_millis(1), "{patience:?}");
+        work.again = Instant::now();
+        work.read_refused();
+        assert_eq!(lines(), 2);
+        // From now on it is told.
+        work.epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        work.again = Instant::now();
+        work.read_refused();
+        assert_eq!((work.until_due(), work.sources.len()), (None, 1));
+        theirs.write_all(b"three\n").unwrap();
+        let mut events = Vec::with_capacity(1);
+        epoll::wait(&work.epoll, rustix::buffer::spare_capacity(&mut events), None).unwrap();
+        work.read(events[0].data.u64(), 100);
+        assert_eq!(lines(), 3);
+        drop(theirs);
+        work.read(events[0].data.u64(), 100);
+        assert!(work.sources.is_empty() && work.logs.is_empty());
+    }
 }
