@@ -1,6 +1,7 @@
 //! Changes of a running task other than its life: its limits, and checkpoints of it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use containerd_shim_protos::events::task::TaskCheckpointed;
 use containerd_shim_protos::shim::oci::CheckpointOptions as Requested;
@@ -12,6 +13,9 @@ use protobuf::well_known_types::any::Any;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::task::{Task, blocking};
+
+/// How long a container that CRIU has ended may take to be seen so.
+const END: Duration = Duration::from_secs(30);
 
 impl Task {
     /// Sets new limits, as JSON of runtime-spec's LinuxResources.
@@ -35,9 +39,9 @@ impl Task {
     ///
     /// CRIU's, with the line of its log that tells why; the log stays in the working folder.
     pub(crate) async fn checkpoint(&self, path: String, options: Option<&Any>) -> Result<()> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing.lock().await;
         // Its end, if that is asked for, is told after the checkpoint.
-        let _starting = self.init.starting.lock().await;
+        let starting = self.init.starting.lock().await;
         let requested = match options.filter(|any| !any.value.is_empty()) {
             Some(any) => Requested::parse_from_bytes(&any.value)
                 .map_err(|error| Error::invalid(format!("the options of a checkpoint: {error}")))?,
@@ -67,6 +71,7 @@ impl Task {
             leave_running: !requested.exit,
             ..CheckpointOptions::default()
         };
+        let ends = requested.exit;
         let (runtime, id) = (self.runtime.clone(), self.id.clone());
         let warnings = blocking(move || Ok(runtime.checkpoint(&id, options)?)).await?;
         for warning in warnings {
@@ -77,6 +82,11 @@ impl Task {
             checkpoint: path,
             ..TaskCheckpointed::default()
         });
+        drop((starting, changing));
+        // Who asked for its end may delete it next. CRIU, which traced it, has heard of that first.
+        if ends && tokio::time::timeout(END, self.init.ended()).await.is_err() {
+            log::warn(&format!("{} has not ended after its checkpoint", self.id));
+        }
         Ok(())
     }
 

@@ -180,7 +180,7 @@ pub(crate) async fn reap(running: &Arc<Running>) -> Result<u32> {
             self.0.pidfd().as_raw_fd()
         }
     }
-    let mut told = false;
+    let (mut told, mut pause) = (false, Duration::from_millis(1));
     loop {
         match readiness::watch(Watched(running.clone()), Interest::READABLE) {
             Ok(watched) => {
@@ -198,6 +198,7 @@ pub(crate) async fn reap(running: &Arc<Running>) -> Result<u32> {
         if let Some(status) = running.try_wait()? {
             return Ok(status.code() as u32);
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN);
     }
 }
