@@ -1,5 +1,6 @@
 //! The node as a scheduler sees it: its own pods alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -85,16 +86,25 @@ impl Host for HostOf {
 
     async fn logs(&self, key: &Key, container: &str, request: LogRequest) -> mpsc::Receiver<LogLine> {
         let own = self.node.pod(key).is_some_and(|view| view.pod.source == self.source);
-        if own { self.node.read_logs(key, container, &request) } else { mpsc::channel(1).1 }
+        if own { self.node.read_logs(key, container, &request).await } else { mpsc::channel(1).1 }
     }
 }
 
 impl Node {
-    /// A container's lines, of all its attempts when they are followed; the channel closes at their end.
-    pub fn read_logs(self: &Arc<Self>, key: &Key, container: &str, request: &LogRequest) -> mpsc::Receiver<LogLine> {
+    /// A container's lines, of all its attempts when they are followed; the channel closes at their end. One that is followed and
+    /// was never started is waited for, as long as its pod is there.
+    pub async fn read_logs(
+        self: &Arc<Self>,
+        key: &Key,
+        container: &str,
+        request: &LogRequest,
+    ) -> mpsc::Receiver<LogLine> {
         let nothing = || mpsc::channel(1).1;
         let Some(view) = self.pod(key) else { return nothing() };
         let folder = self.config().logs(&view.pod.uid, container);
+        if request.follow {
+            there(&folder, self.changes(), || self.entry(&view.pod.uid).is_none()).await;
+        }
         let (node, uid) = (self.clone(), view.pod.uid.clone());
         let over = async move {
             let mut changes = node.changes();
@@ -102,5 +112,38 @@ impl Node {
         };
         // Nothing was written yet: a container that was never started has no folder.
         self.logs.read(&folder, request, over).unwrap_or_else(|_| nothing())
+    }
+}
+
+/// Waits until a folder is there, or nobody is who would make it.
+async fn there(folder: &Path, mut changes: watch::Receiver<u64>, is_gone: impl Fn() -> bool + Send) {
+    while !folder.is_dir() && !is_gone() && changes.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures::FutureExt as _;
+    use tokio::sync::watch;
+
+    use super::there;
+
+    #[tokio::test]
+    async fn a_log_that_is_followed_is_waited_for_until_its_pod_is_gone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("main");
+        let (changes, is_gone) = (watch::channel(0).0, AtomicBool::new(false));
+        let mut waiting = Box::pin(there(&folder, changes.subscribe(), || is_gone.load(Ordering::Relaxed)));
+        changes.send_replace(1);
+        assert_eq!(waiting.as_mut().now_or_never(), None, "something else has changed");
+        is_gone.store(true, Ordering::Relaxed);
+        changes.send_replace(2);
+        waiting.await;
+        let mut waiting = Box::pin(there(&folder, changes.subscribe(), || false));
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        std::fs::create_dir(&folder).unwrap();
+        changes.send_replace(3);
+        waiting.await;
     }
 }

@@ -3,9 +3,13 @@
 use std::time::SystemTime;
 
 use super::backoff;
-use crate::desired::{Container, Goal, RestartPolicy};
+use crate::desired::{Container, Goal, RestartPolicy, Source};
 use crate::observed::{ContainerState, ContainerStatus, Exit, Phase, PodStatus, Reason};
-use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Sandbox};
+use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Retry, Sandbox};
+
+/// A sandbox that could not be made so often is not going to be: half a minute, in which the pod before it may give its ports back.
+/// Shims that were lost do not count.
+const PASSING: u32 = 3;
 
 /// Whether an init container has done its work.
 pub(super) fn is_done(record: &PodRecord, container: &Container) -> bool {
@@ -15,13 +19,19 @@ pub(super) fn is_done(record: &PodRecord, container: &Container) -> bool {
     })
 }
 
+/// Whether a container is started again because the host went down under it: nobody saw how it ended, and it is not its fault. Not
+/// a scheduler's, which has another in its place by then.
+pub(super) fn was_cut_off(record: &PodRecord, exit: &Exit) -> bool {
+    exit.reason.word == "NodeReboot" && !matches!(record.pod.source, Source::Scheduler(_))
+}
+
 /// How a container ended that is not going to be started again.
 fn last<'a>(record: &'a PodRecord, container: &Container, policy: RestartPolicy) -> Option<&'a Exit> {
     let there = record.containers.get(&container.name)?;
     let ContainerPhase::Exited(exit) = &there.phase else { return None };
     let stays = there.generation >= record.generation
         && there.spec.as_ref().is_some_and(|spec| *spec == container.spec_hash())
-        && exit.reason.word != "NodeReboot"
+        && !was_cut_off(record, exit)
         && match policy {
             RestartPolicy::Always => false,
             RestartPolicy::OnFailure => exit.status == Some(0),
@@ -60,6 +70,15 @@ fn phase(record: &PodRecord) -> Phase {
     if record.pod.containers.iter().all(started) { Phase::Running } else { Phase::Pending }
 }
 
+/// Why a sandbox is not there; what does not go by waiting has a word of its own.
+fn waiting(retry: &Retry) -> Option<Reason> {
+    let mut reason = retry.reason.clone()?;
+    if reason.word == "FailedCreatePodSandBox" && retry.failures >= PASSING {
+        "CreatePodSandboxError".clone_into(&mut reason.word);
+    }
+    Some(reason)
+}
+
 /// What is told of a pod. `revision` is the caller's.
 #[must_use]
 pub fn status(record: &PodRecord, revision: u64, now: SystemTime) -> PodStatus {
@@ -69,7 +88,7 @@ pub fn status(record: &PodRecord, revision: u64, now: SystemTime) -> PodStatus {
         .all_containers()
         .all(|container| record.containers.get(&container.name).is_some_and(|there| there.image.is_some()));
     let reason = record.ending.as_ref().map(|ending| ending.reason.clone());
-    let waiting = (sandbox.state != Sandbox::Ready).then(|| sandbox.retry.reason.clone()).flatten();
+    let waiting = (sandbox.state != Sandbox::Ready).then(|| waiting(&sandbox.retry)).flatten();
     let late = record.rollout.as_ref().filter(|rollout| rollout.is_late);
     let containers = record
         .pod

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Action, Decision, next, restart_pause, status};
 use crate::desired::tests::{container, pod};
-use crate::desired::{Goal, Pod, Resources, RestartPolicy};
+use crate::desired::{Goal, Pod, Resources, RestartPolicy, Source};
 use crate::observed::{ContainerState, Exit, Phase, Reason};
 use crate::store::{ContainerPhase, Ending, PodRecord, Removal, Sandbox, Stopping};
 
@@ -385,4 +385,58 @@ fn how_a_container_ended_is_told_while_it_cannot_be_taken_away() {
     // What hinders its next start is told.
     record.containers.get_mut("main").unwrap().is_left = false;
     assert!(matches!(state(&record), ContainerState::Waiting(reason) if reason.word == "FailedRemove"));
+}
+
+#[test]
+fn after_a_restart_of_the_host_a_schedulers_container_is_over_and_others_are_started_again() {
+    let rebooted = |source: Source| {
+        let mut record = running();
+        change(&mut record, |pod| (pod.restart, pod.source) = (RestartPolicy::Never, source));
+        record.forget_the_world(after(5));
+        record.containers.get_mut("main").unwrap().is_left = false;
+        record
+    };
+    let own = rebooted(Source::Api);
+    assert_next(&own, after(5), "prepare");
+    assert_eq!(status(&own, 0, after(5)).phase, Phase::Running);
+    let others = rebooted(Source::Scheduler("swarm".to_owned()));
+    assert_next(&others, after(5), "wait");
+    let status = status(&others, 0, after(5));
+    assert_eq!(status.phase, Phase::Failed);
+    assert!(
+        matches!(&status.containers["main"].state, ContainerState::Exited(exit) if exit.reason.word == "NodeReboot")
+    );
+    // One that was only prepared is so again.
+    let mut prepared = rebooted(Source::Scheduler("swarm".to_owned()));
+    change(&mut prepared, |pod| pod.goal = Goal::Prepared);
+    prepared.containers.get_mut("main").unwrap().phase = ContainerPhase::Absent;
+    assert_next(&prepared, after(5), "prepare");
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_made_time_and_again_has_a_word_of_its_own() {
+    let mut record = PodRecord::new(Arc::new(pod("web")), 1, START);
+    let mut word = |was_lost| {
+        let reason = Reason { word: "FailedCreatePodSandBox".to_owned(), sentence: "port 80 is taken".to_owned() };
+        record.sandbox.retry.failed(reason, was_lost);
+        status(&record, 0, START).reason.unwrap().word
+    };
+    let words = [true, true, true, false, false, true, false, true].map(&mut word);
+    let (passing, lasting) = ("FailedCreatePodSandBox", "CreatePodSandboxError");
+    assert_eq!(words, [passing, passing, passing, passing, passing, passing, lasting, lasting]);
+}
+
+#[test]
+fn what_a_scheduler_has_stopped_gives_its_ports_back() {
+    let stopped = |source: Source| {
+        let mut record = ended(0, after(1));
+        change(&mut record, |pod| (pod.goal, pod.source) = (Goal::Stopped, source));
+        record
+    };
+    assert_next(&stopped(Source::Api), after(5), "wait");
+    let mut dismissed = stopped(Source::Scheduler("swarm".to_owned()));
+    assert_next(&dismissed, after(5), "teardown");
+    dismissed.sandbox.state = Sandbox::Absent;
+    assert_next(&dismissed, after(5), "wait");
+    assert!(matches!(status(&dismissed, 0, after(5)).containers["main"].state, ContainerState::Exited(_)));
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Action, Wake};
-use crate::desired::{Container, Goal, SpecHash};
+use crate::desired::{Container, Goal, Source, SpecHash};
 use crate::observed::Reason;
 use crate::store::{ContainerPhase, ContainerRecord, PodRecord, Sandbox};
 
@@ -34,7 +34,9 @@ pub(super) fn next(record: &PodRecord, now: SystemTime, wake: &mut Wake) -> Opti
         }
     }
     let nothing_is_left = record.containers.values().all(|container| !container.is_left);
-    let must_go = is_leaving || is_over(record) || is_other(record);
+    // A scheduler starts none again that it has stopped: its host ports are for the next one.
+    let is_dismissed = record.pod.goal == Goal::Stopped && matches!(record.pod.source, Source::Scheduler(_));
+    let must_go = is_leaving || is_over(record) || is_other(record) || is_dismissed;
     if must_go && nothing_is_left && record.sandbox.state != Sandbox::Absent {
         return wake.is_due(record.sandbox.retry.next, now).then_some(Action::TearDown);
     }

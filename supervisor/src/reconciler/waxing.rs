@@ -65,9 +65,8 @@ fn further(
             let again = match policy {
                 RestartPolicy::Always => true,
                 RestartPolicy::OnFailure => exit.status != Some(0),
-                // Nobody saw how it ended when the host went down under it: it is not its fault.
                 RestartPolicy::Never => false,
-            } || exit.reason.word == "NodeReboot";
+            } || status::was_cut_off(record, exit);
             let pause = if anew { None } else { Some(exit.finished + backoff::restart_pause(there.crashes)) };
             ((anew || again) && wake.is_due(pause, now)).then(|| make(there, wanted, now, wake)).flatten()
         }

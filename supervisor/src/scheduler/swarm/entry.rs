@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::assignments::Payloads;
 use super::mapping::{self, port_status};
 use super::roster::Listed;
-use super::seen::{CONTAINER, exit_code, seen};
+use super::seen::{CONTAINER, exit_code, lacks_sandbox, seen};
 use super::state::{Event, Next, Order, next};
 use super::wire::node::NodeDescription;
 use super::wire::task::{ContainerStatus, Task, TaskState, TaskStatus};
@@ -79,7 +79,10 @@ impl Entry {
 
     fn event(&self, pod: Option<&PodStatus>) -> Event {
         match (&self.refused, pod) {
-            (Some(reason), None) if self.desired() < TaskState::Shutdown => Event::Impossible(reason.clone()),
+            // Also if the pod is there: it was prepared, and the node takes it no further.
+            (Some(reason), _) if self.desired() < TaskState::Shutdown => Event::Impossible(reason.clone()),
+            // What it wants for comes with the first assignments.
+            (_, Some(pod)) if self.is_inherited && lacks_sandbox(pod) => Event::Making,
             (_, Some(pod)) => seen(pod),
             (_, None) => Event::Absent,
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::channel::mpsc as outgoing;
@@ -17,6 +18,7 @@ use super::wire::Empty;
 use super::wire::logs::{
     LogContext, LogMessage, LogSelector, LogStream, LogSubscriptionOptions, PublishLogsMessage, SubscriptionMessage,
 };
+use crate::desired::Key;
 use crate::scheduler::{Host, LogLine, LogRequest, Stream};
 
 const LISTEN: &str = "/docker.swarmkit.v1.LogBroker/ListenSubscriptions";
@@ -28,6 +30,9 @@ const BYTES: usize = 256 << 10;
 
 /// So many logs are read at a time, unless they are followed: each is open files, and lines that wait.
 const TOGETHER: usize = 64;
+
+/// For pods of tasks that are followed it is looked this often at most.
+const BREATH: Duration = Duration::from_millis(200);
 
 /// Answers to subscriptions until the stream breaks.
 ///
@@ -130,12 +135,15 @@ impl Subscription {
 
     /// Sends the lines of one task.
     fn lines(&self, id: String, task: Listed, mut sender: Outgoing) -> impl Future<Output = ()> + Send + 'static {
-        let host = Arc::clone(&self.host);
+        let (host, roster) = (Arc::clone(&self.host), self.roster.clone());
         let request = request(&self.options);
         let streams = self.options.streams.clone();
         let subscription = self.id.clone();
         async move {
             let Some(request) = request else { return };
+            if request.follow && !comes(&host, roster, &id, &task.key).await {
+                return;
+            }
             let context = LogContext { service_id: task.service_id, node_id: task.node_id, task_id: id };
             let mut lines = host.logs(&task.key, CONTAINER, request).await;
             while let Some(line) = lines.recv().await {
@@ -160,6 +168,29 @@ impl Subscription {
                 }
             }
         }
+    }
+}
+
+/// Waits until a task's pod is there; false: the task is gone before.
+async fn comes(host: &Arc<dyn Host>, mut roster: RosterReceiver, id: &str, pod: &Key) -> bool {
+    let mut changes = host.changes();
+    loop {
+        changes.mark_unchanged();
+        roster.mark_unchanged();
+        if host.pods().iter().any(|other| other.key == *pod) {
+            return true;
+        }
+        if !roster.borrow().contains_key(id) {
+            return false;
+        }
+        let told = tokio::select! {
+            told = changes.changed() => told,
+            told = roster.changed() => told,
+        };
+        if told.is_err() {
+            return false;
+        }
+        tokio::time::sleep(BREATH).await;
     }
 }
 
@@ -195,7 +226,46 @@ fn message(context: &LogContext, line: LogLine) -> LogMessage {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
+    use super::super::fake::Fake;
     use super::*;
+    use crate::desired::tests::pod;
+    use crate::observed::PodStatus;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_followed_is_waited_for_until_it_has_a_pod_or_is_gone() {
+        let fake = Arc::new(Fake::default());
+        let listed = |name: &str| {
+            let key = Key::new("swarm", name);
+            Listed { key, service_id: "web".into(), node_id: "node".into() }
+        };
+        let tasks: BTreeMap<String, Listed> = ["a", "b"].map(|name| (name.to_owned(), listed(name))).into();
+        let (roster_sender, roster) = watch::channel(Arc::new(tasks));
+        let subscription = Subscription {
+            id: "1".into(),
+            selector: LogSelector { service_ids: vec!["web".into()], ..LogSelector::default() },
+            options: LogSubscriptionOptions { follow: true, ..LogSubscriptionOptions::default() },
+            host: fake.clone(),
+            roster,
+        };
+        let (sender, mut receiver) = outgoing::channel(4);
+        let pump = tokio::spawn(async move { subscription.pump(&sender).await });
+        tokio::time::sleep(BREATH * 2).await;
+        assert!(receiver.try_recv().is_err(), "nothing has a pod");
+        let key = listed("a").key;
+        fake.change(|fake| {
+            let status = PodStatus::new(key.clone(), "a".into());
+            fake.pods.insert(key.clone(), (crate::desired::Pod { key, ..pod("a") }, status));
+        });
+        let message = tokio::time::timeout(Duration::from_secs(5), receiver.next()).await.unwrap().unwrap();
+        assert_eq!(message.messages[0].data, b"a line\n");
+        roster_sender.send_replace(Arc::default());
+        let (host, roster): (Arc<dyn Host>, _) = (fake.clone(), roster_sender.subscribe());
+        assert!(!comes(&host, roster, "b", &listed("b").key).await);
+        drop(roster_sender);
+        pump.await.unwrap();
+    }
 
     #[test]
     fn tails_are_counted_as_swarmkit_does() {

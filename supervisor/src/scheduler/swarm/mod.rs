@@ -16,6 +16,8 @@ mod assignments;
 mod describe;
 mod entry;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod faults;
 pub mod identity;
 mod logs;

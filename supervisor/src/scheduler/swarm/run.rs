@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::describe::{describe, limitations};
 use super::identity::{self, IDENTITY, Identity, check_validity};
@@ -50,6 +50,7 @@ impl Scheduler for Swarm {
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let work = async {
+            let mut told = String::new();
             loop {
                 let identity = || std::fs::read(folder.join(IDENTITY)).ok();
                 let before = identity();
@@ -67,11 +68,19 @@ impl Scheduler for Swarm {
                         sleep(TROUBLE_PAUSE).await;
                     }
                     Ok(Ended::Useless(why)) => {
-                        tracing::error!("{why}");
+                        if why != told {
+                            tracing::error!("{why}");
+                        }
+                        told.clone_from(&why);
                         tell(&host, why);
-                        // Until it leaves or joins.
-                        while before == identity() {
-                            sleep(LOOK).await;
+                        // Until it leaves or joins; its cause may pass, too: a clock that was wrong, a file that could not be read.
+                        let other = async {
+                            while before == identity() {
+                                sleep(LOOK).await;
+                            }
+                        };
+                        if timeout(TROUBLE_PAUSE, other).await.is_ok() {
+                            told.clear();
                         }
                     }
                 }
@@ -88,7 +97,7 @@ impl Scheduler for Swarm {
 enum Ended {
     /// By `flintd leave`.
     Left,
-    /// With what it has the node is no member: why, and what to do.
+    /// With what it has the node is no member, unless that passes: why, and what to do.
     Useless(String),
 }
 
@@ -98,7 +107,8 @@ fn tell(host: &Arc<dyn Host>, sentence: String) {
 
 /// One membership, from when the node has an identity to when it has none.
 async fn member(host: &Arc<dyn Host>, folder: &Path) -> anyhow::Result<Ended> {
-    if !folder.join(IDENTITY).exists() {
+    // A disk that does not say is none that says no.
+    if !folder.join(IDENTITY).try_exists().unwrap_or(true) {
         // It may have left while flintd did not run.
         remove_pods(host).await;
         let _ = std::fs::remove_file(folder.join("tasks.redb"));
@@ -325,5 +335,38 @@ impl Membership {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::super::identity::tests::Root;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_useless_is_tried_again() {
+        let (fake, folder) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+        Root::new().identity("node", -60, 3600).save(folder.path()).unwrap();
+        Managers::default().save(folder.path()).unwrap();
+        // Its disk gives one file for a moment not.
+        let (root, aside) = (folder.path().join("root.pem"), folder.path().join("aside"));
+        std::fs::rename(&root, &aside).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (host, path) = (fake.clone(), folder.path().to_owned());
+        let running = tokio::spawn(async move { Box::new(Swarm).run(host, &path, stopped).await });
+        let says = async |what: &str| {
+            let said = async {
+                while !fake.state().standing.contains(what) {
+                    sleep(LOOK / 10).await;
+                }
+            };
+            timeout(TROUBLE_PAUSE * 3, said).await.unwrap_or_else(|_| panic!("{what}: {}", fake.state().standing));
+        };
+        says("root.pem is missing").await;
+        std::fs::rename(&aside, &root).unwrap();
+        says("knows no manager").await;
+        stop.send_replace(true);
+        running.await.unwrap().unwrap();
     }
 }

@@ -17,7 +17,11 @@ const FATAL: &[&str] = &[
     "CreateContainerError",
     "RunContainerError",
     "StartError",
+    NO_SANDBOX,
 ];
+
+/// A mount's source is missing, or another has its port, and not for a moment only.
+const NO_SANDBOX: &str = "CreatePodSandboxError";
 
 /// What there is to see in a pod's status.
 #[must_use]
@@ -40,6 +44,12 @@ fn unstarted(status: &PodStatus) -> Event {
         _ if status.is_prepared => Event::Prepared,
         _ => Event::Making,
     }
+}
+
+/// Whether a pod's sandbox cannot be made: that of one from before flintd's start perhaps for want of its secrets.
+#[must_use]
+pub(super) fn lacks_sandbox(status: &PodStatus) -> bool {
+    status.phase == Phase::Pending && status.reason.as_ref().is_some_and(|reason| reason.word == NO_SANDBOX)
 }
 
 fn is_fatal(reason: &Reason) -> bool {
@@ -111,6 +121,10 @@ mod tests {
         let waiting = |word| status(Some(ContainerState::Waiting(reason(word))));
         assert_eq!(seen(&waiting("ContainerCreating")), Event::Making);
         assert_eq!(seen(&waiting("ErrImagePull")), Event::Impossible("ErrImagePull!".into()));
+        let lacking = PodStatus { reason: Some(reason("CreatePodSandboxError")), ..waiting("PodInitializing") };
+        assert_eq!(seen(&lacking), Event::Impossible("CreatePodSandboxError!".into()));
+        let trying = PodStatus { reason: Some(reason("FailedCreatePodSandBox")), ..waiting("PodInitializing") };
+        assert_eq!(seen(&trying), Event::Making);
         let pulling = PodStatus { reason: Some(reason("ImagePullBackOff")), ..status(None) };
         assert_eq!(seen(&pulling), Event::Impossible("ImagePullBackOff!".into()));
         assert_eq!(seen(&PodStatus { is_prepared: true, ..status(None) }), Event::Prepared);

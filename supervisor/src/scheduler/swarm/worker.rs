@@ -36,7 +36,7 @@ const TOGETHER: usize = 64;
 /// Statuses of a full node are looked at this often at most.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// When the node could not write down that something has to stop, it is asked again after this.
+/// When the node could not do something, as to write down that something has to stop, it is asked again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the session asks of the worker.
@@ -59,7 +59,7 @@ pub(super) struct Worker {
     entries: BTreeMap<String, Entry>,
     /// Whether a manager has said since the start what is assigned: before, secrets are missing.
     is_assigned: bool,
-    /// Whether something has to stop that the node could not stop.
+    /// Whether the node could not do what it was asked to, and is asked again.
     is_behind: bool,
 }
 
@@ -207,10 +207,14 @@ impl Worker {
         self.roster.send_replace(Arc::new(listed.collect()));
     }
 
-    /// Goes on with these tasks (None: with all), as far as they go without waiting for the host.
+    /// Goes on with these tasks (None: with all), as far as they go without waiting for the host. What is refused is looked at once
+    /// more at once, to be told; whatever is refused then, too, is so later.
     async fn step(&mut self, ids: Option<&BTreeSet<String>>) -> anyhow::Result<()> {
         let mut ids: BTreeSet<String> = ids.map_or_else(|| self.entries.keys().cloned().collect(), Clone::clone);
-        while !ids.is_empty() {
+        for _ in 0..2 {
+            if ids.is_empty() {
+                break;
+            }
             let statuses = self.statuses();
             let (mut records, mut work) = (Vec::new(), Vec::new());
             for id in &ids {
@@ -230,6 +234,7 @@ impl Worker {
             }
             ids = self.act(work).await;
         }
+        self.is_behind |= !ids.is_empty();
         Ok(())
     }
 
@@ -272,7 +277,13 @@ impl Worker {
             let work = match (work, entry.goal) {
                 // Its health check may be the image's, which comes first. Each change of the pod's status leads here again.
                 (Work::Set(Goal::Running), None) if image.is_none() => Work::Set(Goal::Prepared),
-                (Work::Set(Goal::Running), Some(Goal::Prepared)) if image.is_none() && entry.is_making => continue,
+                (Work::Set(Goal::Running), Some(Goal::Prepared)) if image.is_none() && entry.is_making => {
+                    // And its secrets come before its image.
+                    if !entry.is_inherited {
+                        continue;
+                    }
+                    Work::Set(Goal::Prepared)
+                }
                 (work, _) => work,
             };
             match work {
@@ -328,5 +339,105 @@ pub(super) async fn remove_pods(host: &Arc<dyn Host>) {
 impl Entry {
     fn record(&self) -> Record {
         Record { task: Some(self.task.clone()), status: Some(self.status.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::super::wire::container::ContainerSpec;
+    use super::super::wire::dispatcher::{Action, Assignment, AssignmentChange};
+    use super::super::wire::task::{TaskSpec, TaskState};
+    use super::*;
+    use crate::observed::{ContainerState, ContainerStatus, Reason};
+
+    fn task(desired: TaskState) -> Task {
+        let container = Some(ContainerSpec { image: "web".into(), ..ContainerSpec::default() });
+        let spec = Some(TaskSpec { container, ..TaskSpec::default() });
+        Task { id: "a".into(), spec, desired_state: desired.into(), ..Task::default() }
+    }
+
+    fn assigned(desired: TaskState) -> AssignmentsMessage {
+        let assignment = Assignment { task: Some(task(desired)), ..Assignment::default() };
+        let change = AssignmentChange { assignment: Some(assignment), action: Action::Update.into() };
+        AssignmentsMessage { changes: vec![change], ..AssignmentsMessage::default() }
+    }
+
+    /// A worker of a folder.
+    fn worker(fake: &Arc<Fake>, folder: &std::path::Path) -> Worker {
+        let (host, store): (Arc<dyn Host>, _) = (fake.clone(), Store::open(folder).unwrap());
+        let roster = watch::channel(Arc::default()).0;
+        Worker::new(host, NodeDescription::default(), store, Reports::default(), roster).unwrap()
+    }
+
+    fn state(worker: &Worker) -> (TaskState, &str) {
+        let entry = &worker.entries["a"];
+        (entry.state(), entry.status.err.as_str())
+    }
+
+    #[tokio::test]
+    async fn a_prepared_pod_that_the_node_takes_no_further_is_an_end() {
+        let (fake, folder) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+        let mut worker = worker(&fake, folder.path());
+        worker.assign(Extent::Complete, assigned(TaskState::Running)).await.unwrap();
+        assert_eq!((state(&worker).0, fake.state().pods.len()), (TaskState::Preparing, 1));
+        fake.change(|fake| {
+            fake.refuses = Some(Goal::Running);
+            fake.pods.values_mut().for_each(|(_, status)| status.is_prepared = true);
+        });
+        worker.step(None).await.unwrap();
+        assert_eq!(state(&worker), (TaskState::Failed, "no space left on device"));
+        assert!(fake.state().pods.is_empty() && !worker.is_behind, "it is discarded");
+        worker.step(None).await.unwrap();
+        assert!(fake.state().pods.is_empty(), "nor is it set again");
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_again_is_asked_for_again_after_a_pause() {
+        let (fake, folder) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+        let mut worker = worker(&fake, folder.path());
+        worker.assign(Extent::Complete, assigned(TaskState::Running)).await.unwrap();
+        let running = ContainerStatus {
+            state: ContainerState::Running { started: SystemTime::now() },
+            runtime_id: None,
+            pid: 0,
+            restarts: 0,
+            last_exit: None,
+            started: true,
+            ready: true,
+            image: None,
+            spec: None,
+        };
+        // Somebody takes it away, and it runs still.
+        fake.change(|fake| {
+            fake.is_leaving = true;
+            let status = &mut fake.pods.values_mut().next().unwrap().1;
+            status.containers.insert(super::super::seen::CONTAINER.into(), running);
+        });
+        worker.assign(Extent::Incremental, assigned(TaskState::Shutdown)).await.unwrap();
+        assert!(worker.is_behind);
+        fake.change(|fake| fake.pods.clear());
+        worker.step(None).await.unwrap();
+        assert_eq!(state(&worker).0, TaskState::Shutdown);
+    }
+
+    #[tokio::test]
+    async fn a_pod_from_before_waits_for_its_secrets_and_for_nothing_else() {
+        let (fake, folder) = (Arc::new(Fake::default()), tempfile::tempdir().unwrap());
+        let mut before = worker(&fake, folder.path());
+        before.assign(Extent::Complete, assigned(TaskState::Running)).await.unwrap();
+        drop(before);
+        fake.change(|fake| {
+            let reason = Reason { word: "CreatePodSandboxError".into(), sentence: "it is missing".into() };
+            fake.pods.values_mut().for_each(|(_, status)| status.reason = Some(reason.clone()));
+        });
+        let mut worker = worker(&fake, folder.path());
+        worker.step(None).await.unwrap();
+        assert_eq!(state(&worker).0, TaskState::Preparing);
+        // The first assignments set it again.
+        worker.assign(Extent::Complete, assigned(TaskState::Running)).await.unwrap();
+        assert_eq!(state(&worker).0, TaskState::Preparing);
+        worker.step(None).await.unwrap();
+        assert_eq!(state(&worker), (TaskState::Rejected, "it is missing"));
     }
 }

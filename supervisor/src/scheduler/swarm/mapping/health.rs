@@ -17,8 +17,18 @@ type Probes = (Option<Probe>, Option<Probe>);
 
 /// The startup and the liveness probe of what a task says; what it leaves out is the image's, as in docker.
 pub(super) fn probes(config: Option<&HealthConfig>, image: Option<&HealthCheck>) -> Result<Probes, Unmappable> {
-    let config = with_image(config.cloned().unwrap_or_default(), image);
-    let Some(check) = check(&config.test)? else { return Ok((None, None)) };
+    let own = config.cloned().unwrap_or_default();
+    let is_images = own.test.is_empty();
+    let config = with_image(own, image);
+    let check = match check(&config.test) {
+        // As in dockerd: who runs an image has not written it.
+        Err(unknown) if is_images => {
+            tracing::warn!(test = ?config.test, "the image's health check counts as none: {unknown}");
+            None
+        }
+        check => check?,
+    };
+    let Some(check) = check else { return Ok((None, None)) };
     let given = |span: Option<Span>, default| {
         span.map(|span| span.duration()).filter(|time| !time.is_zero()).unwrap_or(default)
     };

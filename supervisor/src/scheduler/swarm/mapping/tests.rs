@@ -209,6 +209,15 @@ fn what_a_task_leaves_out_of_its_health_check_is_the_images() {
 }
 
 #[test]
+fn a_health_check_of_an_image_that_nobody_knows_counts_as_none() {
+    let image: HealthCheck = serde_json::from_str(r#"{"Test": ["/bin/check"], "Retries": 4}"#).unwrap();
+    let pod = pod(&task(|_, _| {}), &Payloads::default(), &node(), Some(&image)).unwrap();
+    assert_eq!((pod.containers[0].startup.clone(), pod.containers[0].liveness.clone()), (None, None));
+    let own = HealthConfig { test: vec!["/bin/check".into()], ..HealthConfig::default() };
+    assert_eq!(refused(|_, spec| spec.healthcheck = Some(own)), "healthcheck.test");
+}
+
+#[test]
 fn a_health_check_is_two_probes() {
     let pod = mapped(|_, spec| {
         spec.healthcheck = Some(HealthConfig {
