@@ -14,6 +14,7 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskOOM};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
+use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::shim::oci::Options;
 use containerd_shim_protos::shim_sync::{Client, Events, create_events};
@@ -60,7 +61,14 @@ pub struct EventServer {
 }
 
 /// Of each container the topics of its events, in their order: a run of thousands looks only at what is one's own.
-type Seen = HashMap<String, Vec<String>>;
+type Seen = HashMap<String, Told>;
+
+/// What is told is told again where the answer to it was late; it is the same to the nanosecond then.
+#[derive(Debug, Default)]
+struct Told {
+    topics: Vec<String>,
+    last: MessageField<Envelope>,
+}
 
 /// The server, while it listens.
 pub struct EventListener {
@@ -84,7 +92,12 @@ impl Events for Taker {
         };
         // Of the init, an exit's id is the container's.
         let topic = if exec.is_empty() || exec == container { topic } else { format!("{topic}:{exec}") };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(container).or_default().push(topic);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = seen.entry(container).or_default();
+        if told.last != request.envelope {
+            told.topics.push(topic);
+        }
+        told.last = request.envelope;
         Ok(Empty::default())
     }
 }
@@ -117,7 +130,8 @@ impl EventServer {
     /// Topics of a container, in their order; those of execs as `topic:exec`.
     #[must_use]
     pub fn of(&self, container: &str) -> Vec<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(container).cloned().unwrap_or_default()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(container).map(|told| told.topics.clone()).unwrap_or_default()
     }
 
     /// Waits until these are the topics of a container.

@@ -2,7 +2,7 @@
 
 use integration_tests::{Case, Command, Rootless, missing, remove_by_force, under_test_only};
 
-use crate::rootless_scenario::{RESET, a_users_containers, archive, podman};
+use crate::rootless_scenario::{a_users_containers, archive, podman, reset};
 
 #[test]
 fn a_user_runs_containers_by_podman() {
@@ -58,6 +58,6 @@ fn root_runs_containers_in_user_namespaces_by_podman() {
     let _ = call(&arguments).ok();
     assert_eq!(call(&["exec", "--user", "1000", &name, "id", "-u"]).ok().stdout, "1000\n");
     remove_by_force(call, &name);
-    let _ = call(RESET).ok();
+    reset(&call);
     case.finish();
 }

@@ -313,12 +313,14 @@ async fn run_post_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
             && there.stopping.is_none()
             && matches!(there.phase, ContainerPhase::Running { .. })
     };
-    if !entry.read(|record| record.containers.get(name).is_some_and(runs)) {
-        return;
-    }
-    let grace = entry.read(|record| record.pod.grace);
-    if let Err(error) = super::end::stop(node, entry, name, grace, why).await {
-        tracing::error!(pod = %entry.key(), container = name, "{error:#}");
+    while entry.read(|record| record.containers.get(name).is_some_and(runs)) {
+        let grace = entry.read(|record| record.pod.grace);
+        match super::end::stop(node, entry, name, grace, why.clone()).await {
+            Ok(()) => return,
+            Err(error) => tracing::error!(pod = %entry.key(), container = name, "{error:#}"),
+        }
+        // Nobody else decides that it has to end.
+        tokio::time::sleep(super::STORE_PAUSE).await;
     }
 }
 
