@@ -39,6 +39,7 @@ mod runtime;
 mod scenarios;
 mod shim;
 mod shim_calls;
+mod shim_events;
 mod shim_node;
 mod spec;
 mod strace;
@@ -65,10 +66,11 @@ pub use process::{Command, Output, Running, wait_until};
 pub use program::{copy_program, write_program};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use shim::{
-    EventListener, EventServer, Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command,
-    shim_delete, shim_namespace, shim_program,
+    Fifo, Shim, Streams, TASK_V2, TASK_V3, make_fifo, refused, shim_case, shim_command, shim_delete, shim_namespace,
+    shim_program,
 };
 pub use shim_calls::{Answer, Pending};
+pub use shim_events::{EventListener, EventServer};
 pub use shim_node::Node;
 pub use spec::{default_spec, merge};
 pub use strace::{Tampered, strace};
