@@ -180,6 +180,8 @@ impl Node {
                 () = anew.notified() => {
                     known.clear();
                     pause = PAUSES.0;
+                    // A shim that dies of each try is not started without end.
+                    tokio::time::sleep(pause).await;
                 }
             }
         }

@@ -93,9 +93,9 @@ pub struct Node {
     /// Programs that a flintd before this one had started, until their shims are taken over.
     old_execs: Mutex<Vec<process::Program>>,
     /// Containers, by their ids in the runtime, whose hook after the start is on its way.
-    pub(crate) hooks: Mutex<BTreeSet<String>>,
+    pub(crate) post_start_hooks: Mutex<BTreeSet<String>>,
     /// The same of the hook before the signal.
-    pub(crate) last_hooks: Mutex<BTreeSet<String>>,
+    pub(crate) pre_stop_hooks: Mutex<BTreeSet<String>>,
     logs: Arc<Logs>,
     /// What pods of the local API refer to.
     objects: tokio::sync::Mutex<Objects>,
@@ -185,8 +185,8 @@ impl Node {
             doubted: Mutex::default(),
             taking_over: Mutex::default(),
             old_execs: Mutex::default(),
-            hooks: Mutex::default(),
-            last_hooks: Mutex::default(),
+            post_start_hooks: Mutex::default(),
+            pre_stop_hooks: Mutex::default(),
             logs: Arc::new(Logs::new().context("watch folders of logs (inotify)")?),
             objects: tokio::sync::Mutex::new(objects),
             probes: OnceLock::new(),

@@ -66,7 +66,7 @@ async fn run(node: &Arc<Node>, uid: &str, target: &Target, request: &ExecRequest
     })?;
     let (stdout, stderr) = (executed.stdout.take(), executed.stderr.take());
     let (out, err) = tokio::join!(beginning(stdout), beginning(stderr));
-    // Else its shim has died, and the next one does not know the program.
+    // It fails when the shim has died: the next one does not know the program.
     let status = executed.wait().await.map_err(|error| NotRun::Lost(format!("{error:#}")))?;
     Ok(Exited { status, output: out + &err })
 }

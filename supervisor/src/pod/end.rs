@@ -41,12 +41,12 @@ pub(crate) fn signal_again(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
     let (node, entry, name) = (node.clone(), entry.clone(), name.to_owned());
     // The hook before it may take the whole grace.
     tokio::spawn(async move {
-        if !locked(&node.last_hooks).insert(id.clone()) {
+        if !locked(&node.pre_stop_hooks).insert(id.clone()) {
             // Who waits for its hook sends the signal.
             return;
         }
         crate::node::before_stop(&node, &entry, &name).await;
-        locked(&node.last_hooks).remove(&id);
+        locked(&node.pre_stop_hooks).remove(&id);
         let signal = signal(&node, &entry, &name).await;
         if let Err(error) = node.executor.kill(&shim, &id, "", signal).await
             && !is_missing(&error)

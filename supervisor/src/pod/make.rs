@@ -270,7 +270,7 @@ async fn started(node: &Arc<Node>, entry: &Arc<Entry>, container: &Container, re
 /// Runs the hook after the start, if it is due and not on its way; again, if flintd died in it.
 pub(crate) fn begin_post_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str) {
     let Some(id) = hook_due(entry, name) else { return };
-    if !locked(&node.hooks).insert(id.clone()) {
+    if !locked(&node.post_start_hooks).insert(id.clone()) {
         return;
     }
     let (node, entry, name) = (node.clone(), entry.clone(), name.to_owned());
@@ -279,7 +279,7 @@ pub(crate) fn begin_post_start(node: &Arc<Node>, entry: &Arc<Entry>, name: &str)
         if hook_due(&entry, &name).as_ref() == Some(&id) {
             run_post_start(&node, &entry, &name).await;
         }
-        locked(&node.hooks).remove(&id);
+        locked(&node.post_start_hooks).remove(&id);
     });
 }
 
