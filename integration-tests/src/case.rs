@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Running;
-use crate::{Bundle, Command, Leaks, Output, Runtime, sweep, wait_until};
+use crate::{Bundle, Command, Leaks, Output, Runtime, pause_until_frozen, sweep, wait_until};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -162,6 +162,12 @@ impl Case {
     #[track_caller]
     pub fn wait_for(&self, id: &str, status: &str) {
         wait_until(&format!("{id} is {status}"), || self.status(id) == status);
+    }
+
+    /// `pause` of container `id`, which must succeed.
+    #[track_caller]
+    pub fn pause(&self, id: &str) {
+        pause_until_frozen(|| self.call(["pause", id]));
     }
 
     /// `delete --force` of container `id`, which must succeed.

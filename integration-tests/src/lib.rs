@@ -62,7 +62,7 @@ pub use generated::{Generated, Random};
 pub use leaks::{Leaks, children_of, processes_with, sweep};
 pub use place::{Layout, Place, System};
 pub use podman::{Podman, remove_by_force};
-pub use process::{Command, Output, Running, wait_until};
+pub use process::{Command, Output, Running, pause_until_frozen, wait_until};
 pub use program::{copy_program, write_program};
 pub use runtime::{Runtime, flint, peers, runc, under_test_only};
 pub use shim::{

@@ -251,6 +251,22 @@ pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
     assert!(becomes_true(done), "never happened: {what}");
 }
 
+/// Pauses a container by `pause` until it stands; panics when it is refused.
+///
+/// A process that waits for the child of its vfork cannot be frozen by cgroup v1 before that has executed. On a loaded machine that
+/// takes longer than runc tries: it thaws the container, says so and fails, and is asked again.
+#[track_caller]
+pub fn pause_until_frozen(mut pause: impl FnMut() -> Output) {
+    wait_until("every process is frozen", || {
+        let output = pause();
+        let gave_up = output.code != 0 && output.stderr.contains("unable to freeze");
+        if !gave_up {
+            let _ = output.ok();
+        }
+        !gave_up
+    });
+}
+
 /// Polls `done` until it holds; false when it never does. For callers whose message must be made afterwards.
 pub(crate) fn becomes_true(done: impl FnMut() -> bool) -> bool {
     becomes_true_in(patience(), done)
@@ -258,11 +274,11 @@ pub(crate) fn becomes_true(done: impl FnMut() -> bool) -> bool {
 
 /// The same for what may take longer than a program may.
 ///
-/// What takes long to ask is asked as rarely: many tests wait beside each other, by programs that take as much of a core as what
-/// they wait for.
+/// What takes long to ask is asked as rarely, a tenth of the time: many tests wait beside each other, by programs that take as much
+/// of a core as what they wait for.
 pub(crate) fn becomes_true_in(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     const SHORTEST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_millis(250);
+    const LONGEST: Duration = Duration::from_millis(500);
     let begun = Instant::now();
     loop {
         let asked = Instant::now();
@@ -272,6 +288,6 @@ pub(crate) fn becomes_true_in(limit: Duration, mut done: impl FnMut() -> bool) -
         if begun.elapsed() > limit {
             return false;
         }
-        std::thread::sleep((asked.elapsed() * 3).clamp(SHORTEST, LONGEST));
+        std::thread::sleep((asked.elapsed() * 9).clamp(SHORTEST, LONGEST));
     }
 }

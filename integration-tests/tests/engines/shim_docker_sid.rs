@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use integration_tests::{Dockerd, System, missing, peers, wait_until};
+use integration_tests::{Dockerd, System, missing, pause_until_frozen, peers, wait_until};
 
 use crate::docker_scenario::checkpoint;
 
@@ -59,7 +59,7 @@ fn exec_logs_pause_update_stats_and_stop() {
         let id = docker.forever(runtime, &["--memory", "64m"]);
         let exec = docker.call(&["exec", "--user", "1000", &id, "sh", "-c", "id -u; exit 3"]).exits(3);
         assert_eq!(exec.stdout, "1000\n", "{runtime}");
-        let _ = docker.call(&["pause", &id]).ok();
+        pause_until_frozen(|| docker.call(&["pause", &id]));
         assert_eq!(docker.inspect(&id, "{{.State.Status}}"), "paused", "{runtime}");
         let _ = docker.call(&["unpause", &id]).ok();
         let _ = docker.call(&["update", "--memory", "80m", "--memory-swap", "-1", &id]).ok();

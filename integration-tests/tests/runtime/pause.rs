@@ -21,7 +21,7 @@ fn nobody_runs_while_it_is_paused() {
         let bundle = ticking(&case);
         let id = case.detached(&bundle, "a");
         wait_until("it ticks", || ticks(&bundle) > 3);
-        let _ = case.call(["pause", &id]).ok();
+        case.pause(&id);
         assert_eq!(case.status(&id), "paused", "{}", runtime.name);
         let listed = case.call(["list"]).ok().stdout;
         assert!(listed.contains("paused"), "{}: {listed}", runtime.name);
@@ -48,7 +48,7 @@ fn wrong_states_are_refused() {
             assert!(output.stderr.contains(words), "{}: {args:?}: {}", runtime.name, output.stderr);
         };
         refused(&["resume", &id], "not paused");
-        let _ = case.call(["pause", &id]).ok();
+        case.pause(&id);
         refused(&["pause", &id], "container not running");
         refused(&["pause", "flint-it-nobody"], "does not exist");
         refused(&["delete", &id], "paused");
@@ -66,7 +66,7 @@ fn exec_waits_in_a_paused_container_when_it_is_told_to() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let id = case.detached(&case.bundle().forever(), "a");
-        let _ = case.call(["pause", &id]).ok();
+        case.pause(&id);
         let exec = case.command(["exec", "--ignore-paused", &id, "echo", "went on"]).spawn();
         std::thread::sleep(std::time::Duration::from_millis(200));
         let _ = case.call(["resume", &id]).ok();
@@ -83,7 +83,7 @@ fn a_paused_container_can_be_killed_and_deleted() {
         let case = Case::new(&runtime);
         for kill in [true, false] {
             let id = case.detached(&case.bundle().forever(), "a");
-            let _ = case.call(["pause", &id]).ok();
+            case.pause(&id);
             if kill {
                 let _ = case.call(["kill", &id, "KILL"]).ok();
                 case.wait_for(&id, "stopped");
@@ -100,7 +100,7 @@ fn a_created_container_can_be_paused() {
     for runtime in peers {
         let case = Case::new(&runtime);
         let id = case.created(&case.bundle().forever(), "a");
-        let _ = case.call(["pause", &id]).ok();
+        case.pause(&id);
         assert_eq!(case.status(&id), "paused", "{}", runtime.name);
         assert_ne!(case.call(["start", &id]).code, 0, "{}", runtime.name);
         let _ = case.call(["resume", &id]).ok();

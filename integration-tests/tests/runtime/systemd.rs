@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use integration_tests::{Bundle, Case, Output, Runtime, flint, missing, peers, skip, wait_until};
+use integration_tests::{Bundle, Case, Output, Runtime, flint, missing, pause_until_frozen, peers, skip, wait_until};
 use serde_json::{Value, json};
 
 /// Both runtimes, where systemd is the init and answers.
@@ -282,7 +282,7 @@ fn exec_kill_ps_and_pause_go_through_the_scope() {
             let last = own.values().next().expect("a cgroup");
             assert!(text.contains(last.as_str()), "{}: {text}", runtime.name);
         }
-        let _ = call(&case, &["pause", &id]).ok();
+        pause_until_frozen(|| call(&case, &["pause", &id]));
         assert_eq!(case.status(&id), "paused", "{}", runtime.name);
         let _ = systemctl(&["daemon-reload"]);
         let _ = call(&case, &["resume", &id]).ok();

@@ -264,7 +264,7 @@ fn a_paused_container_stays_paused() {
     let Some(peers) = peers() else { return };
     for runtime in peers {
         let limited = Limited::new(&runtime, &json!({"pids": {"limit": 20}}));
-        let _ = limited.case.call(["pause", &limited.id]).ok();
+        limited.case.pause(&limited.id);
         limited.update(&["--pids-limit", "30"], &[("pids.max", "30")]);
         assert_eq!(limited.case.status(&limited.id), "paused", "{}", runtime.name);
         limited.end();

@@ -84,7 +84,9 @@ fn every_documented_verb_does_something_and_no_other_is_there() {
 fn the_page_shows_the_pods_of_the_node() {
     let Some(chromium) = find_program("chromium") else { return skip("there is no chromium") };
     let Some(node) = Node::start() else { return };
-    node.apply(&node.manifest("busy", "", "while true; do :; done"));
+    // Enough for a line to be drawn, and not a core that the browser and other tests want.
+    let works = "while true; do n=0; while [ $n -lt 2000 ]; do n=$((n+1)); done; sleep 0.1; done";
+    node.apply(&node.manifest("busy", "", works));
     node.apply(&node.manifest("ended", "  restartPolicy: Never\n", "exit 3"));
     node.wait_for("busy", "Running");
     node.wait_for("ended", "Failed");

@@ -6,8 +6,8 @@ use std::fs;
 
 use checkpoint::count;
 use integration_tests::{
-    COUNTING, Containerd, Runtime, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, cgroup_value, wait_until,
-    whole_output,
+    COUNTING, Containerd, Runtime, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, cgroup_value, pause_until_frozen,
+    wait_until, whole_output,
 };
 
 /// A task that counts, detached; its id.
@@ -29,7 +29,7 @@ fn remove(containerd: &Containerd, id: &str) {
 pub(crate) fn pause(containerd: &Containerd, peers: &[Runtime; 2]) {
     for runtime in peers {
         let id = counting(containerd, runtime, &[]);
-        let _ = containerd.ctr(&["task", "pause", &id]).ok();
+        pause_until_frozen(|| containerd.ctr(&["task", "pause", &id]));
         assert_eq!(containerd.task_status(&id), "PAUSED", "{}", runtime.name);
         let frozen = cgroup_value("freezer", &id, "freezer.state", "cgroup.freeze");
         assert!(["FROZEN", "1"].contains(&frozen.as_str()), "{frozen}");

@@ -6,7 +6,8 @@ use std::fs;
 
 use checkpoint::count;
 use integration_tests::{
-    COUNTING, Dockerd, DockerdOptions, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, System, cgroup_value, wait_until,
+    COUNTING, Dockerd, DockerdOptions, SECCOMP_DENIED, SECCOMP_PROFILE, SECCOMP_TRIES, System, cgroup_value,
+    pause_until_frozen, wait_until,
 };
 
 const RUNTIMES: [&str; 2] = ["flint", "runc"];
@@ -17,7 +18,7 @@ pub(crate) fn pause(docker: &Dockerd) {
         let _ = reply.output.ok();
         let id = reply.id;
         wait_until("it counts", || count(docker, &id) > 3);
-        let _ = docker.call(&["pause", &id]).ok();
+        pause_until_frozen(|| docker.call(&["pause", &id]));
         assert_eq!(docker.inspect(&id, "{{.State.Status}}"), "paused", "{runtime}");
         let frozen = cgroup_value("freezer", &id, "freezer.state", "cgroup.freeze");
         assert!(["FROZEN", "1"].contains(&frozen.as_str()), "{runtime}: {frozen}");
@@ -27,7 +28,7 @@ pub(crate) fn pause(docker: &Dockerd) {
         let before = count(docker, &id);
         wait_until("it counts on", || count(docker, &id) > before);
         // A paused one ends, too.
-        let _ = docker.call(&["pause", &id]).ok();
+        pause_until_frozen(|| docker.call(&["pause", &id]));
         docker.remove(&id);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use integration_tests::{COUNTING, Podman, System, cgroup_value, wait_until};
+use integration_tests::{COUNTING, Podman, System, cgroup_value, pause_until_frozen, wait_until};
 
 use super::RUNTIMES;
 
@@ -21,7 +21,7 @@ fn count(podman: &Podman, id: &str) -> u32 {
 pub(crate) fn pause(podman: &Podman) {
     for runtime in RUNTIMES {
         let id = counting(podman, runtime);
-        let _ = podman.call(&["pause", &id]).ok();
+        pause_until_frozen(|| podman.call(&["pause", &id]));
         podman.wait_for(&id, "paused");
         let frozen = cgroup_value("freezer", &id, "freezer.state", "cgroup.freeze");
         assert!(["FROZEN", "1"].contains(&frozen.as_str()), "{runtime}: {frozen}");
@@ -32,7 +32,7 @@ pub(crate) fn pause(podman: &Podman) {
         let before = count(podman, &id);
         wait_until("it counts on", || count(podman, &id) > before);
         // A paused one ends, too.
-        let _ = podman.call(&["pause", &id]).ok();
+        pause_until_frozen(|| podman.call(&["pause", &id]));
         podman.remove(&id);
     }
 }

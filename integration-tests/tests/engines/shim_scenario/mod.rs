@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use integration_tests::{Containerd, TELL_SIZE, wait_until, whole_output};
+use integration_tests::{Containerd, TELL_SIZE, pause_until_frozen, wait_until, whole_output};
 
 use crate::containerd_scenario::checkpoint;
 
@@ -71,7 +71,7 @@ pub(crate) fn exec_kill_pause_metrics_and_ps(containerd: &Containerd, runtimes: 
         shell.send("exit 3\n");
         let output = shell.finish().exits(3);
         assert!(output.stdout.contains("/dev/pts/"), "{runtime}: {}", output.stdout);
-        let _ = containerd.ctr(&["task", "pause", &id]).ok();
+        pause_until_frozen(|| containerd.ctr(&["task", "pause", &id]));
         assert_eq!(containerd.task_status(&id), "PAUSED", "{runtime}");
         let _ = containerd.ctr(&["task", "resume", &id]).ok();
         assert_eq!(containerd.task_status(&id), "RUNNING", "{runtime}");
