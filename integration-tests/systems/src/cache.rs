@@ -23,26 +23,32 @@ pub(crate) fn cache() -> PathBuf {
 
 /// A folder of the cache, made if it is missing; None after a skip.
 pub(crate) fn kept(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Option<PathBuf> {
+    let told = |reason| skip(&format!("{name} cannot be made, no mirror can be reached? {reason}"));
+    made(name, make).map_err(told).ok()
+}
+
+/// A folder of the cache, made if it is missing, or why it cannot be made. What it is made of may be another one: that one's
+/// lock is then taken after this one's, and never the other way round.
+pub(crate) fn made(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let cache = cache();
     let folder = cache.join(name);
     if folder.exists() {
-        return Some(folder);
+        return Ok(folder);
     }
     fs::create_dir_all(&cache).expect("make the cache");
     // Two at once: the second waits, and finds it made.
     let lock = File::create(cache.join(format!("{name}.lock"))).expect("make the cache's lock");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
     if folder.exists() {
-        return Some(folder);
+        return Ok(folder);
     }
     let failed = || FAILED.lock().unwrap_or_else(PoisonError::into_inner);
     let before = failed().get(name).cloned();
     if let Err(reason) = before.map_or_else(|| make_in(&cache, &folder, make), Err) {
-        skip(&format!("{name} cannot be made, no mirror can be reached? {reason}"));
-        failed().insert(name.to_owned(), reason);
-        return None;
+        failed().insert(name.to_owned(), reason.clone());
+        return Err(reason);
     }
-    Some(folder)
+    Ok(folder)
 }
 
 /// Beside its place and then renamed: a half-made one is never used.
@@ -62,13 +68,26 @@ pub(crate) enum Tool {
     Mmdebstrap,
 }
 
-/// Makes a minimal Debian of `suite` with `packages` in the folder `target`; the last line that was printed when it fails.
+/// Makes a minimal Debian of `suite` with `packages` in the folder `target`; the first error that was printed when it fails.
 pub(crate) fn debian(tool: Tool, suite: &str, packages: &[&str], target: &Path) -> Result<(), String> {
     let include = (!packages.is_empty()).then(|| format!("--include={}", packages.join(",")));
     match tool {
         Tool::Debootstrap => run_tool("debootstrap", &["--variant=minbase"], include, suite, target),
         Tool::Mmdebstrap => run_tool("mmdebstrap", &["--variant=minbase", "--mode=root"], include, suite, target),
     }
+}
+
+/// Copies `base`, a minimal Debian of `suite`, to the folder `target` and adds `packages`.
+///
+/// The variant apt brings the base up to date, mostly by doing nothing, and unpacks a package only once. What mmdebstrap has
+/// set up in /etc by then stays as it is: its options, today's mirror and resolver.
+pub(crate) fn added(base: &Path, suite: &str, packages: &[&str], target: &Path) -> Result<(), String> {
+    let include = format!("--include={}", packages.join(","));
+    let hook = format!(
+        r#"--setup-hook=cp -a "$1/etc" "$1/tmp" && cp -a --reflink=auto '{}/.' "$1" && cp -a "$1/tmp/etc" "$1""#,
+        base.display()
+    );
+    run_tool("mmdebstrap", &["--variant=apt", "--mode=root", &hook], Some(include), suite, target)
 }
 
 /// Only unpacks packages, and those that they need, into the folder `target`.
@@ -93,7 +112,7 @@ fn run_tool(name: &str, options: &[&str], include: Option<String>, suite: &str, 
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().rfind(|line| line.starts_with("E:")).or_else(|| text.lines().last());
+    let line = text.lines().find(|line| line.starts_with("E:")).or_else(|| text.lines().last());
     Err(format!("{name}: {}", line.unwrap_or("it printed nothing")))
 }
 

@@ -1,8 +1,8 @@
 //! Debian's root filesystems: one with glibc and bash, one with systemd as its init, and sid with its engines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::cache::{Tool, debian, kept};
+use crate::cache::{Tool, added, debian, kept, made};
 
 /// Debian sid's engines: newer podman, docker, containerd, buildah, runc and crun than the machine has.
 const ENGINES: &[&str] = &[
@@ -33,18 +33,29 @@ const ENGINES: &[&str] = &[
     "uidmap",
 ];
 
+const MINIMAL: &str = "bookworm";
+
 /// The cached rootfs (bookworm, minbase), made if it is missing; None after a skip. It is shared and must be mounted
 /// read-only.
 #[must_use]
 pub fn debian_rootfs() -> Option<PathBuf> {
-    kept("bookworm", |rootfs| debian(Tool::Debootstrap, "bookworm", &[], rootfs))
+    kept(MINIMAL, minimal)
+}
+
+fn minimal(rootfs: &Path) -> Result<(), String> {
+    debian(Tool::Debootstrap, "bookworm", &[], rootfs)
+}
+
+/// Makes the same with `packages`. The minimal system is made once for all of them.
+pub(crate) fn bookworm_with(packages: &[&str], rootfs: &Path) -> Result<(), String> {
+    let base = made(MINIMAL, minimal).map_err(|reason| format!("{MINIMAL} is missing: {reason}"))?;
+    added(&base, "bookworm", packages, rootfs)
 }
 
 /// The same with systemd as /sbin/init, and D-Bus.
 #[must_use]
 pub fn debian_system_rootfs() -> Option<PathBuf> {
-    let packages = ["systemd", "systemd-sysv", "dbus"];
-    kept("bookworm-systemd-2", |rootfs| debian(Tool::Mmdebstrap, "bookworm", &packages, rootfs))
+    kept("bookworm-systemd-3", |rootfs| bookworm_with(&["systemd", "systemd-sysv", "dbus"], rootfs))
 }
 
 /// Debian sid with its engines, made if it is missing (half a minute); None after a skip. It is shared and must not be
