@@ -62,6 +62,11 @@ pub(crate) fn patience() -> Duration {
     })
 }
 
+/// The same in nanoseconds, as a call by ttrpc carries it.
+pub(crate) fn patience_nanos() -> i64 {
+    patience().as_nanos() as i64
+}
+
 /// A program to run, with a deadline.
 #[derive(Debug)]
 pub struct Command {

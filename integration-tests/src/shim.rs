@@ -18,11 +18,9 @@ use containerd_shim_protos::ttrpc::{Code, Error as RpcError, Result as RpcResult
 use serde_json::Value;
 
 use crate::leaks::is_alive;
+use crate::process::patience_nanos;
 use crate::{Bundle, Case, Command, EventListener, EventServer, Output, skip, under_test_only, wait_until};
 
-/// Nothing here takes so long, in nanoseconds: five processes that are killed for want of memory took more than a minute in an
-/// emulated machine on a busy host.
-pub(crate) const PATIENCE: i64 = 300_000_000_000;
 /// The service since containerd 2.0.
 pub const TASK_V3: &str = "containerd.task.v3.Task";
 /// The service before it: the same messages.
@@ -196,7 +194,7 @@ impl Shim {
             service: service.to_owned(),
             method: method.to_owned(),
             payload: request.encode().expect("encode a request"),
-            timeout_nano: PATIENCE,
+            timeout_nano: patience_nanos(),
             ..Request::default()
         };
         let response = self.client.request(request)?;

@@ -13,7 +13,8 @@ use flint_shim_protocol::{
 use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::shim::{PATIENCE, shim_command};
+use crate::process::patience_nanos;
+use crate::shim::shim_command;
 use crate::{Bundle, Case, EventListener, EventServer, Shim, shim_case, wait_until};
 
 /// A shim as flintd has it: for no container in particular.
@@ -70,7 +71,7 @@ impl Node {
             service: flint_shim_protocol::SERVICE.to_owned(),
             method: method.to_owned(),
             payload: request.encode_to_vec(),
-            timeout_nano: PATIENCE,
+            timeout_nano: patience_nanos(),
             ..Request::default()
         };
         let response = self.shim.client().request(request)?;
